@@ -1,0 +1,50 @@
+"""The interface to an autoencoder, and its simplest honest member.
+
+An autoencoder has `encode(video) -> latents`, `decode(latents) -> video`, `latent_shape(frames, height, width)` and
+`frames(latent_frames)`. Video is uint8 [B, F, H, W, 3]; latents are float [B, T, h, w, C], already scaled for the diffusion model, so that
+nobody else multiplies by a scaling factor.
+"""
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from mmjax import config as c
+
+
+class Autoencoder(Protocol):
+    """What the records, the model and the samplers need of an autoencoder."""
+
+    def encode(self, video: UInt8[np.ndarray, "*b F H W 3"]) -> Float[np.ndarray, "*b T h w C"]: ...
+
+    def decode(self, latents: Float[np.ndarray, "*b T h w C"]) -> UInt8[np.ndarray, "*b F H W 3"]: ...
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixel:
+    """No compression: latents are the pixels, scaled from 0..255 to -1..1. For experiments with small pictures."""
+
+    spatial: int = 1  # pixels for a latent pixel, each side
+    temporal: int = 1
+    channels: int = 3
+
+    def encode(self, video: UInt8[np.ndarray, "*b F H W 3"]) -> Float[np.ndarray, "*b F H W 3"]:
+        """Float32 values -1..1."""
+        return np.asarray(video, np.float32) / np.float32(127.5) - 1
+
+    def decode(self, latents: Float[np.ndarray, "*b F H W 3"]) -> UInt8[np.ndarray, "*b F H W 3"]:
+        """uint8, rounded; values outside -1..1 are clipped."""
+        return np.clip(np.round((np.asarray(latents, np.float32) + 1) * 127.5), 0, 255).astype(np.uint8)
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(T, h, w, C) for a video of `frames` x `height` x `width` pixels."""
+        return frames, height, width, self.channels
+
+
+def make_autoencoder(autoencoder: c.Autoencoder) -> Autoencoder:
+    """The autoencoder that a configuration names."""
+    return {"pixel": Pixel}[autoencoder.name]()

@@ -1,0 +1,79 @@
+"""Dense, LayerNorm and feed-forward layers: the small parts that everything else is made of."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+ZEROS = nn.initializers.zeros_init()
+LECUN = nn.initializers.lecun_normal()
+
+
+def partitioned(init, *names: str):
+    """An initializer whose result carries its logical axes."""
+    return nn.with_logical_partitioning(init, names)
+
+
+class Dense(nn.Module):
+    """`x @ kernel + bias` over the last axis, in `dtype`. `axes` are the logical (input, output) axes."""
+
+    features: int
+    axes: tuple[str, str]
+    dtype: jnp.dtype
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = LECUN
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
+        kernel = self.param("kernel", partitioned(self.kernel_init, *self.axes), (x.shape[-1], self.features))
+        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        if self.use_bias:
+            bias = self.param("bias", partitioned(ZEROS, self.axes[1]), (self.features,))
+            y = y + bias.astype(self.dtype)
+        return y
+
+
+class LayerNorm(nn.Module):
+    """Layer normalization over the last axis in float32; returns float32, for the caller to modulate and cast.
+
+    Variance is taken of the centred values, as torch does; the one-pass formula loses digits.
+    """
+
+    epsilon: float = 1e-5
+    axis: str = "embed"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        scale = self.param("scale", partitioned(nn.initializers.ones_init(), self.axis), (x.shape[-1],))
+        bias = self.param("bias", partitioned(ZEROS, self.axis), (x.shape[-1],))
+        x = x.astype(jnp.float32)
+        centred = x - x.mean(-1, keepdims=True)
+        variance = jnp.square(centred).mean(-1, keepdims=True)
+        normed = centred * jax.lax.rsqrt(variance + self.epsilon)
+        return normed * scale.astype(jnp.float32) + bias.astype(jnp.float32)
+
+
+class FeedForward(nn.Module):
+    """Dense, GELU, Dense: `ffn/in`, `ffn/out`. CogVideoX uses the tanh form of GELU, the perceivers the exact one."""
+
+    hidden: int
+    features: int
+    axes: tuple[str, str]
+    dtype: jnp.dtype
+    use_bias: bool = True
+    tanh: bool = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b o"]:
+        outer, inner = self.axes
+        x = Dense(self.hidden, (outer, inner), self.dtype, self.use_bias, name="in")(x)
+        x = nn.gelu(x.astype(jnp.float32), approximate=self.tanh)
+        return Dense(self.features, (inner, outer), self.dtype, self.use_bias, name="out")(x)
+
+
+def split_tokens(x: Float[Array, "b n d"], lengths: Sequence[int]) -> list[Float[Array, "b m d"]]:
+    """Cuts the token axis into runs of the given lengths."""
+    ends = [sum(lengths[: i + 1]) for i in range(len(lengths) - 1)]
+    return jnp.split(x, ends, axis=1)

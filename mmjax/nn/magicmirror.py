@@ -1,0 +1,113 @@
+"""MagicMirror: the CogVideoX transformer, the face branch and the cross-modal adapter, composed (SPEC 3).
+
+Without identity (`Conditions.face` and `.identity` None) an adapted pair is a plain pair, so the base runs bit for bit as if
+the adapter were not there.
+"""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from mmjax import config as c
+from mmjax.nn.can import CAN, FaceModulation
+from mmjax.nn.dit import CogVideoXTransformer, DiTBlock, Pair, Rotary
+from mmjax.nn.face_attention import FaceCrossAttention
+from mmjax.nn.face_encoder import Conditions, FaceEncoder
+from mmjax.nn.modulation import BlockMods
+
+
+class BlockAdapter(nn.Module):
+    """What an adapted block adds to its base: modulation for faces, CAN's residuals, cross-attention to faces."""
+
+    model: c.Model
+    dtype: jnp.dtype
+
+    def setup(self):
+        adapter, transformer = self.model.adapter, self.model.transformer
+        if adapter.structural_branch:
+            self.cross = FaceCrossAttention(transformer, self.dtype)
+            if adapter.face_modulation:
+                self.face_modulation = FaceModulation(transformer.width, self.dtype)
+        if adapter.can:
+            self.can = CAN(self.model, self.dtype)
+
+    def factors(
+        self, video: BlockMods, text: BlockMods, time: Array, identity: Array | None
+    ) -> tuple[BlockMods, BlockMods, BlockMods]:
+        """(text, face, video) factors: m = m^ + phi(t, l) for text and video, phi_face(t, l) for faces."""
+        if identity is not None:
+            video_delta, text_delta = self.can(time, video.attn.shift, identity)
+            video, text = video + video_delta, text + text_delta
+        has_own = self.model.adapter.structural_branch and self.model.adapter.face_modulation
+        return text, self.face_modulation(time) if has_own else text, video
+
+
+class AdaptedPair(Pair):
+    """An adapted even block and a plain odd one, which face tokens pass by. `model` is the whole `config.Model`."""
+
+    model: c.Model
+
+    def setup(self):
+        transformer = self.model.transformer
+        self.even, self.odd = DiTBlock(transformer, self.dtype), DiTBlock(transformer, self.dtype)
+        self.adapter = BlockAdapter(self.model, self.dtype)
+
+    def __call__(self, carry, time: Float[Array, "b e"], rotary: Rotary, identity: Float[Array, "b c"] | None):
+        text, face, video = carry
+        if face is None and identity is None:
+            text, video = self.plain(self.even, text, video, time, rotary)
+        else:
+            text, face, video = self._adapted(text, face, video, time, rotary, identity)
+        text, video = self.plain(self.odd, text, video, time, rotary)
+        return (text, face, video), None
+
+    def _adapted(self, text, face, video, time, rotary, identity):
+        video_mods, text_mods = self.even.modulations(time)
+        text_mods, face_mods, video_mods = self.adapter.factors(video_mods, text_mods, time, identity)
+        if face is None:
+            text, video = self.even((text, video), (text_mods, video_mods), rotary)
+            return text, None, video
+
+        def cross(q, normed):
+            return self.adapter.cross(q, normed[1], self.even.attn.key_norm)
+
+        return self.even((text, face, video), (text_mods, face_mods, video_mods), rotary, cross)
+
+
+class MagicMirror(nn.Module):
+    """The trainable whole: `encode` turns a batch's features into `Conditions`, `denoise` predicts v from them."""
+
+    model: c.Model
+    precision: c.Precision
+
+    def setup(self):
+        transformer = self.model.transformer
+        if self.model.adapter.enabled:
+            self.face_encoder = FaceEncoder(self.model, self.precision)
+            self.transformer = CogVideoXTransformer(transformer, self.precision, AdaptedPair, self.model)
+        else:
+            self.transformer = CogVideoXTransformer(transformer, self.precision)
+
+    def encode(self, batch: dict[str, Array]) -> Conditions:
+        """Conditions of a batch with the fields of `mmjax.data.schema`.
+
+        `batch['keep_identity']`, [batch] booleans, withholds the identity of samples where it is False.
+        """
+        if not self.model.adapter.enabled:
+            return Conditions(batch["text"])
+        keep = batch.get("keep_identity", jnp.ones(len(batch["text"]), bool))
+        names = ("text", "class_mask", "id_embedding", "clip_last", "clip_penultimate")
+        return self.face_encoder(*(batch[name] for name in names), keep)
+
+    def denoise(
+        self, latents: Float[Array, "b T H W C"], timesteps: Int[Array, "b"], conditions: Conditions
+    ) -> Float[Array, "b T H W C"]:
+        """The v-prediction, float32. Conditions without identity run the base alone."""
+        broadcast = (conditions.identity,) if self.model.adapter.enabled else ()
+        return self.transformer(latents, timesteps, conditions.text, conditions.face, broadcast)
+
+    def __call__(
+        self, batch: dict[str, Array], latents: Float[Array, "b T H W C"], timesteps: Int[Array, "b"]
+    ) -> Float[Array, "b T H W C"]:
+        """`denoise` under the batch's own conditions: the forward pass of training."""
+        return self.denoise(latents, timesteps, self.encode(batch))

@@ -1,0 +1,65 @@
+"""The perceiver resampler that both face perceivers are made of (SPEC 2; PhotoMaker V2's and IP-Adapter's shape).
+
+Latent queries read picture features: in each block, keys and values come from [features ; latents], projections carry no
+bias, the softmax runs in float32, and a feed-forward layer follows.
+"""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from mmjax.nn.attention import attention
+from mmjax.nn.layers import Dense, FeedForward, LayerNorm
+
+
+class PerceiverAttention(nn.Module):
+    """Cross-attention of latents to [features ; latents], both normalised first."""
+
+    width: int
+    head_dim: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, latents: Float[Array, "b q w"], features: Float[Array, "b n w"]) -> Float[Array, "b q w"]:
+        features = LayerNorm(axis="face_width", name="norm_features")(features).astype(self.dtype)
+        latents = LayerNorm(axis="face_width", name="norm_latents")(latents).astype(self.dtype)
+        both = jnp.concatenate([features, latents], axis=1)
+        q = self._heads(self._dense("query")(latents))
+        k, v = self._heads(self._dense("key")(both)), self._heads(self._dense("value")(both))
+        out = attention(q, k, v, "xla").reshape(latents.shape)
+        return Dense(self.width, ("face_heads", "face_width"), self.dtype, use_bias=False, name="out")(out)
+
+    def _dense(self, name):
+        return Dense(self.width, ("face_width", "face_heads"), self.dtype, use_bias=False, name=name)
+
+    def _heads(self, x):
+        return x.reshape(*x.shape[:2], self.width // self.head_dim, self.head_dim)
+
+
+class Resampler(nn.Module):
+    """`depth` blocks of perceiver attention and feed-forward, then Dense and LayerNorm; width in, width out."""
+
+    width: int
+    depth: int
+    head_dim: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, latents: Float[Array, "b q w"], features: Float[Array, "b n c"]) -> Float[Array, "b q w"]:
+        features = Dense(self.width, ("embed", "face_width"), self.dtype, name="in")(features)
+        latents = latents.astype(self.dtype)
+        for i in range(self.depth):
+            attend = PerceiverAttention(self.width, self.head_dim, self.dtype, name=f"attn_{i}")
+            latents = latents + attend(latents, features)
+            normed = LayerNorm(axis="face_width", name=f"norm_ffn_{i}")(latents)
+            latents = latents + FeedForward(
+                4 * self.width,
+                self.width,
+                ("face_width", "mlp"),
+                self.dtype,
+                use_bias=False,
+                tanh=False,
+                name=f"ffn_{i}",
+            )(normed)
+        latents = Dense(self.width, ("face_width", "embed"), self.dtype, name="out")(latents)
+        return LayerNorm(axis="face_width", name="norm_out")(latents).astype(self.dtype)

@@ -1,0 +1,133 @@
+"""Mesh, logical-axis rules and shardings: the only file that names mesh axes.
+
+Parameters and activations declare logical axes where they are made; the one table below says which mesh axes
+each of them is spread over. `data` and `fsdp` share the batch, `fsdp` also shards parameters (and so optimizer
+state), `tensor` shards attention heads and the feed-forward width, `context` shards the token axis: every device
+keeps its own queries and gathers keys and values.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+
+from mmjax import config as c
+from mmjax.errors import ConfigError
+
+AXES = ("data", "fsdp", "tensor", "context")
+
+RULES: dict[str, tuple[str, ...]] = {
+    # activations
+    "batch": ("data", "fsdp"),
+    "tokens": ("context",),
+    "act_heads": ("tensor",),
+    # parameters
+    "layers": (),  # the stacked axis of scanned blocks
+    "embed": ("fsdp",),  # model width d, and other widths that meet it
+    "heads": ("tensor",),  # heads * head_dim
+    "mlp": ("tensor",),
+    "modulation": ("fsdp", "tensor"),  # the 6d, 3d, 2d outputs of modulation layers
+    "condition": (),  # time embedding, CAN's hidden width
+    "face_width": ("fsdp",),  # width of the perceivers
+    "face_heads": ("tensor",),
+    "text": ("fsdp",),  # width of text embeddings
+    "patch": (),  # values of a patch
+    "small": (),  # anything too small to shard
+}
+
+
+def make_mesh(mesh: c.Mesh, devices: list | None = None) -> jax.sharding.Mesh:
+    """The device mesh with axes `AXES`. Raises `ConfigError` when the sizes do not make up the devices."""
+    devices = jax.devices() if devices is None else devices
+    sizes = [getattr(mesh, axis) for axis in AXES]
+    known = int(np.prod([size for size in sizes if size != -1]))
+    if -1 in sizes and len(devices) % known == 0:
+        sizes[sizes.index(-1)] = len(devices) // known
+    if int(np.prod(sizes)) != len(devices) or -1 in sizes:
+        asked = ", ".join(f"mesh.{axis} = {getattr(mesh, axis)}" for axis in AXES)
+        raise ConfigError(f"{asked}: expected sizes whose product is the {len(devices)} devices found")
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+@contextlib.contextmanager
+def use_mesh(mesh: jax.sharding.Mesh) -> Iterator[jax.sharding.Mesh]:
+    """Makes `mesh` the one that `constrain` and the attention back-ends see inside jitted functions."""
+    with jax.set_mesh(mesh):
+        yield mesh
+
+
+def spec(names: tuple[str | None, ...], shape: tuple[int, ...], mesh) -> PartitionSpec:
+    """Mesh axes for an array of logical axes `names`.
+
+    A mesh axis that already shards an earlier dimension, or does not divide this one, is left out: the array is
+    then replicated along it, which is always correct.
+    """
+    used: set[str] = set()
+    entries = []
+    for name, size in zip(names, shape, strict=True):
+        axes, total = [], 1
+        for axis in RULES[name] if name else ():
+            if axis not in used and mesh.shape[axis] > 1 and size % (total * mesh.shape[axis]) == 0:
+                axes.append(axis)
+                total *= mesh.shape[axis]
+        used.update(axes)
+        entries.append(tuple(axes) if len(axes) > 1 else axes[0] if axes else None)
+    return PartitionSpec(*entries)
+
+
+def constrain(x: Array, *names: str | None) -> Array:
+    """`x` with its logical axes' sharding, inside a jitted function under `use_mesh`; elsewhere `x` itself."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, spec(names, x.shape, mesh))
+
+
+def unbox(params):
+    """Parameters without the logical-axis boxes that `init` puts round them."""
+    return nn.meta.unbox(params)
+
+
+def param_shardings(mesh: jax.sharding.Mesh, boxed):
+    """NamedShardings for a tree of boxed parameters or `jax.ShapeDtypeStruct`s, as `jax.eval_shape(init)` gives."""
+
+    def sharding(leaf):
+        if not isinstance(leaf, nn.LogicallyPartitioned):
+            return NamedSharding(mesh, PartitionSpec())
+        return NamedSharding(mesh, spec(leaf.names, leaf.value.shape, mesh))
+
+    return jax.tree.map(sharding, boxed, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned))
+
+
+def batch_sharding(mesh: jax.sharding.Mesh, batch_size: int) -> NamedSharding:
+    """Sharding of arrays whose leading axis is a batch of `batch_size`, replicated over their other axes."""
+    return NamedSharding(mesh, spec(("batch",), (batch_size,), mesh))
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Sharding of what every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def per_shard_attention(
+    kernel: Callable, q: Float[Array, "b n h k"], k: Float[Array, "b m h k"], v: Float[Array, "b m h k"]
+) -> Float[Array, "b n h k"]:
+    """Runs an attention kernel on each device's share: batch, heads and query tokens are split, keys are gathered.
+
+    A kernel written for one device (cuDNN, Pallas) is not split by the compiler, so it is mapped over the mesh by
+    hand. Query tokens are padded to a multiple of the `context` axis; the padding is cut off again.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return kernel(q, k, v)
+    tokens = q.shape[1]
+    padding = -tokens % mesh.shape["context"]
+    q = jax.numpy.pad(q, ((0, 0), (0, padding), (0, 0), (0, 0)))
+    q_spec = spec(("batch", "tokens", "act_heads", None), q.shape, mesh)
+    kv_spec = spec(("batch", None, "act_heads", None), k.shape, mesh)
+    split = jax.shard_map(kernel, in_specs=(q_spec, kv_spec, kv_spec), out_specs=q_spec, check_vma=False)
+    return split(q, k, v)[:, :tokens]
