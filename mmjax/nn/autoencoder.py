@@ -1,8 +1,8 @@
 """The interface to an autoencoder, and its simplest honest member.
 
-An autoencoder has `encode(video) -> latents`, `decode(latents) -> video`, `latent_shape(frames, height, width)` and
-`frames(latent_frames)`. Video is uint8 [B, F, H, W, 3]; latents are float [B, T, h, w, C], already scaled for the diffusion model, so that
-nobody else multiplies by a scaling factor.
+An autoencoder has `encode(video) -> latents` and `decode(latents) -> video`; its geometry stands in `config.Autoencoder`.
+Video is uint8 [B, F, H, W, 3]; latents are float [B, T, h, w, C], already scaled for the diffusion model, so that nobody
+else multiplies by a scaling factor.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mmjax import config as c
+from mmjax.errors import ConfigError
 
 
 class Autoencoder(Protocol):
@@ -21,16 +22,10 @@ class Autoencoder(Protocol):
 
     def decode(self, latents: Float[np.ndarray, "*b T h w C"]) -> UInt8[np.ndarray, "*b F H W 3"]: ...
 
-    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]: ...
-
 
 @dataclasses.dataclass(frozen=True)
 class Pixel:
     """No compression: latents are the pixels, scaled from 0..255 to -1..1. For experiments with small pictures."""
-
-    spatial: int = 1  # pixels for a latent pixel, each side
-    temporal: int = 1
-    channels: int = 3
 
     def encode(self, video: UInt8[np.ndarray, "*b F H W 3"]) -> Float[np.ndarray, "*b F H W 3"]:
         """Float32 values -1..1."""
@@ -40,11 +35,16 @@ class Pixel:
         """uint8, rounded; values outside -1..1 are clipped."""
         return np.clip(np.round((np.asarray(latents, np.float32) + 1) * 127.5), 0, 255).astype(np.uint8)
 
-    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(T, h, w, C) for a video of `frames` x `height` x `width` pixels."""
-        return frames, height, width, self.channels
-
 
 def make_autoencoder(autoencoder: c.Autoencoder) -> Autoencoder:
-    """The autoencoder that a configuration names."""
-    return {"pixel": Pixel}[autoencoder.name]()
+    """The autoencoder that a configuration names.
+
+    Raises `ConfigError` for `cogvideox`: models and training on prepared latents only need its geometry, which
+    `config.Autoencoder` knows; its networks are not in this version.
+    """
+    if autoencoder.name != "pixel":
+        raise ConfigError(
+            f"autoencoder.name = {autoencoder.name}: expected pixel where pixels are encoded or decoded; this version has "
+            "no networks for it yet, only its latents' shape"
+        )
+    return Pixel()

@@ -49,7 +49,9 @@ def patchify(latents: Float[Array, "b T H W C"], model: c.Transformer) -> Float[
     return x.transpose(0, 1, 3, 5, 7, 2, 4, 6).reshape(latents.shape[0], t * h * w, -1)
 
 
-def unpatchify(rows: Float[Array, "b v p"], grid: tuple[int, int, int], model: c.Transformer) -> Float[Array, "b T H W C"]:
+def unpatchify(
+    rows: Float[Array, "b v p"], grid: tuple[int, int, int], model: c.Transformer
+) -> Float[Array, "b T H W C"]:
     """The inverse of `patchify`."""
     (t, h, w), p, pt = grid, model.patch, model.patch_t
     x = rows.reshape(rows.shape[0], t, h, w, -1, pt, p, p).transpose(0, 1, 5, 2, 6, 3, 7, 4)
@@ -57,9 +59,14 @@ def unpatchify(rows: Float[Array, "b v p"], grid: tuple[int, int, int], model: c
 
 
 def sinusoid(timesteps: Int[Array, "b"], width: int) -> Float[Array, "b d"]:
-    """Sinusoidal embedding of diffusion timesteps, cosines first, in float32."""
+    """Sinusoidal embedding of diffusion timesteps, cosines first, in float32.
+
+    The frequencies are constants, rounded once from float64: the last-digit error of a float32 `exp` turns timestep 931
+    by 1e-4. Their exponents are rounded to float32 first, as where the weights were trained.
+    """
     half = width // 2
-    frequencies = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half, dtype=jnp.float32) / half)
+    exponents = np.float32(-np.log(10_000.0)) * np.arange(half, dtype=np.float32) / np.float32(half)
+    frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
     angles = timesteps.astype(jnp.float32)[:, None] * frequencies
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
@@ -245,18 +252,3 @@ class CogVideoXTransformer(nn.Module):
         normed = self.norm_out(self.norm_final(video).astype(dtype))
         rows = self.proj_out(modulate(normed, Mod(shift, scale, scale), dtype))
         return unpatchify(rows.astype(jnp.float32), grid, self.model)
-
-
-def random_normal(params, key: jax.Array, scale: float = 0.02):
-    """The tree with every leaf drawn anew, norm scales round 1: a stand-in for trained weights in tests and timings.
-
-    A fresh model's zero-initialised gates hide all its blocks; drawn weights show them.
-    """
-    leaves, treedef = jax.tree.flatten_with_path(params)
-    keys = jax.random.split(key, len(leaves))
-
-    def draw(path, leaf, key):
-        is_scale = getattr(path[-1], "key", None) == "scale"
-        return (is_scale + scale * jax.random.normal(key, leaf.shape)).astype(leaf.dtype)
-
-    return jax.tree.unflatten(treedef, [draw(path, leaf, k) for (path, leaf), k in zip(leaves, keys, strict=True)])

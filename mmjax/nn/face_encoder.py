@@ -113,7 +113,7 @@ class FaceEncoder(nn.Module):
         """`keep` is False for samples whose identity is withheld: their tokens are zero and their text is untouched."""
         adapter, dtype = self.model.adapter, compute_dtype(self.precision)
         batch, references = id_embedding.shape[:2]
-        text, here = text.astype(dtype), keep[:, None, None]
+        text, here = jnp.asarray(text, dtype), jnp.asarray(keep)[:, None, None]
         face = identity = None
         if adapter.structural_branch:
             encoder = FacePerceiver(adapter, self.model.transformer.width, dtype, name="face_perceiver")
@@ -123,7 +123,7 @@ class FaceEncoder(nn.Module):
             x_id = IdPerceiver(adapter, dtype, name="id_perceiver")(_merge(id_embedding), _merge(clip_last))
             x_id = jnp.where(here[..., None], x_id.reshape(batch, references, adapter.id_tokens, -1), 0)
             tokens = x_id.reshape(batch, references * adapter.id_tokens, -1)
-            text = Fusion(dtype, name="fusion")(text, tokens, class_mask & keep[:, None])
+            text = Fusion(dtype, name="fusion")(text, tokens, jnp.asarray(class_mask) & here[..., 0])
             if adapter.can:
                 mean = x_id.mean(axis=1).reshape(batch, -1)  # [ours] several pictures: their mean conditions CAN
                 project = Dense(adapter.can_condition_dim, ("face_width", "condition"), dtype, name="can_project")

@@ -33,7 +33,9 @@ def rotary_table(model: Transformer, grid: tuple[int, int, int]) -> tuple[np.nda
     return np.cos(angles), np.sin(angles)
 
 
-def rotate(x: Float[Array, "b n h k"], cos: Float[Array, "n k/2"], sin: Float[Array, "n k/2"]) -> Float[Array, "b n h k"]:
+def rotate(
+    x: Float[Array, "b n h k"], cos: Float[Array, "n k/2"], sin: Float[Array, "n k/2"]
+) -> Float[Array, "b n h k"]:
     """Turns each pair of neighbouring channels by its token's angle, in float32; returns x's dtype."""
     pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
     real, imaginary = pairs[..., 0], pairs[..., 1]
@@ -60,7 +62,9 @@ def _angles(positions, channels):
 
 
 def _sincos(positions, channels):
-    angles = np.outer(positions.astype(np.float32).astype(np.float64), THETA ** -(np.arange(channels // 2) / (channels / 2)))
+    angles = np.outer(
+        positions.astype(np.float32).astype(np.float64), THETA ** -(np.arange(channels // 2) / (channels / 2))
+    )
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
