@@ -1,0 +1,226 @@
+"""Sharded safetensors, one tensor at a time, in and out.
+
+The format is a length, a JSON header and the tensors' bytes. We read the header ourselves: numpy's side of the
+`safetensors` package has no bfloat16, torch is no dependency of ours, and a mapped file keeps every page it has
+touched in the process, where a plain read of one tensor keeps only that tensor. Writing plans every shard's header
+first and then fills the tensors in, in any order, so that a stacked leaf can be taken apart as it is read.
+"""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from mmjax.errors import ConversionError
+
+DTYPES = {
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_LFS_POINTER = b"version https://git-lfs"
+_STEM = "diffusion_pytorch_model"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """Where a tensor lies: its file, the offset of its first byte, and what it is."""
+
+    file: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether the file is the short text that git leaves in place of a large file when git-lfs is not installed."""
+    with open(path, "rb") as file:
+        return file.read(len(_LFS_POINTER)) == _LFS_POINTER
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a diffusers model folder: those of its index, or the only one there is.
+
+    Raises `ConversionError` when shards are missing, when there is a choice, or when there is nothing to read.
+    """
+    for index in sorted(folder.glob(f"{_STEM}*.index*.json")):
+        names = sorted(set(_weight_map(index).values()))
+        lost = [name for name in names if not (folder / name).is_file()]
+        if lost:
+            raise ConversionError(
+                f"{folder}: {index.name} names {len(names)} shards, {len(lost)} of them are not there: "
+                f"{', '.join(lost)}. The download is incomplete: fetch these files again"
+            )
+        return [folder / name for name in names]
+    files = sorted(folder.glob(f"{_STEM}*.safetensors"))
+    if len(files) == 1:
+        return files
+    if files:
+        raise ConversionError(
+            f"{folder}: found {', '.join(file.name for file in files)} and no index that says how they belong "
+            "together. Fetch the *.safetensors.index.json as well, or give the one file you mean as the source"
+        )
+    raise ConversionError(_nothing_to_read(folder))
+
+
+def read_headers(files: list[Path]) -> dict[str, Tensor]:
+    """Every tensor of the files by its key; nothing but the headers is read.
+
+    Raises `ConversionError` for a file that is no safetensors file, is cut short, or repeats another one's key.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        for key, tensor in _read_header(file).items():
+            if key in tensors:
+                raise ConversionError(
+                    f"{key} is both in {tensors[key].file.name} and in {file.name}: expected every tensor once. "
+                    "Two checkpoints lie in one folder; keep the files of one of them"
+                )
+            tensors[key] = tensor
+    return tensors
+
+
+def read_tensor(tensor: Tensor) -> np.ndarray:
+    """The tensor's values, in memory of their own."""
+    raw = np.fromfile(tensor.file, np.uint8, count=tensor.nbytes, offset=tensor.offset)
+    if raw.nbytes != tensor.nbytes:
+        raise ConversionError(f"{tensor.file} was cut short while it was read: {_again()}")
+    return raw.view(tensor.dtype).reshape(tensor.shape)
+
+
+class ShardedWriter:
+    """Writes tensors of announced shapes and dtypes into shards of a diffusers model folder, in any order.
+
+    One file holds all when they fit in `max_shard_bytes`; more files get an index, as diffusers names them.
+    """
+
+    def __init__(self, folder: Path, planned: dict[str, tuple[tuple[int, ...], np.dtype]], max_shard_bytes: int):
+        self._tensors: dict[str, Tensor] = {}
+        shards = _split(planned, max_shard_bytes)
+        for number, keys in enumerate(shards, start=1):
+            part = f"-{number:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
+            file = folder / f"{_STEM}{part}.safetensors"
+            self._tensors |= _write_header(file, {key: planned[key] for key in keys})
+        self._unwritten = set(planned)
+        if len(shards) > 1:
+            total = sum(tensor.nbytes for tensor in self._tensors.values())
+            names = {key: tensor.file.name for key, tensor in self._tensors.items()}
+            index = {"metadata": {"total_size": total}, "weight_map": names}
+            (folder / f"{_STEM}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+    def write(self, key: str, values: np.ndarray) -> None:
+        """Puts the values of `key` in their place. Raises `ConversionError` when they are not as announced."""
+        tensor = self._tensors[key]
+        if values.shape != tensor.shape or values.dtype != tensor.dtype:
+            raise ConversionError(
+                f"{key}: expected {tensor.dtype} {list(tensor.shape)}, found {values.dtype} {list(values.shape)}"
+            )
+        with open(tensor.file, "r+b") as file:
+            file.seek(tensor.offset)
+            file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+        self._unwritten.discard(key)
+
+    def close(self) -> None:
+        """Raises `ConversionError` when an announced tensor was never written."""
+        if self._unwritten:
+            raise ConversionError(f"{len(self._unwritten)} tensors were never written: {sorted(self._unwritten)}")
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    try:
+        return json.loads(index.read_text())["weight_map"]
+    except (ValueError, KeyError, TypeError) as error:
+        pointer = ": it is a git-lfs pointer" if is_lfs_pointer(index) else ""
+        raise ConversionError(f"{index}: expected an index with a weight_map{pointer}. {_again()}") from error
+
+
+def _nothing_to_read(folder: Path) -> str:
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    message = f"{folder}: expected {_STEM}.safetensors or its shards, found {', '.join(found) or 'nothing'}. "
+    if any("lora" in name for name in found):
+        return message + "This looks like a LoRA adapter; its base model is what can be converted"
+    if any(name.endswith((".bin", ".pt", ".pth")) for name in found):
+        return message + "Torch pickles are not read: save the model with diffusers' save_pretrained first"
+    return message + "Give the folder that holds the model's config.json and its weights"
+
+
+def _read_header(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise ConversionError(f"{file}: no such file. {_again()}")
+    size = file.stat().st_size
+    if is_lfs_pointer(file):
+        raise ConversionError(
+            f"{file}: expected weights, found a git-lfs pointer of {size} bytes. "
+            "Run `git lfs install && git lfs pull` in the clone, or download the file itself"
+        )
+    with open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        text = stream.read(length) if 2 <= length <= size else b""
+    try:
+        header = json.loads(text)
+        header.pop("__metadata__", None)
+    except (ValueError, AttributeError) as error:
+        raise ConversionError(f"{file}: expected a safetensors file, found no header in it. {_again()}") from error
+    tensors = {key: _tensor(file, 8 + length, key, entry) for key, entry in header.items()}
+    end = max((tensor.offset + tensor.nbytes for tensor in tensors.values()), default=8 + length)
+    if end > size:
+        raise ConversionError(f"{file}: expected {end:,} bytes, found {size:,}: the file is truncated. {_again()}")
+    return tensors
+
+
+def _tensor(file: Path, start: int, key: str, entry: dict) -> Tensor:
+    if entry["dtype"] not in DTYPES:
+        raise ConversionError(
+            f"{file}: {key} is {entry['dtype']}, expected one of {', '.join(DTYPES)}. "
+            "Quantised checkpoints are not converted; take the original one"
+        )
+    begin, end = entry["data_offsets"]
+    tensor = Tensor(file, start + begin, tuple(entry["shape"]), DTYPES[entry["dtype"]])
+    if end - begin != tensor.nbytes:
+        raise ConversionError(f"{file}: {key} has {end - begin} bytes for {tensor.nbytes}: the header is damaged")
+    return tensor
+
+
+def _write_header(file: Path, planned: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, Tensor]:
+    """Makes the file at its full length and returns where each tensor goes. Wide dtypes come first: alignment."""
+    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    begin, tensors = 0, {}
+    for key in sorted(planned, key=lambda key: (-planned[key][1].itemsize, key)):
+        tensor = tensors[key] = Tensor(file, begin, *planned[key])
+        begin += tensor.nbytes
+        header[key] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [tensor.offset, begin],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(file, "wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.truncate(8 + len(text) + begin)
+    return {key: dataclasses.replace(each, offset=8 + len(text) + each.offset) for key, each in tensors.items()}
+
+
+def _split(planned: dict[str, tuple[tuple[int, ...], np.dtype]], max_bytes: int) -> list[list[str]]:
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for key, (shape, dtype) in planned.items():
+        size = math.prod(shape) * dtype.itemsize
+        if shards[-1] and filled + size > max_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(key)
+        filled += size
+    return shards
+
+
+def _again() -> str:
+    return "Download it again"
