@@ -1,0 +1,52 @@
+# make quickstart   install, train the tiny model, report on people it never saw (about 10 minutes on 2 cores)
+# make test         install the test extras and run the whole suite; ARGS="-m 'not slow'" passes options to pytest
+# make lint         ruff's checks and formatting
+# make clean        remove the environment, the runs and the caches
+#
+# PYTHON=python3.12 picks another interpreter than the first one found that is new enough.
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/tiny
+ARGS ?=
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	"$$python" -c '$(NEW_ENOUGH)' 2>/dev/null && echo "$$python" && break; done)
+
+.PHONY: quickstart test lint clean
+.DELETE_ON_ERROR:
+
+quickstart: $(VENV)/.installed
+	$(BIN)/python -m mmjax.train --config configs/tiny.py --workdir $(RUN)
+	$(BIN)/python -m mmjax.quickstart --workdir $(RUN)
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) runs .data build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "mmjax needs Python 3.11 or newer and found none; name it with PYTHON=..."; exit 2; }
+	"$(PYTHON)" -c '$(NEW_ENOUGH)' || { echo "mmjax needs Python 3.11 or newer; $(PYTHON) is older"; exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt | $(BIN)/python
+	@echo "installing what requirements.txt names into $(VENV) (about a minute)"
+	@$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+# torch goes in first and by its exact pin, so that nothing else settles which of its builds is taken
+$(VENV)/.installed-test: requirements.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet "$$(grep -o 'torch==[0-9.]*' pyproject.toml)"
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $(VENV)/.installed $@
+
+$(VENV)/.installed-lint: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet 'ruff>=0.17,<0.18'
+	touch $@

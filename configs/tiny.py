@@ -1,0 +1,58 @@
+"""Drawn people at 32 x 32 pixels: the whole path on a CPU in minutes. Base and adapter are trained together."""
+
+from mmjax import config as c
+
+
+def get_config():
+    return c.Experiment(
+        name="tiny",
+        model=c.Model(
+            c.Transformer(
+                layers=6,
+                heads=4,
+                head_dim=32,
+                latent_channels=3,
+                text_dim=32,
+                text_length=20,
+                time_dim=64,
+                patch=4,
+                base_frames=9,
+                base_height=32,
+                base_width=32,
+                remat="none",
+            ),
+            c.Adapter(
+                id_dim=32,
+                clip_dim=64,
+                clip_tokens=17,
+                perceiver_width=64,
+                perceiver_depth=1,
+                perceiver_head_dim=32,
+                queries=8,
+                can_condition_dim=64,
+                can_hidden=64,
+            ),
+        ),
+        autoencoder=c.Autoencoder("pixel"),
+        data=c.Data(
+            sources=("drawn_images", "drawn_clips"),
+            weights=(0.5, 0.5),
+            batches=(32, 8),
+            frames=(1, 9),
+            height=32,
+            width=32,
+            people=1000,
+            held_out_people=32,
+        ),
+        optim=c.Optim(learning_rate=2e-3, warmup_steps=50),
+        train=c.Train(
+            steps=1000,
+            trainable=(".*",),
+            ema_decay=0.99,
+            validate_every=250,
+            sample_every=250,
+            checkpoint_every=250,
+        ),
+        sampling=c.Sampling(sampler="ddim", steps=20, guidance=2.0, dynamic_guidance=False),
+        precision=c.Precision(compute="float32", trained="float32", frozen="float32"),
+    ).to_config_dict()

@@ -1,0 +1,186 @@
+"""Videos and pictures on disk, and the contact sheet that shows a person beside the clips made of them.
+
+Every file written here says of itself that it was made by a model: a video of a person that nobody can tell
+from a recording is a harm waiting to happen. The wording follows IPTC's digital source types.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
+
+from mmjax.errors import DataError
+
+AI_NOTICE = "AI-generated: made with mmjax by a diffusion model; not a recording of a real event."
+DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
+_INK, _FAINT, _PAPER = (24, 24, 28), (110, 110, 118), (250, 250, 248)
+_GAP, _TEXT, _TITLE = 8, 13, 17  # pixels between cells; letter sizes
+
+
+def write_video(
+    path: str | os.PathLike,
+    frames: UInt8[np.ndarray, "frames height width 3"],
+    fps: float,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    quality: int = 16,
+) -> Path:
+    """Writes an H.264 mp4 that plays everywhere (yuv420p, index in front) and says that a model made it.
+
+    Args:
+      path: the file to write; missing folders are made.
+      frames: RGB. Height and width must be even, which H.264's colour planes ask for.
+      fps: frames a second.
+      metadata: more tags, such as the prompt and the seed.
+      quality: libx264's constant rate factor, 0 (lossless) to 51; 16 is visually lossless.
+
+    Returns:
+      the path written. The file appears whole or not at all.
+
+    Raises:
+      DataError: frames of another shape or dtype, no frames, or an odd size.
+    """
+    frames = _checked_frames(frames)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial.mp4")
+    tags = {"comment": AI_NOTICE, "digital_source_type": DIGITAL_SOURCE_TYPE, **(metadata or {})}
+    options = {"movflags": "+faststart+use_metadata_tags"}  # without the second, mp4 keeps only tags it knows
+    with av.open(str(partial), "w", format="mp4", options=options) as container:
+        container.metadata.update(tags)
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": str(quality), "preset": "medium"}
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    os.replace(partial, path)
+    return path
+
+
+def write_png(path: str | os.PathLike, picture: UInt8[np.ndarray, "height width 3"]) -> Path:
+    """Writes an RGB picture whose text chunks say that a model made it; the file appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("Comment", AI_NOTICE)
+    notes.add_text("DigitalSourceType", DIGITAL_SOURCE_TYPE)
+    partial = path.with_name(f".{path.name}.partial")
+    Image.fromarray(np.asarray(picture)).save(partial, format="png", pnginfo=notes)
+    os.replace(partial, path)
+    return path
+
+
+def read_picture(path: str | os.PathLike) -> Image.Image:
+    """Opens a picture as RGB, turned upright as its camera meant it.
+
+    Raises:
+      DataError: the file is missing or no picture, named with what to do.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"reference picture {path}: expected a picture file, found none; check the path")
+    try:
+        with Image.open(path) as opened:
+            return ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"reference picture {path}: expected a PNG, JPEG or WebP, found a file that does not decode ({error}); "
+            "open and save it again with a picture program"
+        ) from error
+
+
+def spread(count: int, total: int) -> list[int]:
+    """Indices of `count` frames spread evenly over `total`, first and last among them."""
+    return [int(index) for index in np.round(np.linspace(0, total - 1, min(count, total)))]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of a contact sheet: cells of (label, RGB picture), with a title above them that may be empty."""
+
+    cells: Sequence[tuple[str, np.ndarray]]
+    title: str = ""
+
+
+def contact_sheet(
+    rows: Sequence[Row], *, title: str = "", cell_height: int = 144
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Draws rows of labelled pictures, all `cell_height` pixels high, on paper.
+
+    Small pictures grow by repeated pixels, so that what is seen is what the model made; large ones shrink smoothly.
+    Labels are shortened to their cell, titles wrap to the sheet.
+    """
+    font, large = ImageFont.load_default(_TEXT), ImageFont.load_default(_TITLE)
+    scaled = [[(label, _scale(picture, cell_height)) for label, picture in row.cells] for row in rows]
+    widths = [sum(picture.width + _GAP for _, picture in cells) + _GAP for cells in scaled]
+    width = max([*widths, 320])
+    headings = [_wrap(row.title, width - 2 * _GAP, font) for row in rows]
+    head = _wrap(title, width - 2 * _GAP, large)
+    line, head_line = _TEXT + 5, _TITLE + 7
+    heights = [len(heading) * line + cell_height + line + _GAP for heading in headings]
+    sheet = Image.new("RGB", (width, _GAP + len(head) * head_line + sum(heights) + _GAP), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    y = _write_lines(draw, head, _GAP, large, _INK, head_line)
+    for heading, cells in zip(headings, scaled, strict=True):
+        y, x = _write_lines(draw, heading, y, font, _INK, line), _GAP
+        for label, picture in cells:
+            sheet.paste(picture, (x, y))
+            draw.text((x, y + cell_height + 1), _shorten(label, picture.width, font), font=font, fill=_FAINT)
+            x += picture.width + _GAP
+        y += cell_height + line + _GAP
+    return np.asarray(sheet)
+
+
+def _checked_frames(frames):
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
+        found = f"{frames.dtype} of shape {frames.shape}"
+        raise DataError(f"video frames: expected uint8 [frames, height, width, 3] with a frame or more, found {found}")
+    if frames.shape[1] % 2 or frames.shape[2] % 2:
+        size = f"{frames.shape[1]}x{frames.shape[2]}"
+        raise DataError(
+            f"video frames: expected an even height and width (H.264), found {size}; crop or pad by a pixel"
+        )
+    return np.ascontiguousarray(frames)
+
+
+def _scale(picture: np.ndarray, height: int) -> Image.Image:
+    picture = Image.fromarray(np.asarray(picture, np.uint8))
+    size = (max(1, round(picture.width * height / picture.height)), height)
+    grows = height >= picture.height
+    return picture.resize(size, Image.Resampling.NEAREST if grows else Image.Resampling.LANCZOS)
+
+
+def _write_lines(draw, lines: list[str], y: int, font, ink, line: int) -> int:
+    for text in lines:
+        draw.text((_GAP, y), text, font=font, fill=ink)
+        y += line
+    return y
+
+
+def _wrap(text: str, width: int, font) -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(_shorten(word, width, font))
+    return lines
+
+
+def _shorten(text: str, width: int, font) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."

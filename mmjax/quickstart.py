@@ -1,0 +1,153 @@
+"""The closing report of `make quickstart`: does the model keep the person? Asked of people it was never trained on.
+
+    python -m mmjax.quickstart --workdir runs/tiny
+
+Samples one clip of each held-out person, and the same clips (prompts, seeds, weights) with the identity withheld. A
+recogniser of drawn people, fitted on training people alone, then says how often a clip is closest to its own person
+among all of them. The rate stands beside chance, beside the withheld one, and beside the ceiling: the recogniser's own
+rate on real clips.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from mmjax import media
+from mmjax.config import Experiment
+from mmjax.data import evaluation, pipeline
+from mmjax.data.schema import Record
+from mmjax.errors import ConfigError, exits_cleanly
+from mmjax.identity.fisherfaces import Fisherfaces, fit_fisherfaces
+from mmjax.identity.metrics import Retrieval, mean_embedding, retrieval
+from mmjax.sampling import Batch, Sampler, checked_size, frame_cells, load_sampler
+from mmjax.training.checkpoint import versions
+
+SOURCE = "drawn_clips"
+FIT_PEOPLE, PICTURES = 800, 12  # training people that the recogniser is fitted on; pictures of each person
+BATCH = 16  # clips denoised together
+SHOWN = 8  # people on the contact sheet
+NAMES = {
+    "real": "real clips (the ceiling)",
+    "identity": "with the identity",
+    "withheld": "identity withheld",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+    """One clip a person: [people, frames, height, width, 3] uint8."""
+
+    real: UInt8[np.ndarray, "p f h w 3"]
+    identity: UInt8[np.ndarray, "p f h w 3"]
+    withheld: UInt8[np.ndarray, "p f h w 3"]
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the report, writes `report.json` and `report.png` into the workdir; the last line is the sheet's path."""
+    parser = argparse.ArgumentParser(prog="python -m mmjax.quickstart", description=__doc__.partition("\n")[0])
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="workdir of a run on drawn people")
+    parser.add_argument("--people", type=int, metavar="N", help="held-out people to ask about (default: all)")
+    args = parser.parse_args(argv)
+    began, workdir = time.monotonic(), Path(args.workdir)
+    sampler = load_sampler(workdir)
+    records = held_out_clips(sampler.config, args.people)
+    print(f"asking about {len(records)} people who were not in the training set")
+    clips = make_clips(sampler, records)
+    rates = judge(sampler.config, records, clips)
+    sheet = media.write_png(workdir / "report.png", report_sheet(sampler, records, clips))
+    report = {name: dataclasses.asdict(rate) for name, rate in rates.items()}
+    report |= {"source": sampler.source, "versions": versions(), "seconds": round(time.monotonic() - began, 1)}
+    (workdir / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(describe(rates))
+    print(f"figures: {workdir / 'report.json'}\nopen this picture:\n{sheet}")
+
+
+def held_out_clips(config: Experiment, count: int | None = None) -> list[Record]:
+    """The first validation record of each held-out person, in the order of the people.
+
+    Raises:
+      ConfigError: an experiment without clips of drawn people, or fewer than two people.
+    """
+    people = config.data.held_out_people if count is None else min(count, config.data.held_out_people)
+    if SOURCE not in config.data.sources or people < 2:
+        raise ConfigError(
+            f"quickstart: expected a run on {SOURCE} and two held-out people or more, found {people} people"
+        )
+    wanted = [person.name for person in evaluation.held_out_people(config, people, frames=1)]
+    records = pipeline.validation_records(config, SOURCE, config.data.held_out_people * config.data.clips_per_person)
+    first = {str(record["person"]): record for record in reversed(records)}
+    return [first[name] for name in wanted]
+
+
+def make_clips(sampler: Sampler, records: Sequence[Record]) -> Clips:
+    """Real clips, generated ones, and generated ones with the identity withheld; person k has seed k."""
+    real = sampler.denoiser.autoencoder.decode(np.stack([record["latents"] for record in records]))
+    batches, steps = -(-len(records) // BATCH), sampler.config.sampling.steps
+    with tqdm(total=2 * batches * steps, desc="sampling", unit="step") as bar:
+
+        def made(keep: bool):
+            return np.concatenate([_sample(sampler, records, at, keep, bar) for at in range(0, len(records), BATCH)])
+
+        return Clips(real, made(True), made(False))
+
+
+def judge(config: Experiment, records: Sequence[Record], clips: Clips) -> dict[str, Retrieval]:
+    """Rank-1 rates of the three kinds of clips among the people of the records."""
+    recogniser = fit_recogniser(config)
+    people = evaluation.held_out_people(config, len(records), PICTURES)
+    gallery = np.stack([mean_embedding(recogniser.embed(person.frames)) for person in people])
+    own = np.arange(len(records))
+
+    def rate(videos):
+        return retrieval(np.stack([mean_embedding(recogniser.embed(video)) for video in videos]), gallery, own)
+
+    return {name: rate(getattr(clips, name)) for name in NAMES}
+
+
+def fit_recogniser(config: Experiment) -> Fisherfaces:
+    """Fisherfaces of people of the training split, drawn at the experiment's size."""
+    people = evaluation.training_people(config, FIT_PEOPLE, PICTURES)
+    return fit_fisherfaces(
+        np.concatenate([person.frames for person in people]), np.repeat(np.arange(len(people)), PICTURES)
+    )
+
+
+def describe(rates: dict[str, Retrieval]) -> str:
+    """The figures as a small table."""
+    any_rate = rates["identity"]
+    lines = ["", f"closest to its own person among {round(1 / any_rate.chance)} held-out people:"]
+    lines += [f"  {NAMES[name]:26}{rate}" for name, rate in rates.items()]
+    return "\n".join([*lines, f"  {'chance':26}{any_rate.chance:.1%}", ""])
+
+
+def report_sheet(sampler: Sampler, records: Sequence[Record], clips: Clips) -> UInt8[np.ndarray, "h w 3"]:
+    """Rows of people: reference, four frames with the identity, one with it withheld, one of the real clip."""
+    middle, rows = clips.real.shape[1] // 2, []
+    for index in media.spread(SHOWN, len(records)):
+        cells = [("reference", records[index]["reference"][0]), *frame_cells(clips.identity[index])]
+        cells += [("identity withheld", clips.withheld[index, middle]), ("real", clips.real[index, middle])]
+        rows.append(media.Row(cells, str(records[index]["caption"])))
+    step = sampler.source["step"]
+    return media.contact_sheet(rows, title=f"{sampler.config.name}, step {step}: people who were not trained on")
+
+
+def _sample(sampler: Sampler, records: Sequence[Record], at: int, keep: bool, bar) -> np.ndarray:
+    """Clips of one batch; the last one is filled up, so that all have one shape and compile once."""
+    seeds = list(range(at, min(at + BATCH, len(records))))
+    filled = seeds + seeds[-1:] * (min(BATCH, len(records)) - len(seeds))
+    batch: Batch = pipeline.collate([records[index] for index in filled])
+    batch["keep_identity"] = np.full(len(filled), keep)
+    size = checked_size(sampler.config)
+    return sampler.videos(batch, None, filled, size, lambda done, total: bar.update())[: len(seeds)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Imports point one way: the layer order of the package, and who may import which heavy library.
+
+Only source text is read here (`ast`), so an import that hides inside a function counts as well.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "mmjax"
+
+# From the ground up. A module may import its own layer and the ones above this line's layer in the table, never a
+# later one. The longest name that fits a module decides; a new module must find its place here.
+LAYERS = [
+    ["mmjax", "mmjax.errors"],
+    ["mmjax.config"],
+    ["mmjax.precision", "mmjax.media"],
+    ["mmjax.partition", "mmjax.trees", "mmjax.data.schema", "mmjax.nn.autoencoder"],
+    ["mmjax.nn.layers", "mmjax.nn.rope", "mmjax.nn.attention", "mmjax.nn.modulation", "mmjax.diffusion.schedule"],
+    ["mmjax.nn", "mmjax.data", "mmjax.diffusion.guidance", "mmjax.diffusion.loss", "mmjax.identity"],
+    ["mmjax.nn.magicmirror", "mmjax.diffusion", "mmjax.conversion"],
+    ["mmjax.training"],
+    ["mmjax.sampling"],
+    ["mmjax.training.loop"],
+    ["mmjax.train", "mmjax.sample", "mmjax.convert", "mmjax.prepare", "mmjax.evaluate", "mmjax.demo"],
+    ["mmjax.quickstart", "mmjax.bench"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+NOWHERE = {"diffusers", "tensorflow", "clu", "skvideo", "requests"}
+LAZY_ONLY = {"torch": ("mmjax.conversion",)}  # for a .bin or .pth that has no safetensors twin
+ONLY_IN = {name: ("mmjax.identity", "mmjax.prepare") for name in ("cv2", "insightface", "onnxruntime")}
+WITHOUT_JAX = ("mmjax.errors", "mmjax.config", "mmjax.media", "mmjax.data", "mmjax.identity.metrics")
+
+
+def modules():
+    found = {}
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(), str(path))
+    return found
+
+
+MODULES = modules()
+
+
+def imports(tree, package, lazy=True):
+    """Names of imported modules; `from a import b` gives `a.b` when that is a module and `a` otherwise."""
+    for node in _walk(tree, lazy):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                yield whole if whole in MODULES else base
+
+
+def _walk(node, lazy):
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if lazy or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _walk(child, lazy)
+
+
+def package_of(name):
+    path = ROOT / Path(*name.split("."))
+    return name if path.is_dir() else name.rpartition(".")[0]
+
+
+def rank(name):
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        key = ".".join(parts[:length])
+        if key in RANK and (length > 1 or len(parts) == 1):
+            return RANK[key]
+    raise AssertionError(f"{name} has no layer: add it to LAYERS in {Path(__file__).name}")
+
+
+def inside(name, places):
+    return any(name == place or name.startswith(place + ".") for place in places)
+
+
+def broken_layers(name, imported):
+    if rank(imported) > rank(name):
+        yield f"{name} (layer {rank(name)}) imports {imported} (layer {rank(imported)})"
+
+
+def broken_libraries(name, library, lazy):
+    if library in NOWHERE:
+        yield f"{name} imports {library}, which only tests may"
+    if library in LAZY_ONLY and not (lazy and inside(name, LAZY_ONLY[library])):
+        yield f"{name} imports {library}; allowed inside functions of {', '.join(LAZY_ONLY[library])} alone"
+    if library in ONLY_IN and not inside(name, ONLY_IN[library]):
+        yield f"{name} imports {library}; allowed in {', '.join(ONLY_IN[library])} alone"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_one_way(name):
+    own = [found for found in imports(MODULES[name], package_of(name)) if inside(found, [PACKAGE])]
+    assert not [line for found in own for line in broken_layers(name, found)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_heavy_libraries_stay_in_their_place(name):
+    package, tree = package_of(name), MODULES[name]
+    eager = {found.partition(".")[0] for found in imports(tree, package, lazy=False)}
+    everything = {found.partition(".")[0] for found in imports(tree, package)}
+    assert not [line for found in everything for line in broken_libraries(name, found, lazy=found not in eager)]
+
+
+def loaded_by(name):
+    """Every module that importing `name` loads, parents and outsiders included; lazy imports do not load."""
+    seen, open_ = set(), [name]
+    while open_:
+        module = open_.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        if module in MODULES:
+            open_ += imports(MODULES[module], package_of(module), lazy=False)
+            open_ += [module.rpartition(".")[0]] if "." in module else []
+    return seen
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if inside(name, WITHOUT_JAX)])
+def test_data_is_read_without_jax(name):
+    """Grain's workers import these; a worker that imports JAX takes the accelerator from the trainer."""
+    heavy = {"jax", "flax", "optax", "orbax"}
+    assert not {found for found in loaded_by(name) if found.partition(".")[0] in heavy}
+
+
+def test_modules_do_not_import_each_other_in_circles():
+    graph = {
+        name: {found for found in imports(tree, package_of(name), lazy=False) if found in MODULES and found != name}
+        for name, tree in MODULES.items()
+    }
+    while leaves := [name for name, needs in graph.items() if not needs]:
+        for leaf in leaves:
+            del graph[leaf]
+        graph = {name: needs - set(leaves) for name, needs in graph.items()}
+    assert not graph, f"these import each other: {', '.join(sorted(graph))}"
+
+
+def test_the_rules_catch_what_they_should():
+    """A rule that never fires holds nothing."""
+    assert list(broken_layers("mmjax.nn.layers", "mmjax.training.loop"))
+    assert list(broken_layers("mmjax.training.step", "mmjax.training.loop"))
+    assert not list(broken_layers("mmjax.training.loop", "mmjax.training.step"))
+    assert list(broken_libraries("mmjax.nn.dit", "diffusers", lazy=True))
+    assert list(broken_libraries("mmjax.conversion.tables", "torch", lazy=False))
+    assert not list(broken_libraries("mmjax.conversion.tables", "torch", lazy=True))
+    assert list(broken_libraries("mmjax.media", "cv2", lazy=True))
+    tree = ast.parse("from . import config\nfrom .. import trees\ndef f():\n    import torch\n")
+    assert list(imports(tree, "mmjax.nn", lazy=False)) == ["mmjax.nn", "mmjax.trees"]
+    assert "torch" in list(imports(tree, "mmjax.nn"))
+    with pytest.raises(AssertionError, match="has no layer"):
+        rank("mmjax.stray")

@@ -1,0 +1,120 @@
+"""Videos, pictures and contact sheets: what is written can be read back, and says that a model made it."""
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmjax import media
+from mmjax.errors import DataError
+
+# H.264 keeps colour at half the resolution; smooth frames survive it well. Measured 43.0 dB on the frames below.
+PSNR_FLOOR = 41.0
+
+
+def smooth_frames(count=9, height=32, width=48):
+    t, y, x = np.meshgrid(np.arange(count), np.arange(height), np.arange(width), indexing="ij")
+    planes = [90 + 3 * t + 2 * y, 60 + 2 * x + 0 * t, 200 - 2 * y - t]
+    return np.stack(planes, axis=-1).astype(np.uint8)
+
+
+def decode(path):
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+        return frames, dict(container.metadata), float(stream.average_rate), stream.codec_context
+
+
+def test_video_comes_back_with_its_frames_rate_and_notice(tmp_path):
+    frames = smooth_frames()
+    path = media.write_video(
+        tmp_path / "new" / "clip.mp4", frames, fps=8, metadata={"prompt": "A man img", "seed": "3"}
+    )
+    found, tags, rate, codec = decode(path)
+    assert found.shape == frames.shape and rate == 8 and codec.name == "h264" and codec.pix_fmt == "yuv420p"
+    assert tags["comment"] == media.AI_NOTICE and tags["digital_source_type"] == media.DIGITAL_SOURCE_TYPE
+    assert tags["prompt"] == "A man img" and tags["seed"] == "3"
+    error = np.mean((found.astype(float) - frames) ** 2)
+    psnr = 10 * np.log10(255**2 / error)
+    print(f"PSNR after H.264: {psnr:.1f} dB")
+    assert psnr > PSNR_FLOOR
+    assert [p.name for p in path.parent.iterdir()] == ["clip.mp4"]  # nothing half-written stays
+
+
+@pytest.mark.parametrize("fps", [8, 16, 23.976])
+def test_one_frame_and_broken_rates_work(tmp_path, fps):
+    found, _, rate, _ = decode(media.write_video(tmp_path / "one.mp4", smooth_frames(1), fps))
+    assert len(found) == 1 and rate == pytest.approx(fps, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        np.zeros((0, 8, 8, 3), np.uint8),
+        np.zeros((2, 8, 8, 3), np.float32),
+        np.zeros((2, 8, 8), np.uint8),
+        np.zeros((2, 7, 8, 3), np.uint8),
+        np.zeros((2, 8, 9, 3), np.uint8),
+    ],
+)
+def test_frames_that_cannot_be_a_video_are_refused(tmp_path, frames):
+    with pytest.raises(DataError, match="video frames: expected"):
+        media.write_video(tmp_path / "clip.mp4", frames, 8)
+    assert not list(tmp_path.iterdir())
+
+
+def test_png_comes_back_exactly_with_its_notice(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    with Image.open(media.write_png(tmp_path / "a.png", picture)) as opened:
+        np.testing.assert_array_equal(np.asarray(opened), picture)
+        assert opened.text == {"Comment": media.AI_NOTICE, "DigitalSourceType": media.DIGITAL_SOURCE_TYPE}
+
+
+def test_reference_pictures_are_read_upright_in_rgb(tmp_path):
+    picture = Image.new("RGB", (8, 4), (10, 20, 30))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held sideways
+    picture.save(tmp_path / "turned.png", exif=exif)
+    assert media.read_picture(tmp_path / "turned.png").size == (4, 8)
+    Image.new("RGBA", (3, 3)).save(tmp_path / "alpha.png")
+    assert media.read_picture(tmp_path / "alpha.png").mode == "RGB"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_a_missing_or_broken_picture_is_named(tmp_path, content):
+    path = tmp_path / "face.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match="face.png: expected .* found") as error:
+        media.read_picture(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_truncated_picture_is_named(tmp_path):
+    path = tmp_path / "face.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(DataError, match="does not decode"):
+        media.read_picture(path)
+
+
+@pytest.mark.parametrize("count, total, expected", [(4, 13, [0, 4, 8, 12]), (4, 3, [0, 1, 2]), (1, 5, [0])])
+def test_frames_are_spread_from_first_to_last(count, total, expected):
+    assert media.spread(count, total) == expected
+
+
+def test_contact_sheet_shows_each_picture_where_its_label_is():
+    red, green = np.zeros((16, 16, 3), np.uint8), np.zeros((300, 150, 3), np.uint8)
+    red[..., 0], green[..., 1] = 255, 255
+    rows = [
+        media.Row([("reference", red), ("a frame with quite a long label", green)], title="person 1: a woman"),
+        media.Row([("reference", green)]),
+    ]
+    sheet = media.contact_sheet(rows, title="title " * 60, cell_height=96)
+    assert sheet.dtype == np.uint8 and sheet.shape[2] == 3
+    is_red, is_green = (np.all(sheet == colour, axis=-1) for colour in ((255, 0, 0), (0, 255, 0)))
+    assert is_red.sum() == 96 * 96 and is_green.sum() == 2 * 96 * 48
+    right_of = np.argwhere(is_green)[:, 1].max()
+    assert np.argwhere(is_red)[:, 1].max() < right_of < sheet.shape[1]
+    below = sheet[np.argwhere(is_red)[:, 0].max() + 1 :][:18]  # the label's line
+    assert (below.min(axis=-1) < 160).sum() > 40
