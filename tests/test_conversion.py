@@ -10,11 +10,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
-import reference  # noqa: E402
 from diffusers import CogVideoXTransformer3DModel  # noqa: E402
-from diffusers_folders import WEIGHTS, edited, saved  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
+import reference  # noqa: E402
+from diffusers_folders import WEIGHTS, edited, saved  # noqa: E402
 from mmjax import config as c  # noqa: E402
 from mmjax import conversion, partition, trees  # noqa: E402
 from mmjax.conversion import cogvideox, components, engine, safetensors_io, store  # noqa: E402

@@ -6,9 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
-import reference  # noqa: E402
 from diffusers import CogVideoXPipeline, CogVideoXTransformer3DModel  # noqa: E402
 
+import reference  # noqa: E402
 from mmjax import trees  # noqa: E402
 from mmjax.nn.dit import CogVideoXTransformer  # noqa: E402
 from mmjax.precision import FLOAT32  # noqa: E402

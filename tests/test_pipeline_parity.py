@@ -11,10 +11,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
-import reference  # noqa: E402
-import scheduler_reference  # noqa: E402
 from diffusers import CogVideoXPipeline  # noqa: E402
 
+import reference  # noqa: E402
+import scheduler_reference  # noqa: E402
 from mmjax import config as c  # noqa: E402
 from mmjax.diffusion import guidance, samplers  # noqa: E402
 from mmjax.diffusion.schedule import make_schedule  # noqa: E402

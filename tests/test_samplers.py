@@ -12,7 +12,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
 import scheduler_reference  # noqa: E402
-
 from mmjax import config  # noqa: E402
 from mmjax.diffusion import guidance, samplers, schedule  # noqa: E402
 

@@ -9,7 +9,6 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
 import scheduler_reference  # noqa: E402
-
 from mmjax import config  # noqa: E402
 from mmjax.diffusion import schedule  # noqa: E402
 from mmjax.errors import ConfigError  # noqa: E402

@@ -1,0 +1,59 @@
+"""Weights to start from: a converted base, an earlier run's adapter. What they give is never drawn at random."""
+
+import dataclasses
+
+import jax
+
+from mmjax import config as c
+from mmjax import conversion, trees
+from mmjax.errors import CheckpointError
+from mmjax.training import checkpoint
+from mmjax.training.state import Params
+
+COMPUTED_OTHERWISE = ("attention", "remat")  # settings of a transformer that its weights do not depend on
+
+
+def load_start(config: c.Experiment, abstract: Params) -> Params:
+    """The parameters that `train.base` and `train.adapter` give, with the dtypes and shardings of `abstract`.
+
+    Args:
+      abstract: the whole tree, from `state.abstract_params`.
+
+    Raises:
+      CheckpointError: a folder that is missing, damaged or of another model.
+      TreeError: weights that do not fit the model.
+    """
+    loaded: Params = {}
+    if config.train.base:
+        loaded = trees.merge(loaded, _load_base(config, abstract))
+    if config.train.adapter:
+        loaded = trees.merge(loaded, _load_adapter(config, abstract))
+    return loaded
+
+
+def _load_base(config: c.Experiment, abstract: Params) -> Params:
+    """A folder that `python -m mmjax.convert transformer` wrote, under `transformer`."""
+    folder, model = config.train.base, config.model.transformer
+    found = conversion.read_record(folder)
+    wrong = [
+        f"  model.transformer.{field.name}: the weights have {getattr(found, field.name)}, the experiment "
+        f"{getattr(model, field.name)}"
+        for field in dataclasses.fields(model)
+        if field.name not in COMPUTED_OTHERWISE and getattr(found, field.name) != getattr(model, field.name)
+    ]
+    if wrong:
+        raise CheckpointError(f"train.base = {folder} is another model:\n" + "\n".join(wrong))
+    wanted = {path: leaf for path, leaf in trees.flatten(abstract).items() if path.startswith("transformer/")}
+    wanted = {path: leaf for path, leaf in wanted.items() if not trees.matches(trees.ADAPTER_PATTERNS, path)}
+    wanted = trees.unflatten(wanted)["transformer"]
+    trained = any(trees.matches(config.train.trainable, f"transformer/{path}") for path in trees.flatten(wanted))
+    dtype = config.precision.trained if trained else config.precision.frozen
+    _, params = conversion.load_component(folder, jax.tree.map(lambda leaf: leaf.sharding, wanted), dtype)
+    return {"transformer": jax.tree.map(lambda array, leaf: array.astype(leaf.dtype), params, wanted)}
+
+
+def _load_adapter(config: c.Experiment, abstract: Params) -> Params:
+    """The averaged adapter of an earlier run's last checkpoint; `train.adapter` is its workdir."""
+    wanted, _ = trees.split(abstract, trees.ADAPTER_PATTERNS)
+    params = checkpoint.load_trained(config.train.adapter, wanted)
+    return jax.tree.map(lambda array, leaf: array.astype(leaf.dtype), params, wanted)

@@ -1,0 +1,164 @@
+"""The training state, shapes before arrays: `eval_shape` -> shardings -> `jit(init, out_shardings=...)`.
+
+Nothing large is ever made unsharded, and nothing random is made where weights are loaded instead. Trained and frozen
+parameters are two trees: the gradient, the optimizer and the moving average only ever see the trained one.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Int, Key
+
+from mmjax import config as c
+from mmjax import partition, precision, trees
+from mmjax.data import schema
+from mmjax.nn.magicmirror import MagicMirror
+from mmjax.training import optim
+
+Params = trees.Tree
+
+MODEL_FIELDS = ("text", "class_mask", "id_embedding", "clip_last", "clip_penultimate")  # of a record: the conditions
+
+
+class Streams(NamedTuple):
+    """The independent random streams of an experiment, all from its one seed."""
+
+    init: Key[Array, ""]
+    train: Key[Array, ""]
+    validation: Key[Array, ""]
+
+
+def random_streams(seed: int) -> Streams:
+    """Keys for initialization, for training (folded with the step) and for validation (folded with the batch)."""
+    return Streams(*jax.random.split(jax.random.key(seed), len(Streams._fields)))
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything that a step changes, and the frozen parameters that it reads.
+
+    Trained leaves have the dtype `precision.trained`, frozen ones `precision.frozen`; `ema` (the moving average of the
+    trained leaves, or None) and the moments in `opt_state` are float32.
+    """
+
+    step: Int[Array, ""]
+    trained: Params
+    frozen: Params
+    opt_state: optax.OptState
+    ema: Params | None
+
+    def params(self, ema: bool = True) -> Params:
+        """The model's whole tree, with the averaged leaves where there are any and `ema` asks for them."""
+        best = self.ema if ema and self.ema is not None else self.trained
+        return trees.merge(best, self.frozen)
+
+
+def make_model(config: c.Experiment) -> MagicMirror:
+    """The model of an experiment; it holds no arrays."""
+    return MagicMirror(config.model, config.precision)
+
+
+def abstract_params(config: c.Experiment, mesh: jax.sharding.Mesh) -> Params:
+    """Shape, dtype by role, and sharding of every parameter, as `jax.ShapeDtypeStruct`s."""
+    boxed = jax.eval_shape(lambda key: _init(config, key), jax.random.key(0))
+    shapes = trees.flatten(partition.unbox(boxed))
+    shardings = trees.flatten(partition.param_shardings(mesh, boxed))
+    trained, frozen = precision.trained_dtype(config.precision), precision.frozen_dtype(config.precision)
+
+    def described(path):
+        dtype = trained if trees.matches(config.train.trainable, path) else frozen
+        return jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=shardings[path])
+
+    return trees.unflatten({path: described(path) for path in shapes})
+
+
+def abstract_state(config: c.Experiment, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> TrainState:
+    """The state as `jax.ShapeDtypeStruct`s with shardings: what `create_state` fills and what a restore needs.
+
+    The optimizer's moments are sharded like the parameters that they belong to. Raises `TreeError` when a pattern of
+    `train.trainable` matches no parameter.
+    """
+    trained, frozen = trees.split(abstract_params(config, mesh), config.train.trainable)
+    everywhere = partition.replicated(mesh)
+    average = in_float32(trained)
+    opt_state = optax.tree_map_params(
+        tx,
+        lambda leaf, like: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=like.sharding),
+        jax.eval_shape(tx.init, average),
+        average,
+        transform_non_params=lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
+    )
+    return TrainState(
+        step=jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere),
+        trained=trained,
+        frozen=frozen,
+        opt_state=opt_state,
+        ema=average if config.train.ema_decay else None,
+    )
+
+
+def create_state(
+    config: c.Experiment, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, loaded: Params | None = None
+) -> TrainState:
+    """A fresh state, every leaf created on the devices that keep it.
+
+    Args:
+      loaded: parameters that are known already (`start.load_start`), with the dtypes and shardings of
+        `abstract_params`; only the others are drawn, from `config.seed`, and they do not depend on the mesh.
+    """
+    abstract = abstract_state(config, tx, mesh)
+    known = trees.flatten(loaded or {})
+    wanted = {
+        path: leaf
+        for path, leaf in trees.flatten(trees.merge(abstract.trained, abstract.frozen)).items()
+        if path not in known
+    }
+
+    def draw(key):
+        drawn = trees.flatten(partition.unbox(_init(config, key)))
+        return {path: drawn[path].astype(leaf.dtype) for path, leaf in wanted.items()}
+
+    drawn = _sharded_jit(draw, wanted)(random_streams(config.seed).init)
+    trained, frozen = trees.split(trees.unflatten({**drawn, **known}), config.train.trainable)
+
+    def rest(trained):
+        average = jax.tree.map(jnp.copy, optim.float32(trained))  # a copy: the step donates both
+        ema = average if config.train.ema_decay else None
+        return jnp.zeros((), jnp.int32), tx.init(optim.float32(trained)), ema
+
+    step, opt_state, ema = _sharded_jit(rest, (abstract.step, abstract.opt_state, abstract.ema))(trained)
+    return TrainState(step, trained, frozen, opt_state, ema)
+
+
+def in_float32(abstract: Params) -> Params:
+    """The same shapes and shardings in float32, as gradients, moments and averages have them."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=leaf.sharding), abstract)
+
+
+def bytes_per_device(tree) -> int:
+    """Bytes that one device holds of a tree of arrays or of `jax.ShapeDtypeStruct`s with shardings."""
+
+    def held(leaf):
+        shape = leaf.sharding.shard_shape(leaf.shape)
+        size = 1
+        for side in shape:
+            size *= side
+        return size * leaf.dtype.itemsize
+
+    return sum(held(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def _init(config: c.Experiment, key):
+    """Boxed parameters, from the smallest batch that the model takes: their shapes do not depend on it."""
+    transformer = config.model.transformer
+    fields = schema.record_fields(config, frames=1)
+    batch = {name: jnp.zeros((1, *fields[name].shape), fields[name].dtype) for name in MODEL_FIELDS}
+    side = transformer.patch
+    latents = jnp.zeros((1, transformer.patch_t, side, side, transformer.latent_channels))
+    return make_model(config).init(key, batch, latents, jnp.zeros(1, jnp.int32))["params"]
+
+
+def _sharded_jit(function, abstract):
+    return jax.jit(function, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))

@@ -1,0 +1,146 @@
+"""One training step, on one page: draw, corrupt, predict, differentiate, update.
+
+The loss is a function of the trained leaves alone; the frozen ones stand beside them as a constant, so no gradient,
+moment or average of a frozen leaf is ever made. All chance comes from `fold_in(key, step)`: a step repeated after a
+resume sees the same noise.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from mmjax import config as c
+from mmjax import partition, trees
+from mmjax.diffusion import loss as diffusion_loss
+from mmjax.diffusion import schedule as noise_schedule
+from mmjax.training import optim
+from mmjax.training.state import Params, TrainState
+
+Batch = dict[str, Array]  # fields of `mmjax.data.schema`, leading axis: samples
+Metrics = dict[str, Array]
+LossFn = Callable[[Params, Params, Batch, diffusion_loss.Draws], tuple[Array, Metrics]]
+
+
+def make_loss(config: c.Experiment, model: nn.Module, null_text: Float[Array, "L text_dim"]) -> LossFn:
+    """`loss(trained, frozen, batch, draws) -> (mean loss, metrics)`, for training and for validation alike.
+
+    Args:
+      null_text: embedding of the empty prompt; it stands in where `draws` drops the text.
+    """
+    schedule = noise_schedule.make_schedule(config.schedule)
+
+    def loss_fn(trained: Params, frozen: Params, batch: Batch, draws: diffusion_loss.Draws):
+        params, t = trees.merge(trained, frozen), draws.timesteps
+        noisy = noise_schedule.add_noise(schedule, batch["latents"], draws.noise, t)
+        target = noise_schedule.velocity(schedule, batch["latents"], draws.noise, t)
+        v = model.apply({"params": params}, _drop_conditions(batch, draws, null_text), noisy, t)
+        losses = diffusion_loss.denoising_loss(v, target, batch["face_mask"], draws.face_region)
+        sums, counts = diffusion_loss.bucket_losses(losses, t, schedule.steps)
+        return jnp.mean(losses), {"bucket_sums": sums, "bucket_counts": counts}
+
+    return loss_fn
+
+
+def make_train_step(
+    config: c.Experiment, loss_fn: LossFn, tx: optax.GradientTransformation, key: Key[Array, ""]
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """`step(state, batch) -> (state, metrics)`; jit it with `jit_train_step`.
+
+    The batch is worked through in `train.accumulate` micro-batches. Everything random is drawn for the whole batch
+    first, and each sample weighs the same, so their number changes nothing but memory and rounding.
+
+    Metrics: loss; norms of the gradient (before clipping), of the trained parameters and of their change; the
+    learning rate; sums and counts of the loss by timestep.
+    """
+    rate, pieces = optim.learning_rate(config.optim, config.train.steps), config.train.accumulate
+    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def train_step(state: TrainState, batch: Batch):
+        rng = jax.random.fold_in(key, state.step)
+        draws = diffusion_loss.draw(rng, batch["latents"].shape, config.schedule.steps, config.loss)
+
+        def of_micro_batch(piece):
+            (loss, metrics), grads = gradient(state.trained, state.frozen, *piece)
+            return (loss / pieces, jax.tree.map(lambda leaf: leaf / pieces, optim.float32(grads))), metrics
+
+        (loss, grads), metrics = _scan_sum(of_micro_batch, _split_batch((batch, draws), pieces))
+        weights = optim.float32(state.trained)
+        updates, opt_state = tx.update(grads, state.opt_state, weights)
+        trained = optax.apply_updates(state.trained, updates)
+        metrics |= {
+            "loss": loss,
+            "grad_norm": optax.tree.norm(grads),
+            "param_norm": optax.tree.norm(weights),
+            "update_norm": optax.tree.norm(updates),
+            "learning_rate": rate(state.step),
+        }
+        ema = _average(state.ema, trained, state.step, config.train.ema_decay)
+        return state.replace(step=state.step + 1, trained=trained, opt_state=opt_state, ema=ema), metrics
+
+    return train_step
+
+
+def jit_train_step(train_step, abstract: TrainState):
+    """The step jitted: the state keeps its shardings and its memory is used again for the new one."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
+
+
+def make_validation_step(
+    config: c.Experiment, loss_fn: LossFn, key: Key[Array, ""], total: int
+) -> Callable[[Params, Params, Batch, Array], Metrics]:
+    """`step(trained, frozen, batch, numbers) -> metrics`: the loss at noise and timesteps that never change.
+
+    Args:
+      key: of validation; the same for the whole run.
+      total: samples in the validation set, over whose numbers the timesteps are stratified.
+
+    `numbers` [B] says which of them the batch holds. No condition is dropped, and the loss counts whole latents.
+    """
+
+    def validation_step(trained: Params, frozen: Params, batch: Batch, numbers: Int[Array, " B"]):
+        shape = batch["latents"].shape
+        draws = diffusion_loss.fixed_draws(key, numbers, total, shape, config.schedule.steps)
+        loss, metrics = loss_fn(trained, frozen, batch, draws)
+        return metrics | {"loss": loss}
+
+    return validation_step
+
+
+def _drop_conditions(batch: Batch, draws: diffusion_loss.Draws, null_text: Array) -> Batch:
+    """Conditioning dropout (SPEC 4): the empty prompt, which has no class word, in place of the text."""
+    keep = draws.keep_text
+    return batch | {
+        "text": jnp.where(keep[:, None, None], batch["text"], jnp.asarray(null_text, batch["text"].dtype)),
+        "class_mask": batch["class_mask"] & keep[:, None],
+        "keep_identity": draws.keep_identity,
+    }
+
+
+def _split_batch(tree: PyTree, pieces: int) -> PyTree:
+    """[B, ...] -> [pieces, B / pieces, ...]; every device keeps its own samples in each piece."""
+
+    def split(leaf):
+        leaf = leaf.reshape(leaf.shape[0] // pieces, pieces, *leaf.shape[1:]).swapaxes(0, 1)
+        return partition.constrain(leaf, None, "batch", *(None,) * (leaf.ndim - 2))
+
+    return jax.tree.map(split, tree)
+
+
+def _scan_sum(function: Callable, pieces: PyTree) -> PyTree:
+    """Sum of `function(piece)` over the leading axis of `pieces`, one piece in memory at a time."""
+    shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], pieces))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.scan(lambda total, piece: (jax.tree.map(jnp.add, total, function(piece)), None), zeros, pieces)[0]
+
+
+def _average(ema: Params | None, trained: Params, step: Int[Array, ""], decay: float) -> Params | None:
+    """Moving average of the trained leaves. Early steps decay less, so that it does not remember the random start."""
+    if ema is None:
+        return None
+    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, ema, trained)

@@ -1,0 +1,79 @@
+"""Eight fake devices compute what one computes: loss and gradients, on every kind of mesh."""
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax.sharding import PartitionSpec
+
+import tiny
+from mmjax import config as c
+from mmjax import partition, trees
+from mmjax.errors import ConfigError
+
+MESHES = {
+    "data 8": c.Mesh(data=8),
+    "fsdp 8": c.Mesh(data=1, fsdp=8),
+    "tensor 2 x fsdp 4": c.Mesh(data=1, fsdp=4, tensor=2),
+    "context 4 x data 2": c.Mesh(data=2, context=4),
+}
+
+
+def loss_and_gradients(mesh_config, devices):
+    """Of the tiny model with a batch of eight, parameters and batch sharded by the rules."""
+    module, params = tiny.make(), tiny.drawn()
+    batch, (latents, timesteps) = tiny.batch(size=8), tiny.inputs(size=8)
+    mesh = partition.make_mesh(mesh_config, devices)
+    with partition.use_mesh(mesh):
+        boxed = jax.eval_shape(module.init, jax.random.key(0), batch, latents, timesteps)["params"]
+        params = jax.device_put(params, partition.param_shardings(mesh, boxed))
+        data = jax.device_put((batch, latents, timesteps), partition.batch_sharding(mesh, 8))
+        return jax.jit(jax.value_and_grad(lambda p, d: tiny.loss(module, p, *d)))(params, data), params
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return loss_and_gradients(c.Mesh(), jax.devices()[:1])[0]
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_eight_devices_equal_one(name, alone):
+    (loss, grads), params = loss_and_gradients(MESHES[name], jax.devices())
+    largest = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(alone[1]))
+    errors = jax.tree.map(lambda one, other: float(np.abs(one - np.asarray(other)).max()), alone[1], grads)
+    worst = max(jax.tree.leaves(errors)) / largest
+    print(f"{name}: loss off by {abs(float(loss - alone[0])):.1e}, gradients by {worst:.1e} of their largest")
+    assert abs(float(loss - alone[0])) <= 1e-5
+    assert worst <= 1e-5
+    shares = {leaf.sharding.shard_shape(leaf.shape) == leaf.shape for leaf in jax.tree.leaves(params)}
+    assert shares == ({True} if "fsdp" not in name else {True, False})
+
+
+def test_large_kernels_are_spread_over_fsdp_and_tensor():
+    mesh = partition.make_mesh(MESHES["tensor 2 x fsdp 4"], jax.devices())
+    boxed = jax.eval_shape(tiny.make().init, jax.random.key(0), tiny.batch(), *tiny.inputs())["params"]
+    specs = trees.flatten(jax.tree.map(lambda s: s.spec, partition.param_shardings(mesh, boxed)))
+    assert specs["transformer/blocks/even/attn/query/kernel"] == PartitionSpec(None, "fsdp", "tensor")
+    assert specs["transformer/blocks/odd/attn/out/kernel"] == PartitionSpec(None, "tensor", "fsdp")
+    assert specs["transformer/blocks/even/ffn/in/kernel"] == PartitionSpec(None, "fsdp", "tensor")
+    assert specs["transformer/blocks/adapter/cross/value/kernel"] == PartitionSpec(None, "fsdp", "tensor")
+    assert specs["transformer/blocks/adapter/can/out/kernel"] == PartitionSpec(None, None, ("fsdp", "tensor"))
+
+
+def test_every_parameter_declares_axes_that_the_rules_know():
+    boxed = jax.eval_shape(tiny.make().init, jax.random.key(0), tiny.batch(), *tiny.inputs())["params"]
+    leaves = jax.tree.leaves(boxed, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned))
+    assert all(isinstance(leaf, nn.LogicallyPartitioned) for leaf in leaves)
+    assert {name for leaf in leaves for name in leaf.names} <= set(partition.RULES)
+
+
+def test_an_axis_that_is_taken_or_does_not_divide_is_left_out():
+    mesh = partition.make_mesh(MESHES["tensor 2 x fsdp 4"], jax.devices())
+    assert partition.spec(("embed", "face_width"), (8, 8), mesh) == PartitionSpec("fsdp", None)
+    assert partition.spec(("embed", "heads"), (6, 6), mesh) == PartitionSpec(None, "tensor")
+
+
+@pytest.mark.parametrize("mesh", [c.Mesh(data=3), c.Mesh(fsdp=16), c.Mesh(data=4, tensor=4)])
+def test_a_mesh_that_does_not_fit_the_devices_is_refused(mesh):
+    with pytest.raises(ConfigError, match="product is the 8 devices"):
+        partition.make_mesh(mesh, jax.devices())
