@@ -1,8 +1,9 @@
 """Folders of tiny diffusers transformers, sound and edited ones, for the tests of conversion."""
 
-import reference
 import torch
 from safetensors.torch import load_file, save_file
+
+import reference
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

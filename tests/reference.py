@@ -6,9 +6,11 @@ import numpy as np
 from mmjax import config as c
 from mmjax import trees
 from mmjax.conversion import cogvideox, engine
+from mmjax.data import schema
 from mmjax.nn.dit import CogVideoXTransformer
 from mmjax.partition import unbox
 from mmjax.precision import FLOAT32
+from mmjax.training.state import BATCH_FIELDS
 
 _SHARED = dict(
     num_attention_heads=3,
@@ -89,3 +91,14 @@ def example(config: c.Transformer, batch: int = 1):
         jax.ShapeDtypeStruct((batch,), np.int32),
         jax.ShapeDtypeStruct((batch, config.text_length, config.text_dim), np.float32),
     )
+
+
+def records(config: c.Experiment, frames: int, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a batch of records with `frames` pixel frames, the fields that a training step reads."""
+    fields = schema.record_fields(config, frames)
+    return {name: jax.ShapeDtypeStruct((size, *fields[name].shape), fields[name].dtype) for name in BATCH_FIELDS}
+
+
+def null_text(config: c.Experiment) -> np.ndarray:
+    """An embedding of the empty prompt, all zeros."""
+    return np.zeros((config.model.transformer.text_length, config.model.transformer.text_dim), np.float32)

@@ -6,7 +6,7 @@ import pytest
 import reference
 from mmjax import config as c
 from mmjax import partition, trees
-from mmjax.training import optim, state
+from mmjax.training import optim, state, step
 from test_config import CONFIGS, load
 
 SUBTREES = {
@@ -26,14 +26,14 @@ def test_every_configuration_traces_at_full_size(path):
     tx = optim.make_optimizer(config.optim, config.train.steps)
     abstract = state.abstract_state(config, tx, mesh)
     params = trees.merge(abstract.trained, abstract.frozen)
-    model = state.make_model(config)
-    for frames in config.data.frames:
-        shape = config.autoencoder.latent_shape(frames, config.data.height, config.data.width)
-        shape = (2, shape[0] + -shape[0] % config.model.transformer.patch_t, *shape[1:])
-        batch = reference.features(config, 2)
-        latents = jax.ShapeDtypeStruct(shape, "float32")
-        v = jax.eval_shape(model.apply, {"params": params}, batch, latents, jax.ShapeDtypeStruct((2,), "int32"))
-        assert v.shape == shape and v.dtype == "float32"
+    loss = step.make_loss(config, state.make_model(config), reference.null_text(config))
+    train_step = step.make_train_step(config, loss, tx, jax.random.key(0))
+    for frames, size in zip(config.data.frames, config.data.batches, strict=True):
+        after, metrics = jax.eval_shape(train_step, abstract, reference.records(config, frames, size))
+        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+            lambda leaf: (leaf.shape, leaf.dtype), abstract
+        )
+        assert metrics["loss"].shape == ()
     adapter, base = trees.split(params, trees.ADAPTER_PATTERNS)
     counts = {name: trees.count(trees.split(adapter, (pattern,))[0]) for name, pattern in SUBTREES.items()}
     print(f"\n{config.name}: base {trees.count(base):,}, adapter {trees.count(adapter):,}")

@@ -24,6 +24,7 @@ LAYERS = [
     ["mmjax.training"],
     ["mmjax.sampling"],
     ["mmjax.training.loop"],
+    ["mmjax.cli"],
     ["mmjax.train", "mmjax.sample", "mmjax.convert", "mmjax.prepare", "mmjax.evaluate", "mmjax.demo"],
     ["mmjax.quickstart", "mmjax.bench"],
 ]

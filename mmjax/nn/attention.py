@@ -1,8 +1,8 @@
 """Softmax attention behind one function; the back-end is chosen by platform.
 
 `xla` writes out the score matrix and runs anywhere; `cudnn` is the fused kernel of NVIDIA GPUs (bfloat16 only);
-`splash` is the fused Pallas kernel of TPUs, which CPUs run in interpret mode for the tests. All of them take the softmax in
-float32 and see no mask: CogVideoX attends to its padding tokens.
+`splash` is the fused Pallas kernel of TPUs, which CPUs run in interpret mode for the tests. All of them take the
+softmax in float32 and see no mask: CogVideoX attends to its padding tokens.
 """
 
 import functools
@@ -40,8 +40,8 @@ def resolve_backend(backend: str, dtype: jnp.dtype) -> str:
         return {"gpu": "cudnn" if half else "xla", "tpu": "splash"}.get(platform, "xla")
     if backend == "cudnn" and (platform != "gpu" or not half):
         raise ConfigError(
-            f"model.transformer.attention = cudnn: expected a GPU and bfloat16, found {platform} and {jnp.dtype(dtype)}; "
-            "use auto"
+            f"model.transformer.attention = cudnn: expected a GPU and bfloat16, found {platform} and "
+            f"{jnp.dtype(dtype)}; use auto"
         )
     return backend
 

@@ -1,8 +1,8 @@
 """The interface to an autoencoder, and its simplest honest member.
 
-An autoencoder has `encode(video) -> latents` and `decode(latents) -> video`; its geometry stands in `config.Autoencoder`.
-Video is uint8 [B, F, H, W, 3]; latents are float [B, T, h, w, C], already scaled for the diffusion model, so that nobody
-else multiplies by a scaling factor.
+An autoencoder has `encode(video) -> latents` and `decode(latents) -> video`; its geometry stands in
+`config.Autoencoder`. Video is uint8 [B, F, H, W, 3]; latents are float [B, T, h, w, C], already scaled for the
+diffusion model, so that nobody else multiplies by a scaling factor.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ def make_autoencoder(autoencoder: c.Autoencoder) -> Autoencoder:
     """
     if autoencoder.name != "pixel":
         raise ConfigError(
-            f"autoencoder.name = {autoencoder.name}: expected pixel where pixels are encoded or decoded; this version has "
-            "no networks for it yet, only its latents' shape"
+            f"autoencoder.name = {autoencoder.name}: expected pixel where pixels are encoded or decoded; this version "
+            "has no networks for it yet, only its latents' shape"
         )
     return Pixel()

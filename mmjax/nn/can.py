@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from mmjax import config as c
 from mmjax.nn.layers import ZEROS, Dense
-from mmjax.nn.modulation import BlockMods, modulation_layer, mods
+from mmjax.nn.modulation import BlockMods, mods, modulation_layer
 
 
 class CAN(nn.Module):

@@ -8,7 +8,6 @@ text, face and video in an adapted block.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -19,7 +18,7 @@ from mmjax import config as c
 from mmjax.nn import rope
 from mmjax.nn.attention import attention
 from mmjax.nn.layers import Dense, FeedForward, LayerNorm, split_tokens
-from mmjax.nn.modulation import BlockMods, Mod, gated, modulate, modulation_layer, mods
+from mmjax.nn.modulation import BlockMods, Mod, gated, mods, modulate, modulation_layer
 from mmjax.partition import constrain
 from mmjax.precision import compute_dtype
 
@@ -35,8 +34,8 @@ def token_grid(model: c.Transformer, latents_shape: Sequence[int]) -> tuple[int,
     frames, height, width = latents_shape[-4:-1]
     if frames % model.patch_t or height % model.patch or width % model.patch:
         raise ValueError(
-            f"latents of {frames} x {height} x {width}: expected multiples of the patch {model.patch_t} x {model.patch} x "
-            f"{model.patch}; pad the frames and choose a size on the grid"
+            f"latents of {frames} x {height} x {width}: expected multiples of the patch {model.patch_t} x "
+            f"{model.patch} x {model.patch}; pad the frames and choose a size on the grid"
         )
     return frames // model.patch_t, height // model.patch, width // model.patch
 
@@ -56,6 +55,14 @@ def unpatchify(
     (t, h, w), p, pt = grid, model.patch, model.patch_t
     x = rows.reshape(rows.shape[0], t, h, w, -1, pt, p, p).transpose(0, 1, 5, 2, 6, 3, 7, 4)
     return x.reshape(rows.shape[0], t * pt, h * p, w * p, -1)
+
+
+def pad_frames(x: Float[Array, "b T *dims"], model: c.Transformer) -> Float[Array, "b T2 *dims"]:
+    """Repeats the first latent frame in front until the temporal patch divides the frames (1.5; others: x itself).
+
+    Sampling denoises as many frames more, and cuts them off in front.
+    """
+    return jnp.concatenate([*[x[:, :1]] * (-x.shape[1] % model.patch_t), x], axis=1)
 
 
 def sinusoid(timesteps: Int[Array, "b"], width: int) -> Float[Array, "b d"]:

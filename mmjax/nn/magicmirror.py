@@ -1,7 +1,7 @@
 """MagicMirror: the CogVideoX transformer, the face branch and the cross-modal adapter, composed (SPEC 3).
 
-Without identity (`Conditions.face` and `.identity` None) an adapted pair is a plain pair, so the base runs bit for bit as if
-the adapter were not there.
+Without identity (`Conditions.face` and `.identity` None) an adapted pair is a plain pair, so the base runs bit for bit
+as if the adapter were not there.
 """
 
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
 """The perceiver resampler that both face perceivers are made of (SPEC 2; PhotoMaker V2's and IP-Adapter's shape).
 
-Latent queries read picture features: in each block, keys and values come from [features ; latents], projections carry no
-bias, the softmax runs in float32, and a feed-forward layer follows.
+Latent queries read picture features: in each block, keys and values come from [features ; latents], projections carry
+no bias, the softmax runs in float32, and a feed-forward layer follows.
 """
 
 import jax.numpy as jnp

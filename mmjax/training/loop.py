@@ -30,7 +30,6 @@ from mmjax.training import state as states
 from mmjax.training import step as steps
 from mmjax.training.telemetry import Meter, Telemetry, bucket_row
 
-BATCH_FIELDS = ("latents", "face_mask", *states.MODEL_FIELDS)  # of a record: what goes to the devices
 SampleFn = Callable[[states.Params, int], UInt8[np.ndarray, "h w 3"]]
 
 
@@ -261,7 +260,7 @@ def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str
         sharding = partition.batch_sharding(mesh, shape[0])
         return jax.make_array_from_process_local_data(sharding, local, shape)
 
-    return {name: put(value) for name, value in batch.items() if name in (*BATCH_FIELDS, "numbers")}
+    return {name: put(value) for name, value in batch.items() if name in (*states.BATCH_FIELDS, "numbers")}
 
 
 def _check_batches(config: c.Experiment, mesh: jax.sharding.Mesh) -> None:

@@ -21,6 +21,7 @@ from mmjax.training import optim
 Params = trees.Tree
 
 MODEL_FIELDS = ("text", "class_mask", "id_embedding", "clip_last", "clip_penultimate")  # of a record: the conditions
+BATCH_FIELDS = ("latents", "face_mask", *MODEL_FIELDS)  # of a record: what a training step reads
 
 
 class Streams(NamedTuple):

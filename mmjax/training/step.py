@@ -17,6 +17,7 @@ from mmjax import config as c
 from mmjax import partition, trees
 from mmjax.diffusion import loss as diffusion_loss
 from mmjax.diffusion import schedule as noise_schedule
+from mmjax.nn.dit import pad_frames
 from mmjax.training import optim
 from mmjax.training.state import Params, TrainState
 
@@ -60,6 +61,7 @@ def make_train_step(
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
     def train_step(state: TrainState, batch: Batch):
+        batch = _whole_patches(config, batch)
         rng = jax.random.fold_in(key, state.step)
         draws = diffusion_loss.draw(rng, batch["latents"].shape, config.schedule.steps, config.loss)
 
@@ -103,12 +105,19 @@ def make_validation_step(
     """
 
     def validation_step(trained: Params, frozen: Params, batch: Batch, numbers: Int[Array, " B"]):
+        batch = _whole_patches(config, batch)
         shape = batch["latents"].shape
         draws = diffusion_loss.fixed_draws(key, numbers, total, shape, config.schedule.steps)
         loss, metrics = loss_fn(trained, frozen, batch, draws)
         return metrics | {"loss": loss}
 
     return validation_step
+
+
+def _whole_patches(config: c.Experiment, batch: Batch) -> Batch:
+    """The batch with as many latent frames as temporal patches can hold."""
+    padded = ("latents", "face_mask")
+    return batch | {name: pad_frames(batch[name], config.model.transformer) for name in padded}
 
 
 def _drop_conditions(batch: Batch, draws: diffusion_loss.Draws, null_text: Array) -> Batch:

@@ -1,0 +1,74 @@
+"""The command line of entry points that take an experiment: `--config FILE` and `--config.KEY=VALUE`.
+
+Everything is checked before JAX starts: a setting that is unknown, of the wrong type or out of range ends the program
+with status 2 and one message.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from mmjax.config import Experiment
+from mmjax.errors import ConfigError, exits_cleanly
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "Experiment: a Python file with get_config(); --config.KEY=VALUE changes a setting.",
+    lock_config=False,
+    accept_new_attributes=True,  # an unknown setting gets through to `Experiment`, which names the nearest known one
+)
+_CACHE = flags.DEFINE_string("compilation_cache", None, "Folder in which JAX keeps compiled programs between runs.")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the command line and calls `main()`; the user's mistakes become one message and status 2."""
+
+    def checked(arguments: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # Orbax tells of every file otherwise
+        if len(arguments) > 1:
+            raise ConfigError(f"{arguments[1]}: unknown argument; settings are given as --config.KEY=VALUE")
+        main()
+
+    exits_cleanly(app.run)(checked, flags_parser=_parse)
+    sys.exit(0)
+
+
+def keep_compiled_programs() -> None:
+    """Turns on JAX's persistent compilation cache where `--compilation_cache` names a folder."""
+    import jax
+
+    if _CACHE.value:
+        jax.config.update("jax_compilation_cache_dir", str(Path(_CACHE.value).resolve()))
+
+
+def experiment(values, workdir: str | None) -> Experiment:
+    """The experiment that `--config` and its overrides describe; without them, the one of the workdir."""
+    if values is not None:
+        return Experiment.from_config_dict(values)
+    if workdir is None:
+        raise ConfigError(
+            "expected --config FILE to start a run, such as configs/tiny.py, or --workdir to go on with one"
+        )
+    from mmjax.training.checkpoint import read_config
+
+    return read_config(workdir)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses the command line. What the flag libraries have to say about it becomes one `ConfigError`."""
+    try:
+        arguments = flags.FLAGS(argv)
+        if CONFIG.value is not None:
+            CONFIG.value.to_dict()  # a file that could not be read says so only now
+        return arguments
+    except flags.UnrecognizedFlagError as error:
+        hint = "; settings come after --config FILE" if error.flagname.startswith("config.") else ""
+        raise ConfigError(f"{error}{hint}") from error
+    except (flags.Error, OSError, SyntaxError, ValueError, TypeError, AttributeError, KeyError) as error:
+        text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+        raise ConfigError("--config: " + " ".join(text.split())) from error
