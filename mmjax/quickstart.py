@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from mmjax import media
 from mmjax.config import Experiment
-from mmjax.data import evaluation, pipeline
+from mmjax.data import evaluation, pipeline, portraits
 from mmjax.data.schema import Record
 from mmjax.errors import ConfigError, exits_cleanly
 from mmjax.identity.fisherfaces import Fisherfaces, fit_fisherfaces
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     report |= {"source": sampler.source, "versions": versions(), "seconds": round(time.monotonic() - began, 1)}
     (workdir / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(describe(rates))
+    print(_how_to_sample(sampler.config, workdir))
     print(f"figures: {workdir / 'report.json'}\nopen this picture:\n{sheet}")
 
 
@@ -137,6 +138,16 @@ def report_sheet(sampler: Sampler, records: Sequence[Record], clips: Clips) -> U
         rows.append(media.Row(cells, str(records[index]["caption"])))
     step = sampler.source["step"]
     return media.contact_sheet(rows, title=f"{sampler.config.name}, step {step}: people who were not trained on")
+
+
+def _how_to_sample(config: Experiment, workdir: Path) -> str:
+    """Writes portraits of the people on the sheet, and says how to make a video of one of them."""
+    for person in evaluation.held_out_people(config, min(SHOWN, config.data.held_out_people), frames=1):
+        path = portraits.save_portrait(workdir / "people" / f"{person.name}.png", person.references[0])
+    return (
+        f"make another video of one of them:\n  python -m mmjax.sample --model {workdir} --reference {path} "
+        f'--prompt "A {person.class_word} img smiling in a park" --output person.mp4'
+    )
 
 
 def _sample(sampler: Sampler, records: Sequence[Record], at: int, keep: bool, bar) -> np.ndarray:

@@ -14,8 +14,9 @@ import jax
 import numpy as np
 import tqdm
 from jaxtyping import UInt8
-from PIL import Image
 from tensorboardX import SummaryWriter
+
+from mmjax import media
 
 
 class Telemetry:
@@ -79,9 +80,7 @@ class Telemetry:
         """A contact sheet of samples: `samples/STEP.png`, and TensorBoard."""
         if not self.active:
             return
-        path = self.workdir / "samples" / f"{step}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(np.asarray(picture)).save(path)
+        media.write_png(self.workdir / "samples" / f"{step}.png", picture)
         self._board.add_image("samples", np.asarray(picture), step, dataformats="HWC")
 
     def close(self) -> None:

