@@ -8,9 +8,9 @@ def get_config():
         name="tiny",
         model=c.Model(
             c.Transformer(
-                layers=6,
-                heads=4,
-                head_dim=32,
+                layers=4,
+                heads=2,
+                head_dim=64,
                 latent_channels=3,
                 text_dim=32,
                 text_length=20,
@@ -36,7 +36,7 @@ def get_config():
         autoencoder=c.Autoencoder("pixel"),
         data=c.Data(
             sources=("drawn_images", "drawn_clips"),
-            weights=(0.7, 0.3),
+            weights=(0.85, 0.15),
             batches=(16, 4),
             frames=(1, 9),
             height=32,
@@ -46,13 +46,13 @@ def get_config():
         ),
         optim=c.Optim(learning_rate=2e-3, warmup_steps=50),
         train=c.Train(
-            steps=700,
+            steps=1200,
             trainable=(".*",),
             ema_decay=0.99,
-            validate_every=350,
-            sample_every=350,
-            checkpoint_every=350,
+            validate_every=600,
+            sample_every=600,
+            checkpoint_every=600,
         ),
-        sampling=c.Sampling(sampler="ddim", steps=20, guidance=2.0, dynamic_guidance=False),
+        sampling=c.Sampling(sampler="ddim", steps=16, guidance=2.0, dynamic_guidance=False),
         precision=c.Precision(compute="float32", trained="float32", frozen="float32"),
     ).to_config_dict()
