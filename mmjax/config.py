@@ -6,13 +6,10 @@ and what is allowed, before any device is touched.
 """
 
 import dataclasses
-import difflib
-import types
-import typing
 
 import ml_collections
 
-from mmjax.errors import ConfigError
+from mmjax.validation import one_of, positive, validated_record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +39,10 @@ class Transformer:
         return self.heads * self.head_dim
 
     def problems(self):
-        yield from _positive(self, "layers heads head_dim latent_channels text_dim text_length time_dim patch patch_t")
-        yield from _positive(self, "base_frames base_height base_width")
-        yield from _one_of(self, position=("sincos", "rope", "rope_slice"))
-        yield from _one_of(self, attention=("auto", "xla", "cudnn", "splash"), remat=("none", "full", "dots"))
+        yield from positive(self, "layers heads head_dim latent_channels text_dim text_length time_dim patch patch_t")
+        yield from positive(self, "base_frames base_height base_width")
+        yield from one_of(self, position=("sincos", "rope", "rope_slice"))
+        yield from one_of(self, attention=("auto", "xla", "cudnn", "splash"), remat=("none", "full", "dots"))
         if self.layers % 2:
             yield "layers", self.layers, "even: blocks are scanned in pairs (adapted even, plain odd)"
         if self.position.startswith("rope") and self.head_dim % 16:
@@ -79,8 +76,8 @@ class Adapter:
     can_hidden: int = 512
 
     def problems(self):
-        yield from _positive(self, "id_dim clip_dim clip_tokens perceiver_width perceiver_depth perceiver_head_dim")
-        yield from _positive(self, "id_tokens queries can_condition_dim can_hidden")
+        yield from positive(self, "id_dim clip_dim clip_tokens perceiver_width perceiver_depth perceiver_head_dim")
+        yield from positive(self, "id_tokens queries can_condition_dim can_hidden")
         if self.perceiver_width % self.perceiver_head_dim:
             yield (
                 "perceiver_width",
@@ -118,7 +115,7 @@ class Autoencoder:
         return (frames - 1) // self.temporal + 1, height // self.spatial, width // self.spatial, self.channels
 
     def problems(self):
-        yield from _one_of(self, name=("pixel", "cogvideox"))
+        yield from one_of(self, name=("pixel", "cogvideox"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +127,7 @@ class Encoders:
     seed: int = 0  # of the seeded stand-ins
 
     def problems(self):
-        yield from _one_of(self, text=("word_table",), face=("drawn", "pixels"))
+        yield from one_of(self, text=("word_table",), face=("drawn", "pixels"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +140,7 @@ class Schedule:
     snr_shift: float = 1.0  # 3.0 for 2B
 
     def problems(self):
-        yield from _positive(self, "steps snr_shift")
+        yield from positive(self, "steps snr_shift")
         if not 0 < self.beta_start < self.beta_end < 1:
             yield "beta_start", self.beta_start, f"0 < beta_start < beta_end < 1, with beta_end = {self.beta_end}"
 
@@ -192,10 +189,8 @@ class Data:
     clip_stride: int = 1  # take every n-th frame
 
     def problems(self):
-        yield from _positive(
-            self, "height width references people held_out_people pictures_per_person clips_per_person"
-        )
-        yield from _positive(self, "clip_windows clip_stride")
+        yield from positive(self, "height width references people held_out_people pictures_per_person clips_per_person")
+        yield from positive(self, "clip_windows clip_stride")
         if self.workers < 0:
             yield "workers", self.workers, "0 or more"
         for name in ("weights", "batches", "frames"):
@@ -225,7 +220,7 @@ class Optim:
     clip_norm: float = 1.0
 
     def problems(self):
-        yield from _positive(self, "learning_rate eps clip_norm")
+        yield from positive(self, "learning_rate eps clip_norm")
         if self.warmup_steps < 0:
             yield "warmup_steps", self.warmup_steps, "0 or more"
         for name in ("beta1", "beta2"):
@@ -257,7 +252,7 @@ class Train:
     keep_checkpoints: int = 2
 
     def problems(self):
-        yield from _positive(self, "steps accumulate keep_checkpoints validation_batches sample_count log_every")
+        yield from positive(self, "steps accumulate keep_checkpoints validation_batches sample_count log_every")
         for name in ("validate_every", "sample_every", "checkpoint_every", "checkpoint_minutes"):
             if getattr(self, name) < 0:
                 yield name, getattr(self, name), "0 (off) or more"
@@ -277,8 +272,8 @@ class Sampling:
     dynamic_guidance: bool = True
 
     def problems(self):
-        yield from _positive(self, "steps")
-        yield from _one_of(self, sampler=("ddim", "dpm"))
+        yield from positive(self, "steps")
+        yield from one_of(self, sampler=("ddim", "dpm"))
         if self.guidance < 1:
             yield "guidance", self.guidance, "1 (off) or more"
 
@@ -370,68 +365,10 @@ class Experiment:
     @classmethod
     def from_config_dict(cls, values) -> "Experiment":
         """Records from nested dictionaries; raises `ConfigError` that lists everything wrong with them."""
-        wrong: list[str] = []
         if isinstance(values, ml_collections.ConfigDict):
             values = values.to_dict()
-        experiment = _build(cls, values, "", wrong)
-        if not wrong:
-            _check(experiment, "", wrong)
-        if wrong:
-            raise ConfigError("the configuration cannot work:\n" + "\n".join(f"  {line}" for line in wrong))
-        return experiment
+        return validated_record(cls, values)
 
     def validated(self) -> "Experiment":
         """Itself, after the checks of `from_config_dict`."""
         return type(self).from_config_dict(dataclasses.asdict(self))
-
-
-def _positive(record, names):
-    for name in names.split():
-        if not getattr(record, name) > 0:
-            yield name, getattr(record, name), "a positive number"
-
-
-def _one_of(record, **allowed):
-    for name, values in allowed.items():
-        if getattr(record, name) not in values:
-            yield name, repr(getattr(record, name)), "one of " + ", ".join(values)
-
-
-def _check(record, path: str, wrong: list[str]):
-    before = len(wrong)
-    for field in dataclasses.fields(record):
-        value = getattr(record, field.name)
-        if dataclasses.is_dataclass(value):
-            _check(value, f"{path}{field.name}.", wrong)
-    if hasattr(record, "problems") and len(wrong) == before:  # how parts fit together is asked of sound parts only
-        wrong += [f"{path}{key} = {value}: expected {allowed}" for key, value, allowed in record.problems()]
-
-
-def _build(cls, values, path: str, wrong: list[str]):
-    hints, kept = typing.get_type_hints(cls), {}
-    if not isinstance(values, dict):
-        wrong.append(f"{path.rstrip('.')} = {values!r}: expected a group of settings")
-        return cls()
-    for key, value in values.items():
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, 1)
-            hint = f"did you mean {path}{near[0]}?" if near else f"known here: {', '.join(hints)}"
-            wrong.append(f"{path}{key}: unknown setting; {hint}")
-        elif dataclasses.is_dataclass(hints[key]):
-            kept[key] = _build(hints[key], value, f"{path}{key}.", wrong)
-        else:
-            kept[key] = _coerce(hints[key], value, f"{path}{key}", wrong)
-    return cls(**kept)
-
-
-def _coerce(hint, value, path: str, wrong: list[str]):
-    if isinstance(hint, types.GenericAlias):  # tuple[X, ...]
-        if isinstance(value, (list, tuple)):
-            return tuple(_coerce(hint.__args__[0], item, path, wrong) for item in value)
-    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    name = "a list" if isinstance(hint, types.GenericAlias) else hint.__name__
-    wrong.append(f"{path} = {value!r}: expected {name}, found {type(value).__name__}")
-    return value

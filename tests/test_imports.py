@@ -15,6 +15,7 @@ PACKAGE = "mmjax"
 # later one. The longest name that fits a module decides; a new module must find its place here.
 LAYERS = [
     ["mmjax", "mmjax.errors"],
+    ["mmjax.validation"],
     ["mmjax.config"],
     ["mmjax.precision", "mmjax.media"],
     ["mmjax.partition", "mmjax.trees", "mmjax.data.schema", "mmjax.nn.autoencoder"],
@@ -33,7 +34,14 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 NOWHERE = {"diffusers", "tensorflow", "clu", "skvideo", "requests"}
 LAZY_ONLY = {"torch": ("mmjax.conversion",)}  # for a .bin or .pth that has no safetensors twin
 ONLY_IN = {name: ("mmjax.identity", "mmjax.prepare") for name in ("cv2", "insightface", "onnxruntime")}
-WITHOUT_JAX = ("mmjax.errors", "mmjax.config", "mmjax.media", "mmjax.data", "mmjax.identity.metrics")
+WITHOUT_JAX = (
+    "mmjax.errors",
+    "mmjax.validation",
+    "mmjax.config",
+    "mmjax.media",
+    "mmjax.data",
+    "mmjax.identity.metrics",
+)
 
 
 def modules():

@@ -1,0 +1,80 @@
+"""Typed records from nested dictionaries: every unknown, mistyped or impossible setting is told, all at once.
+
+A record is a frozen dataclass whose `problems()` yields (setting, value, what is allowed). Types are those of its
+annotations: int, float, bool, str, tuple[X, ...] and other records.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+
+from mmjax.errors import ConfigError
+
+
+def validated_record(cls, values: dict):
+    """A `cls` from nested dictionaries; settings that are left out keep their defaults.
+
+    Raises `ConfigError` that names each wrong setting, its value and what is allowed.
+    """
+    wrong: list[str] = []
+    record = _build(cls, values, "", wrong)
+    if not wrong:
+        _check(record, "", wrong)
+    if wrong:
+        raise ConfigError("the configuration cannot work:\n" + "\n".join(f"  {line}" for line in wrong))
+    return record
+
+
+def positive(record, names: str):
+    """Problems of the settings, named in one string, that are not above zero."""
+    for name in names.split():
+        if not getattr(record, name) > 0:
+            yield name, getattr(record, name), "a positive number"
+
+
+def one_of(record, **allowed: tuple):
+    """Problems of the settings that have none of their allowed values."""
+    for name, values in allowed.items():
+        if getattr(record, name) not in values:
+            yield name, repr(getattr(record, name)), "one of " + ", ".join(values)
+
+
+def _check(record, path: str, wrong: list[str]):
+    before = len(wrong)
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if dataclasses.is_dataclass(value):
+            _check(value, f"{path}{field.name}.", wrong)
+    if hasattr(record, "problems") and len(wrong) == before:  # how parts fit together is asked of sound parts only
+        wrong += [f"{path}{key} = {value}: expected {allowed}" for key, value, allowed in record.problems()]
+
+
+def _build(cls, values, path: str, wrong: list[str]):
+    hints, kept = typing.get_type_hints(cls), {}
+    if not isinstance(values, dict):
+        wrong.append(f"{path.rstrip('.')} = {values!r}: expected a group of settings")
+        return cls()
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, 1)
+            hint = f"did you mean {path}{near[0]}?" if near else f"known here: {', '.join(hints)}"
+            wrong.append(f"{path}{key}: unknown setting; {hint}")
+        elif dataclasses.is_dataclass(hints[key]):
+            kept[key] = _build(hints[key], value, f"{path}{key}.", wrong)
+        else:
+            kept[key] = _coerce(hints[key], value, f"{path}{key}", wrong)
+    return cls(**kept)
+
+
+def _coerce(hint, value, path: str, wrong: list[str]):
+    if isinstance(hint, types.GenericAlias):  # tuple[X, ...]
+        if isinstance(value, (list, tuple)):
+            return tuple(_coerce(hint.__args__[0], item, path, wrong) for item in value)
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    name = "a list" if isinstance(hint, types.GenericAlias) else hint.__name__
+    wrong.append(f"{path} = {value!r}: expected {name}, found {type(value).__name__}")
+    return value
