@@ -14,6 +14,7 @@ def get_config():
             frames=(1, 81),
             height=768,
             width=1360,
+            fps=16,
         ),
-        train=c.Train(steps=35_000),
+        train=c.Train(steps=35_000, sample_every=0),
     ).to_config_dict()

@@ -7,5 +7,5 @@ def get_config():
     return c.Experiment(
         name="magicmirror_5b",
         data=c.Data(sources=("records/images", "records/clips"), weights=(0.5, 0.5), batches=(64, 8), frames=(1, 49)),
-        train=c.Train(steps=35_000),
+        train=c.Train(steps=35_000, sample_every=0),
     ).to_config_dict()

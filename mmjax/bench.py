@@ -1,7 +1,8 @@
 """`python -m mmjax.bench --config configs/X.py`: seconds and memory of the model's steps, on random weights.
 
 Measures, at the size of the configuration's longest clips: a guided forward of the base alone, the same with the
-adapter at work, and a training step with one sample a device. Weights are drawn, not fresh: a fresh model's zeros run
+adapter at work (its face encoder, which runs once a video, apart), and a training step. Devices along `data` and `fsdp`
+have a pair, or a sample, each. Weights are drawn, not fresh: a fresh model's zeros run
 faster than real weights do. Every figure is the median of synchronised repeats after a warm-up; compile time is apart.
 """
 
@@ -27,13 +28,13 @@ from mmjax.training import step as steps
 
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed repeats of each measurement.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file for the figures, beside the printed table.")
-_ONLY = flags.DEFINE_list("only", [], "Measurements to make, of base, adapter and train; all of them by default.")
 
 MEASUREMENTS = {
     "base": "guided forward, base alone",
     "adapter": "guided forward, with adapter",
-    "train": "training step, 1 sample a device",
+    "train": "training step, 1 sample a share",
 }
+_ONLY = flags.DEFINE_multi_enum("only", None, list(MEASUREMENTS), "Measurements to make; all of them by default.")
 
 
 def measure(config: c.Experiment, repeats: int = 5, only: tuple[str, ...] = ()) -> list[dict]:
@@ -52,16 +53,16 @@ def measure(config: c.Experiment, repeats: int = 5, only: tuple[str, ...] = ()) 
 
 def table(rows: list[dict], device: str) -> str:
     """The rows as a Markdown table under a line that names the device."""
-    lines = [
-        f"{device}, random weights",
-        "",
-        "| what | seconds | peak GiB | TFLOP/s | MFU | compile s |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = "| what | seconds | spread | peak GiB, by the compiler | TFLOP/s a device | MFU | compile s |"
+    lines = [f"{device}, random weights", "", head, "|---|---|---|---|---|---|---|"]
     for row in rows:
-        mfu = f"{100 * row['mfu']:.0f} %" if row["mfu"] else ""
-        cells = row["what"], f"{row['seconds']:.3f}", f"{row['peak_gib']:.1f}", f"{row['tflops']:.0f}", mfu
-        lines.append(f"| {' | '.join(cells)} | {row['compile_seconds']:.1f} |")
+        cells = [row["what"], f"{row['seconds']:.3f}", f"{row['spread']:.3f}", f"{row['peak_gib']:.1f}"]
+        cells += [
+            f"{row['tflops']:.0f}",
+            f"{100 * row['mfu']:.0f} %" if row["mfu"] else "",
+            f"{row['compile_seconds']:.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -78,14 +79,15 @@ def _cases(config: c.Experiment, mesh) -> Iterator[tuple[str, Callable, tuple, f
     def denoise(params, latents, timesteps, conditions):
         return model.apply({"params": params}, latents, timesteps, conditions, method="denoise")
 
-    params, pair = _draw(abstract), _batch(config, shape, 2, mesh)
-    inputs = params, pair["latents"], jnp.array([999, 999])
-    yield "base", jax.jit(denoise), (*inputs, Conditions(pair["text"])), 2 * alone.forward
+    shares = partition.batch_shares(mesh)
+    params, pair = _draw(abstract), _batch(config, shape, 2 * shares, mesh)
+    inputs = params, pair["latents"], jnp.full(2 * shares, 999)
+    yield "base", jax.jit(denoise), (*inputs, Conditions(pair["text"])), 2 * shares * alone.forward
     conditions = jax.jit(lambda p, b: model.apply({"params": p}, b, method="encode"))(params, pair)
-    yield "adapter", jax.jit(denoise), (*inputs, conditions), 2 * needed.forward
+    yield "adapter", jax.jit(denoise), (*inputs, conditions), 2 * shares * needed.forward
     del inputs, conditions, pair
-    size = mesh.size // mesh.shape["tensor"] // mesh.shape["context"]
-    yield "train", *_training_step(config, mesh, params, _batch(config, shape, size, mesh)), size * needed.training
+    batch = _batch(config, shape, shares, mesh)
+    yield "train", *_training_step(config, mesh, params, batch), shares * needed.training
 
 
 def _training_step(config: c.Experiment, mesh, params, batch):
@@ -165,7 +167,7 @@ def main() -> None:
     """Prints the table of the experiment that `--config` names."""
     cli.keep_compiled_programs()
     config = cli.experiment(cli.CONFIG.value, None)
-    rows = measure(config, _REPEATS.value, tuple(_ONLY.value))
+    rows = measure(config, _REPEATS.value, tuple(_ONLY.value or ()))
     device = f"{config.name} on {jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}"
     print(table(rows, device))
     if _OUTPUT.value:

@@ -26,7 +26,7 @@ class Transformer:
     patch: int = 2  # spatial patch, latent pixels
     patch_t: int = 1  # temporal patch, latent frames
     position: str = "rope"  # sincos | rope | rope_slice
-    base_frames: int = 13  # the latent grid the positions are anchored to
+    base_frames: int = 13  # the latent grid of the published samples; `rope` positions are stretched onto its sides
     base_height: int = 60
     base_width: int = 90
     spatial_interpolation: float = 1.875  # of sincos positions
@@ -62,7 +62,7 @@ class Adapter:
     enabled: bool = True
     identity_branch: bool = True  # ID perceiver, eq. 3, and its fusion into the text, eq. 5
     structural_branch: bool = True  # face perceiver, eq. 4: face tokens in the joint and the cross attention, eq. 8
-    face_modulation: bool = True  # phi_face, eq. 6; without it face tokens use the text stream's factors
+    face_modulation: bool = True  # phi_face, eq. 6; without it face tokens use the text's factors, CAN's part included
     can: bool = True  # conditioned adaptive normalization, eq. 7; needs the identity branch
     id_dim: int = 512  # ArcFace embedding
     clip_dim: int = 1024  # patch features of the face picture
@@ -177,6 +177,7 @@ class Data:
     frames: tuple[int, ...] = ()  # pixel frames of each source: 1, or 8k + 1
     height: int = 480  # pixels
     width: int = 720
+    fps: int = 8  # frames a second of the clips; CogVideoX1.5 was trained on 16
     references: int = 1  # reference pictures for each sample
     workers: int = 0  # Grain worker processes; 0 reads in threads
     people: int = 512  # drawn people to train on, of the sources `drawn_images` and `drawn_clips`
@@ -189,8 +190,8 @@ class Data:
     clip_stride: int = 1  # take every n-th frame
 
     def problems(self):
-        yield from positive(self, "height width references people held_out_people pictures_per_person clips_per_person")
-        yield from positive(self, "clip_windows clip_stride")
+        yield from positive(self, "height width fps references clip_windows clip_stride")
+        yield from positive(self, "people held_out_people pictures_per_person clips_per_person")
         if self.workers < 0:
             yield "workers", self.workers, "0 or more"
         for name in ("weights", "batches", "frames"):
@@ -311,6 +312,8 @@ class Precision:
                 yield name, value, "bfloat16 or float32: CogVideoX overflows in float16 and gives black videos"
             elif value not in ("float32", "bfloat16"):
                 yield name, value, "float32 or bfloat16"
+            elif name == "trained" and value == "bfloat16":
+                yield name, value, "float32: at these learning rates most updates are smaller than a step of bfloat16"
 
 
 @dataclasses.dataclass(frozen=True)

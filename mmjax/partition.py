@@ -108,6 +108,11 @@ def batch_sharding(mesh: jax.sharding.Mesh, batch_size: int) -> NamedSharding:
     return NamedSharding(mesh, spec(("batch",), (batch_size,), mesh))
 
 
+def batch_shares(mesh: jax.sharding.Mesh) -> int:
+    """In how many parts the devices share a batch; those along `tensor` and `context` work on the same samples."""
+    return int(np.prod([mesh.shape[axis] for axis in RULES["batch"]]))
+
+
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
     """Sharding of what every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())

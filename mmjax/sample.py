@@ -22,8 +22,6 @@ from mmjax.errors import ConfigError, DataError, exits_cleanly
 from mmjax.sampling import Clip, Request, Sampler, checked_size, frame_cells, load_sampler
 from mmjax.training.checkpoint import versions
 
-FPS = 8.0  # of CogVideoX's training clips
-
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with tqdm(total=sampler.config.sampling.steps, desc=output.name, unit="step") as bar:
             clip = sampler.denoise([each], size, lambda done, total, bar=bar: bar.update(done - bar.n))[0]
         timings = {"loading_seconds": round(loading, 3), "sampling_seconds": round(time.monotonic() - began, 3)}
-        _write(output, sampler, clip, args.fps, timings)
+        _write(output, sampler, clip, args.fps or sampler.config.data.fps, timings)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--sampler", choices=("ddim", "dpm"), help="default: the run's")
     add("--steps", type=int, metavar="N", help="denoising steps (default: the run's)")
     add("--guidance", type=float, metavar="X", help="guidance scale, 1 is off (default: the run's)")
-    add("--fps", type=float, default=FPS, help="frames a second of the video file (default: %(default)g)")
+    add("--fps", type=float, help="frames a second of the video file (default: the training clips')")
     return parser
 
 
@@ -82,7 +80,7 @@ def _prompts_and_outputs(args) -> tuple[list[str], list[Path]]:
     output = Path(args.output)
     if output.suffix != ".mp4":
         raise ConfigError(f'--output {output}: expected a name that ends in .mp4, found "{output.suffix}"')
-    if args.seed < 0 or args.fps <= 0:
+    if args.seed < 0 or (args.fps is not None and args.fps <= 0):
         raise ConfigError(f"--seed {args.seed}, --fps {args.fps}: expected a seed of 0 or more and a positive rate")
     if args.prompts is None:
         return [args.prompt], [output]

@@ -4,7 +4,8 @@
     clip = sampler.sample([Request("A man img is smiling", references=["face.png"], seed=3)])[0]
     media.write_video("smiling.mp4", clip.frames, fps=8)
 
-A clip depends on its own prompt, references and seed alone, not on the requests sampled beside it nor on the mesh.
+A clip depends on its own prompt, references and seed alone, not on the requests sampled beside it nor on the mesh, but
+for rounding: its noise is the same to the bit, the products of the model are summed in another order.
 Below the requests stands `Denoiser`, which turns a batch of prepared features into latents; the previews during
 training use it on held-out records.
 """
@@ -30,6 +31,7 @@ from mmjax.diffusion.schedule import make_schedule
 from mmjax.errors import CheckpointError, ConfigError, DataError
 from mmjax.nn.autoencoder import make_autoencoder
 from mmjax.training import checkpoint
+from mmjax.training.start import check_same_model
 from mmjax.training.state import MODEL_FIELDS, Params, make_model
 
 Batch = dict[str, np.ndarray]  # fields of `mmjax.data.schema`, leading axis: samples
@@ -328,8 +330,7 @@ def _conditions(batch: Batch, null_text: np.ndarray) -> tuple[Batch, Batch]:
 
 
 def _with_adapter(params: Params, config: c.Experiment, folder: Path, ema: bool) -> Params:
-    if checkpoint.read_config(folder).model != config.model:
-        raise CheckpointError(f"{folder}: expected an adapter for the same `model` settings, found other ones")
+    check_same_model(checkpoint.read_config(folder).model, config.model, f"adapter {folder}")
     old, rest = trees.split(params, trees.ADAPTER_PATTERNS)
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), old)
     return trees.merge(checkpoint.load_trained(folder, abstract, None, ema), rest)

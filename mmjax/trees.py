@@ -63,11 +63,12 @@ def match(patterns: Iterable[str], tree: Tree) -> Tree:
 def split(tree: Tree, patterns: Iterable[str]) -> tuple[Tree, Tree]:
     """(leaves that match, the others), each a tree without the other's branches.
 
-    Raises `TreeError` for a pattern that matches nothing: it is a misspelt one.
+    Raises `TreeError` for a pattern that matches nothing: it is a misspelt one. `ADAPTER_PATTERNS` may: an ablation
+    can leave a part of the adapter without parameters.
     """
     patterns, leaves = tuple(patterns), flatten(tree)
     for pattern in patterns:
-        if not any(re.fullmatch(pattern, path) for path in leaves):
+        if pattern not in ADAPTER_PATTERNS and not any(re.fullmatch(pattern, path) for path in leaves):
             tops = sorted({"/".join(path.split("/")[:2]) for path in leaves})
             raise TreeError(f"pattern {pattern!r} matches no parameter; the tree has {', '.join(tops)}")
     chosen = {path: leaf for path, leaf in leaves.items() if matches(patterns, path)}

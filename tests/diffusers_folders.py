@@ -3,7 +3,7 @@
 import torch
 from safetensors.torch import load_file, save_file
 
-import reference
+from tests import reference
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

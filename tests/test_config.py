@@ -60,6 +60,7 @@ WRONG = [
     ({"model__transformer__position": "learned"}, "position = 'learned': expected one of sincos, rope, rope_slice"),
     ({"model__adapter__identity_branch": False}, "can = True: expected False when identity_branch is False"),
     ({"precision__compute": "float16"}, "compute = float16: expected bfloat16 or float32: CogVideoX overflows"),
+    ({"precision__trained": "bfloat16"}, "precision.trained = bfloat16: expected float32: at these learning rates"),
     ({"train__accumulate": 3}, "data.batches = .*: expected a multiple of train.accumulate = 3"),
     ({"train__trainable": ()}, "train.trainable = .*: expected at least one path pattern"),
     ({"data__height": 30}, "data.height = 30: expected a multiple of 4 pixels"),

@@ -13,12 +13,12 @@ torch = pytest.importorskip("torch", reason="needs the test extra: pip install -
 from diffusers import CogVideoXTransformer3DModel  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
-import reference  # noqa: E402
-from diffusers_folders import WEIGHTS, edited, saved  # noqa: E402
 from mmjax import config as c  # noqa: E402
 from mmjax import conversion, partition, trees  # noqa: E402
 from mmjax.conversion import cogvideox, components, engine, safetensors_io, store  # noqa: E402
 from mmjax.errors import ConversionError  # noqa: E402
+from tests import reference  # noqa: E402
+from tests.diffusers_folders import WEIGHTS, edited, saved  # noqa: E402
 
 VARIANTS = list(reference.VARIANTS)
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

@@ -8,11 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
-import reference  # noqa: E402
-from diffusers_folders import WEIGHTS, edited, saved  # noqa: E402
 from mmjax import conversion  # noqa: E402
 from mmjax.conversion import cogvideox, store  # noqa: E402
 from mmjax.errors import CheckpointError, ConversionError  # noqa: E402
+from tests import reference  # noqa: E402
+from tests.diffusers_folders import WEIGHTS, edited, saved  # noqa: E402
 
 # What does not fit
 

@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
-import reference  # noqa: E402
 from mmjax import convert  # noqa: E402
+from tests import reference  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,10 +8,10 @@ torch = pytest.importorskip("torch", reason="needs the test extra: pip install -
 
 from diffusers import CogVideoXPipeline, CogVideoXTransformer3DModel  # noqa: E402
 
-import reference  # noqa: E402
 from mmjax import trees  # noqa: E402
 from mmjax.nn.dit import CogVideoXTransformer  # noqa: E402
 from mmjax.precision import FLOAT32  # noqa: E402
+from tests import reference  # noqa: E402
 
 # (latent frames, height, width) off the default of 3 x 8 x 12, which is the first
 SIZES = {

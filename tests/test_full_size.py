@@ -3,11 +3,11 @@
 import jax
 import pytest
 
-import reference
 from mmjax import config as c
 from mmjax import partition, trees
 from mmjax.training import optim, state, step
-from test_config import CONFIGS, load
+from tests import reference
+from tests.test_config import CONFIGS, load
 
 SUBTREES = {
     "ID perceiver": r"face_encoder/id_perceiver/.*",

@@ -9,7 +9,7 @@ import pytest
 from mmjax.data import pipeline
 from mmjax.sampling import Preview, load_sampler
 from mmjax.training.loop import train
-from test_config import CONFIGS, load
+from tests.test_config import CONFIGS, load
 
 pytestmark = [
     pytest.mark.slow,

@@ -13,14 +13,13 @@ torch = pytest.importorskip("torch", reason="needs the test extra: pip install -
 
 from diffusers import CogVideoXPipeline  # noqa: E402
 
-import reference  # noqa: E402
-import scheduler_reference  # noqa: E402
 from mmjax import config as c  # noqa: E402
 from mmjax.diffusion import guidance, samplers  # noqa: E402
 from mmjax.diffusion.schedule import make_schedule  # noqa: E402
 from mmjax.nn.face_encoder import Conditions  # noqa: E402
 from mmjax.nn.magicmirror import MagicMirror  # noqa: E402
 from mmjax.precision import FLOAT32  # noqa: E402
+from tests import reference, scheduler_reference  # noqa: E402
 
 BATCH, STEPS = 2, 50
 

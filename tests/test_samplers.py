@@ -11,9 +11,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
-import scheduler_reference  # noqa: E402
 from mmjax import config  # noqa: E402
 from mmjax.diffusion import guidance, samplers, schedule  # noqa: E402
+from tests import scheduler_reference  # noqa: E402
 
 SHAPE = (2, 3, 4, 4, 5)
 SHIFTS = pytest.mark.parametrize("shift", scheduler_reference.SHIFTS.values(), ids=scheduler_reference.SHIFTS)

@@ -8,10 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
-import scheduler_reference  # noqa: E402
 from mmjax import config  # noqa: E402
 from mmjax.diffusion import schedule  # noqa: E402
 from mmjax.errors import ConfigError  # noqa: E402
+from tests import scheduler_reference  # noqa: E402
 
 SHIFTS = pytest.mark.parametrize("shift", scheduler_reference.SHIFTS.values(), ids=scheduler_reference.SHIFTS)
 SHAPE = (8, 3, 4, 4, 5)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax import config as c
 from mmjax import partition, trees
 from mmjax.diffusion import loss as diffusion_loss
+from mmjax.nn import dit
 from mmjax.training import state, step
 from mmjax.training.loop import put_batch
 from tests import tiny_run
@@ -160,17 +160,25 @@ def test_the_average_forgets_the_start():
     assert step._average(None, new, jnp.int32(0), 0.0) is None
 
 
-def test_trained_weights_may_be_bfloat16():
-    """Moments and average stay in float32, and the state keeps its dtypes from step to step."""
+def test_whole_temporal_patches_repeat_the_first_frame_in_front():
+    """1.5: three latent frames become four; sampling cuts the one in front off again."""
+    frames = np.arange(3, dtype=np.float32).reshape(1, 3, 1, 1, 1)
+    model = dataclasses.replace(tiny_run.TRANSFORMER, patch_t=2)
+    assert dit.pad_frames(frames, model).ravel().tolist() == [0, 0, 1, 2]
+    assert dit.pad_frames(frames[:, :2], model).ravel().tolist() == [0, 1]
+    assert dit.pad_frames(frames, tiny_run.TRANSFORMER).ravel().tolist() == [0, 1, 2]
+
+
+def test_a_picture_trains_a_model_with_temporal_patches():
+    """One frame, patch_t = 2: the loss is finite, and every trained leaf moves or has a reason not to."""
     config = tiny_run.experiment()
-    config = dataclasses.replace(config, precision=c.Precision(compute="bfloat16", trained="bfloat16"))
+    transformer = dataclasses.replace(config.model.transformer, patch_t=2, position="rope_slice")
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, transformer=transformer))
     tx, mesh = tiny_run.optim.make_optimizer(config.optim, 2), tiny_run.mesh_of(config)
-    abstract = state.abstract_state(config, tx, mesh)
+    before = state.create_state(config, tx, mesh)
     loss_fn = step.make_loss(config, state.make_model(config), np.zeros((20, 8), np.float32))
-    train_step = step.make_train_step(config, loss_fn, tx, jax.random.key(0))
-    batch = tiny_run.batch(config)
-    fields = {name: batch[name] for name in ("latents", "face_mask", *state.MODEL_FIELDS)}
-    after, _ = jax.eval_shape(train_step, abstract, fields)
-    assert [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(after)] == [
-        (leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(abstract)
-    ]
+    batch = {name: value for name, value in tiny_run.batch(config).items() if name in state.BATCH_FIELDS}
+    after, metrics = jax.jit(step.make_train_step(config, loss_fn, tx, jax.random.key(0)))(before, batch)
+    assert np.isfinite(metrics["loss"])
+    moved = trees.flatten(jax.tree.map(lambda a, b: bool(np.any(a != b)), before.trained, after.trained))
+    assert moved["transformer/proj_out/kernel"]

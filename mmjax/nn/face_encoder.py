@@ -110,7 +110,11 @@ class FaceEncoder(nn.Module):
         clip_penultimate: Float[Array, "b r n c"],
         keep: Bool[Array, "b"],
     ) -> Conditions:
-        """`keep` is False for samples whose identity is withheld: their tokens are zero and their text is untouched."""
+        """`keep` is False for samples whose identity is withheld: their tokens are zero and their text is untouched.
+
+        [ours] Zero tokens stay in the sequence, so one batch can hold both kinds. They are what conditioning dropout
+        trains as "nobody", not the bare base; for that, give the denoiser `Conditions(text)`.
+        """
         adapter, dtype = self.model.adapter, compute_dtype(self.precision)
         batch, references = id_embedding.shape[:2]
         text, here = jnp.asarray(text, dtype), jnp.asarray(keep)[:, None, None]

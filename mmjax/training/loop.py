@@ -265,7 +265,7 @@ def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str
 
 def _check_batches(config: c.Experiment, mesh: jax.sharding.Mesh) -> None:
     """Every device must get its own samples of every micro-batch, or all would do the same work."""
-    shares = mesh.size // partition.batch_sharding(mesh, mesh.size).shard_shape((mesh.size,))[0]
+    shares = partition.batch_shares(mesh)
     for batch in config.data.batches:
         if batch % (shares * config.train.accumulate):
             raise ConfigError(

@@ -31,18 +31,27 @@ def load_start(config: c.Experiment, abstract: Params) -> Params:
     return loaded
 
 
-def _load_base(config: c.Experiment, abstract: Params) -> Params:
-    """A folder that `python -m mmjax.convert transformer` wrote, under `transformer`."""
-    folder, model = config.train.base, config.model.transformer
-    found = conversion.read_record(folder)
+def check_same_model(found: c.Model, expected: c.Model, what: str) -> None:
+    """Refuses weights of another model (`CheckpointError`), naming each setting that differs."""
     wrong = [
-        f"  model.transformer.{field.name}: the weights have {getattr(found, field.name)}, the experiment "
-        f"{getattr(model, field.name)}"
-        for field in dataclasses.fields(model)
-        if field.name not in COMPUTED_OTHERWISE and getattr(found, field.name) != getattr(model, field.name)
+        f"  model.{part}.{field.name}: the weights have {getattr(mine, field.name)}, the experiment "
+        f"{getattr(theirs, field.name)}"
+        for part, mine, theirs in (
+            ("transformer", found.transformer, expected.transformer),
+            ("adapter", found.adapter, expected.adapter),
+        )
+        for field in dataclasses.fields(mine)
+        if field.name not in COMPUTED_OTHERWISE and getattr(mine, field.name) != getattr(theirs, field.name)
     ]
     if wrong:
-        raise CheckpointError(f"train.base = {folder} is another model:\n" + "\n".join(wrong))
+        raise CheckpointError(f"{what} is another model:\n" + "\n".join(wrong))
+
+
+def _load_base(config: c.Experiment, abstract: Params) -> Params:
+    """A folder that `python -m mmjax.convert transformer` wrote, under `transformer`."""
+    folder = config.train.base
+    found = c.Model(conversion.read_record(folder), config.model.adapter)
+    check_same_model(found, config.model, f"train.base = {folder}")
     wanted = {path: leaf for path, leaf in trees.flatten(abstract).items() if path.startswith("transformer/")}
     wanted = {path: leaf for path, leaf in wanted.items() if not trees.matches(trees.ADAPTER_PATTERNS, path)}
     wanted = trees.unflatten(wanted)["transformer"]
@@ -54,6 +63,8 @@ def _load_base(config: c.Experiment, abstract: Params) -> Params:
 
 def _load_adapter(config: c.Experiment, abstract: Params) -> Params:
     """The averaged adapter of an earlier run's last checkpoint; `train.adapter` is its workdir."""
+    found = checkpoint.read_config(config.train.adapter).model
+    check_same_model(found, config.model, f"train.adapter = {config.train.adapter}")
     wanted, _ = trees.split(abstract, trees.ADAPTER_PATTERNS)
     params = checkpoint.load_trained(config.train.adapter, wanted)
     return jax.tree.map(lambda array, leaf: array.astype(leaf.dtype), params, wanted)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Int, Key
 from mmjax import config as c
 from mmjax import partition, precision, trees
 from mmjax.data import schema
+from mmjax.errors import ConfigError
 from mmjax.nn.magicmirror import MagicMirror
 from mmjax.training import optim
 
@@ -79,9 +80,11 @@ def abstract_state(config: c.Experiment, tx: optax.GradientTransformation, mesh:
     """The state as `jax.ShapeDtypeStruct`s with shardings: what `create_state` fills and what a restore needs.
 
     The optimizer's moments are sharded like the parameters that they belong to. Raises `TreeError` when a pattern of
-    `train.trainable` matches no parameter.
+    `train.trainable` matches no parameter, `ConfigError` when none does.
     """
     trained, frozen = trees.split(abstract_params(config, mesh), config.train.trainable)
+    if not trained:
+        raise ConfigError(f"train.trainable = {config.train.trainable}: expected patterns that match a parameter")
     everywhere = partition.replicated(mesh)
     average = in_float32(trained)
     opt_state = optax.tree_map_params(
