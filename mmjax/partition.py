@@ -60,20 +60,23 @@ def use_mesh(mesh: jax.sharding.Mesh) -> Iterator[jax.sharding.Mesh]:
         yield mesh
 
 
-def spec(names: tuple[str | None, ...], shape: tuple[int, ...], mesh) -> PartitionSpec:
+def spec(names: tuple[str | None, ...], shape: tuple[int, ...], mesh, uneven: bool = False) -> PartitionSpec:
     """Mesh axes for an array of logical axes `names`.
 
     A mesh axis that already shards an earlier dimension, or does not divide this one, is left out: the array is
-    then replicated along it, which is always correct.
+    then replicated along it, which is always correct. With `uneven` shares may differ in size, as the compiler allows
+    inside a jitted function: 17,550 video tokens over four devices.
     """
     used: set[str] = set()
     entries = []
     for name, size in zip(names, shape, strict=True):
         axes, total = [], 1
         for axis in RULES[name] if name else ():
-            if axis not in used and mesh.shape[axis] > 1 and size % (total * mesh.shape[axis]) == 0:
+            shares = total * mesh.shape[axis]
+            fits = size >= shares if uneven else size % shares == 0
+            if axis not in used and mesh.shape[axis] > 1 and fits:
                 axes.append(axis)
-                total *= mesh.shape[axis]
+                total = shares
         used.update(axes)
         entries.append(tuple(axes) if len(axes) > 1 else axes[0] if axes else None)
     return PartitionSpec(*entries)
@@ -84,7 +87,7 @@ def constrain(x: Array, *names: str | None) -> Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
-    return jax.lax.with_sharding_constraint(x, spec(names, x.shape, mesh))
+    return jax.lax.with_sharding_constraint(x, spec(names, x.shape, mesh, uneven=True))
 
 
 def unbox(params):

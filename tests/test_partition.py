@@ -24,6 +24,7 @@ def loss_and_gradients(mesh_config, devices):
     """Of the tiny model with a batch of eight, parameters and batch sharded by the rules."""
     module, params = tiny.make(), tiny.drawn()
     batch, (latents, timesteps) = tiny.batch(size=8), tiny.inputs(size=8)
+    latents = latents[:, :, :6, :6]  # 27 video tokens, which no axis divides
     mesh = partition.make_mesh(mesh_config, devices)
     with partition.use_mesh(mesh):
         boxed = jax.eval_shape(module.init, jax.random.key(0), batch, latents, timesteps)["params"]
