@@ -109,10 +109,5 @@ def count(tree: Tree) -> int:
     return sum(int(np.prod(leaf.shape, dtype=np.int64)) for leaf in jax.tree.leaves(tree))
 
 
-def size_bytes(tree: Tree) -> int:
-    """Bytes of all leaves, unsharded."""
-    return sum(int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
 def _some(names: list[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")
