@@ -79,6 +79,12 @@ def write_png(path: str | os.PathLike, picture: UInt8[np.ndarray, "height width 
     return path
 
 
+def psnr(found: UInt8[np.ndarray, "*dims"], real: UInt8[np.ndarray, "*dims"]) -> float:
+    """Peak signal-to-noise ratio of uint8 pictures or videos of one shape, in dB; infinite where they are equal."""
+    error = np.mean(np.square(found.astype(np.float64) - real.astype(np.float64)))
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
 def read_picture(path: str | os.PathLike) -> Image.Image:
     """Opens a picture as RGB, turned upright as its camera meant it.
 

@@ -236,7 +236,7 @@ class Preview:
         self.config, self.denoiser = config, Denoiser(config, mesh)
         self.size = checked_size(config)
         source = config.data.sources[int(np.argmax(config.data.frames))]
-        self._who = "the clip that is learned" if source == "clip" else "people not trained on"
+        self._by_heart = source == "clip"
         self._records = pipeline.validation_records(config, source, config.train.sample_count)
         self._null_text = encoders.make_text_encoder(config).encode_plain([""])[0]
 
@@ -249,7 +249,10 @@ class Preview:
         for record, video, seen in zip(self._records, videos, real, strict=True):
             cells = [("reference", record["reference"][0]), *frame_cells(video), ("real", seen[len(seen) // 2])]
             rows.append(media.Row(cells, str(record["caption"])))
-        return media.contact_sheet(rows, title=f"{self.config.name}, step {step}: {self._who}")
+        shown = (
+            f"learned by heart, {media.psnr(videos, real):.1f} dB PSNR" if self._by_heart else "people not trained on"
+        )
+        return media.contact_sheet(rows, title=f"{self.config.name}, step {step}: {shown}")
 
 
 def load_sampler(

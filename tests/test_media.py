@@ -118,3 +118,10 @@ def test_contact_sheet_shows_each_picture_where_its_label_is():
     assert np.argwhere(is_red)[:, 1].max() < right_of < sheet.shape[1]
     below = sheet[np.argwhere(is_red)[:, 0].max() + 1 :][:18]  # the label's line
     assert (below.min(axis=-1) < 160).sum() > 40
+
+
+def test_psnr_in_decibels():
+    black, white = np.zeros((2, 4, 4, 3), np.uint8), np.full((2, 4, 4, 3), 255, np.uint8)
+    assert media.psnr(black, white) == 0
+    assert media.psnr(black, black) == float("inf")
+    assert media.psnr(black, black + 1) == pytest.approx(48.13, abs=0.01)

