@@ -1,4 +1,4 @@
-# make quickstart   install, train the tiny model, report on people it never saw (about 10 minutes on 2 cores)
+# make quickstart   install, train the tiny model, report on people it never saw (about 8 minutes on 2 cores)
 # make test         install the test extras and run the whole suite; ARGS="-m 'not slow'" passes options to pytest
 # make lint         ruff's checks and formatting
 # make clean        remove the environment, the runs and the caches

@@ -189,11 +189,13 @@ def run(config_file, *arguments):
 
 @pytest.fixture(scope="module")
 def config_file(folder):
-    path = folder / "config.py"
-    path.write_text(
-        "from tests import tiny_run\n\n\ndef get_config():\n"
-        f"    return tiny_run.experiment({str(folder / 'data')!r}).to_config_dict()\n"
-    )
+    return write_config(folder / "config.py", folder / "data")
+
+
+def write_config(path, records, **changes):
+    """A file in the manner of `configs/`, of the tiny experiment with some changes."""
+    call = f"tiny_run.experiment({str(records)!r}, **{changes!r})"
+    path.write_text(f"from tests import tiny_run\n\n\ndef get_config():\n    return {call}.to_config_dict()\n")
     return path
 
 
@@ -247,8 +249,10 @@ def test_mistakes_are_found_before_jax_starts(config_file):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(config_file, folder):
-    """kill -9, three times, at moments that a seed chose; the last time while a checkpoint may be under way."""
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(folder):
+    """kill -9, three times, at moments that a seed chose: an adapter on a frozen base, pictures and clips mixed."""
+    mixed = {"sources": ("drawn_images", "drawn_clips"), "weights": (0.6, 0.4), "batches": (8, 4), "frames": (1, 9)}
+    config_file = write_config(folder / "mixed.py", folder / "mixed_data", adapter=True, data=mixed)
     settings = ["--config.train.steps=40", "--config.train.checkpoint_every=3", "--config.train.log_every=1"]
     whole, killed = folder / "whole", folder / "killed"
     done = run(config_file, *settings, "--workdir", whole)
