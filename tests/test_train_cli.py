@@ -364,3 +364,31 @@ def test_two_processes_train_together_and_stop_together(config_file, folder):
     assert f"going on from the checkpoint of step {stopped}" in Path(f"{log}.0").read_text()
     assert "finished" in Path(f"{log}.0").read_text() and "finished" not in Path(f"{log}.1").read_text()
     assert checkpoint.latest_step(workdir) == stopped + 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damaged_files_end_a_command_with_one_message(folder, workers):
+    """A checkpoint, then the records, cut in half: status 2 and one error that names the place, no traceback."""
+    records, workdir = folder / f"cut_data_{workers}", folder / f"cut_{workers}"
+    config_file = write_config(folder / f"cut_{workers}.py", records, data={"workers": workers})
+    settings = ["--config.train.steps=2", "--config.train.validate_every=0", "--workdir", workdir]
+    assert run(config_file, *settings).returncode == 0
+    cut_in_half(workdir / "checkpoints" / "2" / "state")
+    assert_one_message(run(config_file, *settings, "--config.train.steps=4"), str(workdir / "checkpoints"))
+    cut_in_half(records)
+    assert_one_message(run(config_file, *settings[:2], "--workdir", folder / f"new_{workers}"), "drawn_images")
+
+
+def cut_in_half(folder):
+    """Every file of the folder that is large enough to hold something."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 1000]
+    assert files
+    for path in files:
+        os.truncate(path, path.stat().st_size // 2)
+
+
+def assert_one_message(done, place):
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr[-2000:]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and place in done.stderr, done.stderr[-2000:]
