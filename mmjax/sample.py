@@ -4,7 +4,7 @@
 
 Writes OUT.mp4, OUT.png (the references beside frames) and OUT.json (seed, settings, versions, timings). Without a
 reference the prompt is plain text and the identity is withheld. The same seed, prompt and references give the same
-video.
+video on the same machine, but for rounding.
 """
 
 import argparse
