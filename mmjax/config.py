@@ -95,6 +95,7 @@ class Autoencoder:
     """What lies between pixels and latents. `pixel` only scales uint8 to [-1, 1]; `cogvideox` is the published VAE."""
 
     name: str = "cogvideox"  # pixel | cogvideox
+    weights: str = ""  # folder of a converted VAE; only what encodes or decodes pixels needs it
 
     @property
     def spatial(self) -> int:
@@ -120,14 +121,17 @@ class Autoencoder:
 
 @dataclasses.dataclass(frozen=True)
 class Encoders:
-    """Who turns prompts and reference pictures into features. See `mmjax/data/encoders.py`."""
+    """Who turns prompts and reference pictures into features. See `mmjax/data/encoders.py` and `mmjax/features/`."""
 
-    text: str = "word_table"  # word_table
-    face: str = "drawn"  # drawn | pixels
+    text: str = "word_table"  # word_table | t5
+    face: str = "drawn"  # drawn | pixels | photomaker
     seed: int = 0  # of the seeded stand-ins
+    text_encoder: str = ""  # folder of a converted T5 encoder, its tokenizer inside
+    photomaker: str = ""  # folder of converted PhotoMaker V2 weights
+    face_models: str = ""  # folder of an insightface model pack: a detector and a recogniser, *.onnx
 
     def problems(self):
-        yield from one_of(self, text=("word_table",), face=("drawn", "pixels"))
+        yield from one_of(self, text=("word_table", "t5"), face=("drawn", "pixels", "photomaker"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,9 +308,11 @@ class Precision:
     compute: str = "bfloat16"
     trained: str = "float32"
     frozen: str = "bfloat16"
+    encode: str = "float32"  # of the autoencoder, pixels to latents
+    decode: str = "bfloat16"
 
     def problems(self):
-        for name in ("compute", "trained", "frozen"):
+        for name in ("compute", "trained", "frozen", "encode", "decode"):
             value = getattr(self, name)
             if value == "float16":
                 yield name, value, "bfloat16 or float32: CogVideoX overflows in float16 and gives black videos"

@@ -5,7 +5,7 @@ import numpy as np
 
 from mmjax import config as c
 from mmjax import trees
-from mmjax.conversion import cogvideox, engine
+from mmjax.conversion import engine, transformer
 from mmjax.data import schema
 from mmjax.nn.dit import CogVideoXTransformer
 from mmjax.partition import unbox
@@ -68,11 +68,11 @@ def torch_transformer(variant: str, seed: int = 0, **overrides):
 
 def ours(model) -> tuple[c.Transformer, dict]:
     """(config record, parameters) of a torch transformer, through the converter's table."""
-    config = cogvideox.read_config(dict(model.config), "the reference")
+    config = transformer.read_config(dict(model.config), "the reference")
     state = {key: value.detach().numpy() for key, value in model.state_dict().items()}
     state.pop("patch_embed.pos_embedding", None)
     shapes = {path: tuple(leaf.shape) for path, leaf in trees.flatten(abstract_transformer(config)).items()}
-    leaves = engine.expand(cogvideox.table(config), shapes)
+    leaves = engine.expand(transformer.table(config), shapes)
     engine.check(leaves, {key: value.shape for key, value in state.items()}, "the reference")
     return config, trees.unflatten({leaf.path: engine.assemble(leaf, state.__getitem__, np.float32) for leaf in leaves})
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file  # noqa: E402
 
 from mmjax import config as c  # noqa: E402
 from mmjax import conversion, partition, trees  # noqa: E402
-from mmjax.conversion import cogvideox, components, engine, safetensors_io, store  # noqa: E402
+from mmjax.conversion import components, engine, safetensors_io, store, transformer  # noqa: E402
 from mmjax.errors import ConversionError  # noqa: E402
 from tests import reference  # noqa: E402
 from tests.diffusers_folders import WEIGHTS, edited, saved  # noqa: E402
@@ -99,19 +99,19 @@ def test_true_sizes_match_without_memory(variant, parameters):
     """Every key and shape of the published sizes, from diffusers on the meta device against the model's own tree."""
     with torch.device("meta"):
         model = CogVideoXTransformer3DModel(**reference.PUBLISHED[variant])
-    config = cogvideox.read_config(dict(model.config), variant)
+    config = transformer.read_config(dict(model.config), variant)
     leaves = components.component("transformer").leaves(config)
     found = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     engine.check(leaves, found, variant)
     count = sum(np.prod(leaf.shape, dtype=np.int64) for leaf in leaves)
     assert count == sum(p.numel() for p in model.parameters())
     assert abs(count - parameters) <= 5e6
-    again = cogvideox.read_config(cogvideox.write_config(config), variant)
+    again = transformer.read_config(transformer.write_config(config), variant)
     assert again == config
 
 
 def test_default_record_is_the_5b():
-    assert cogvideox.read_config(reference.PUBLISHED["5b"], "5b") == c.Transformer()
+    assert transformer.read_config(reference.PUBLISHED["5b"], "5b") == c.Transformer()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name)
@@ -281,7 +281,7 @@ def test_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
 
 def test_table_that_misses_a_leaf_is_refused():
     """The table is held against the model's tree: a parameter that the model gains must gain a row."""
-    rows = cogvideox.table(c.Transformer(layers=2))
+    rows = transformer.table(c.Transformer(layers=2))
     shapes = {"patch_embed/kernel": (64, 3072)}
     with pytest.raises(ConversionError, match="the tree does not have"):
         engine.expand(rows, shapes)

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
 from mmjax import conversion  # noqa: E402
-from mmjax.conversion import cogvideox, store  # noqa: E402
+from mmjax.conversion import store, transformer  # noqa: E402
 from mmjax.errors import CheckpointError, ConversionError  # noqa: E402
 from tests import reference  # noqa: E402
 from tests.diffusers_folders import WEIGHTS, edited, saved  # noqa: E402
@@ -159,7 +159,7 @@ SETTINGS = [
 @pytest.mark.parametrize("change,message", SETTINGS)
 def test_settings_that_are_not_built_are_refused(change, message):
     with pytest.raises(ConversionError, match=message):
-        cogvideox.read_config(reference.PUBLISHED["5b"] | change, "config.json")
+        transformer.read_config(reference.PUBLISHED["5b"] | change, "config.json")
 
 
 # Converted folders that are broken

@@ -62,7 +62,7 @@ def test_remat_changes_nothing():
 def test_full_size_parameter_counts_equal_diffusers(variant, billions):
     with torch.device("meta"):
         model = CogVideoXTransformer3DModel(**reference.PUBLISHED[variant])
-    config = reference.cogvideox.read_config(dict(model.config), variant)
+    config = reference.transformer.read_config(dict(model.config), variant)
     expected = sum(weight.numel() for weight in model.parameters())
     found = trees.count(reference.abstract_transformer(config))
     print(f"{variant}: {found:,} parameters")

@@ -7,8 +7,9 @@ config, params = conversion.load_component("weights/transformer", dtype="bfloat1
 conversion.convert_back("transformer", "weights/transformer", "diffusers/transformer")
 """
 
-from mmjax.conversion.components import COMPONENTS, abstract_transformer
+from mmjax.conversion.components import COMPONENTS
 from mmjax.conversion.folders import Report, convert, convert_back, load_component, read_record
+from mmjax.conversion.transformer import abstract_transformer
 
 __all__ = [
     "COMPONENTS",

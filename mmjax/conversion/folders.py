@@ -15,11 +15,13 @@ import numpy as np
 import tqdm
 
 from mmjax.conversion import engine, safetensors_io, store
-from mmjax.conversion.components import Component, component
+from mmjax.conversion.component import Component
+from mmjax.conversion.components import component
 from mmjax.conversion.engine import Leaf
 from mmjax.conversion.source import Source
-from mmjax.errors import CheckpointError, ConversionError, TreeError
+from mmjax.errors import CheckpointError, ConfigError, ConversionError, TreeError
 from mmjax.trees import Tree, check_same, flatten
+from mmjax.validation import validated_record
 
 MAX_SHARD_BYTES = 5 * 10**9
 DTYPES = ("float32", "bfloat16")
@@ -59,7 +61,7 @@ def convert(
     opened = kind.open(str(source))
     _not_onto_itself(opened.files[0].parent, output)
     leaves = kind.leaves(opened.config)
-    shapes = {key: tuple(tensor.shape) for key, tensor in opened.tensors.items()}
+    shapes = {key: tuple(tensor.shape) for key, tensor in kind.used(opened.tensors).items()}
     engine.check(leaves, shapes, f"{source} as {name}", kind.causes(opened.config))
     promised = {leaf.path: _promise(leaf, opened, target) for leaf in leaves}
     total = sum(leaf.nbytes for leaf in promised.values())
@@ -140,10 +142,10 @@ def _open_converted(folder: Path, name: str | None = None) -> tuple[Component, A
         raise CheckpointError(f"{folder}: expected a converted {name}, found a {manifest['component']}")
     kind = component(manifest["component"])
     try:
-        config = kind.record(**manifest["config"])
+        config = validated_record(kind.record, manifest["config"])
         stored = store.described_leaves(manifest)
         check_same(kind.shapes(config), stored, str(folder))
-    except (TypeError, TreeError) as error:
+    except (ConfigError, TreeError) as error:
         raise CheckpointError(f"{folder}: written by another version of mmjax ({error}); convert it again") from error
     return kind, config, stored
 

@@ -24,13 +24,13 @@ class PerceiverAttention(nn.Module):
         features = LayerNorm(axis="face_width", name="norm_features")(features).astype(self.dtype)
         latents = LayerNorm(axis="face_width", name="norm_latents")(latents).astype(self.dtype)
         both = jnp.concatenate([features, latents], axis=1)
-        q = self._heads(self._dense("query")(latents))
-        k, v = self._heads(self._dense("key")(both)), self._heads(self._dense("value")(both))
+        q = self._heads(self._dense("query", 1)(latents))
+        k, v = (self._heads(x) for x in jnp.split(self._dense("key_value", 2)(both), 2, axis=-1))
         out = attention(q, k, v, "xla").reshape(latents.shape)
         return Dense(self.width, ("face_heads", "face_width"), self.dtype, use_bias=False, name="out")(out)
 
-    def _dense(self, name):
-        return Dense(self.width, ("face_width", "face_heads"), self.dtype, use_bias=False, name=name)
+    def _dense(self, name, parts):
+        return Dense(parts * self.width, ("face_width", "face_heads"), self.dtype, use_bias=False, name=name)
 
     def _heads(self, x):
         return x.reshape(*x.shape[:2], self.width // self.head_dim, self.head_dim)

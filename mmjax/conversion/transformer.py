@@ -4,12 +4,21 @@ Serves CogVideoX-2B (sincos), CogVideoX-5B (rope) and CogVideoX1.5-5B (rope_slic
 image-to-video members of the family are refused by name, because they need inputs that mmjax does not give.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from mmjax.config import Transformer
+from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Blocks, Misfit, Row, conv_patch, identity, transpose
+from mmjax.conversion.source import open_diffusers
 from mmjax.errors import ConversionError
+from mmjax.nn.dit import CogVideoXTransformer
+from mmjax.precision import FLOAT32
+from mmjax.trees import Tree
 
 CLASS_NAME = "CogVideoXTransformer3DModel"
 _FRAME_COMPRESSION = 4  # pixel frames a latent frame; it only sets `sample_frames`, which counts pixel frames
@@ -111,6 +120,21 @@ def table(config: Transformer) -> list[Row]:
     ]
 
 
+@functools.cache  # tracing takes a second, and every direction asks more than once
+def abstract_transformer(config: Transformer) -> Tree:
+    """The base transformer's parameter tree, of shapes boxed with logical axes; nothing is allocated.
+
+    `mmjax.partition.param_shardings` makes the shardings for `load_component` from it.
+    """
+    one_patch = (1, config.patch_t, config.patch, config.patch, config.latent_channels)
+    inputs = (
+        jax.ShapeDtypeStruct(one_patch, jnp.float32),
+        jax.ShapeDtypeStruct((1,), jnp.int32),
+        jax.ShapeDtypeStruct((1, 1, config.text_dim), jnp.float32),
+    )
+    return jax.eval_shape(CogVideoXTransformer(config, FLOAT32).init, jax.random.key(0), *inputs)["params"]
+
+
 def causes(config: Transformer) -> tuple[Callable[[Misfit], str | None], ...]:
     """Who may have been mistaken for this transformer, guessed from what does not fit."""
 
@@ -205,3 +229,14 @@ _BLOCK = [
         ("ff.net.2", "ffn/out", _dense),
     )
 ]
+
+
+COMPONENT = Component(
+    name="transformer",
+    record=Transformer,
+    open=lambda source: open_diffusers(source, "transformer", read_config),
+    published_config=write_config,
+    abstract=abstract_transformer,
+    rows=table,
+    causes=causes,
+)
