@@ -33,6 +33,7 @@ class Transformer:
     temporal_interpolation: float = 1.0
     attention: str = "auto"  # auto | xla | cudnn | splash
     remat: str = "full"  # none | full | dots
+    stream: bool = False  # blocks' weights stay in host memory and come to the device a pair at a time; for sampling
 
     @property
     def width(self) -> int:
@@ -246,6 +247,7 @@ class Train:
     trainable: tuple[str, ...] = (r"face_encoder/.*", r"transformer/blocks/adapter/.*")  # full-match path patterns
     base: str = ""  # folder of a converted base transformer; empty: random weights
     adapter: str = ""  # folder of adapter weights to start from
+    photomaker: str = ""  # folder of converted PhotoMaker V2 weights, to start the ID perceiver from
     ema_decay: float = 0.999  # 0: no EMA
     log_every: int = 10
     validate_every: int = 200
@@ -263,6 +265,8 @@ class Train:
                 yield name, getattr(self, name), "0 (off) or more"
         if not 0 <= self.ema_decay < 1:
             yield "ema_decay", self.ema_decay, "at least 0 (off) and below 1"
+        if self.photomaker and self.adapter:
+            yield "photomaker", self.photomaker, "empty with train.adapter, whose ID perceiver is trained already"
         if not self.trainable:
             yield "trainable", self.trainable, "at least one path pattern, such as 'face_encoder/.*'"
 

@@ -16,6 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from mmjax import config as c
+from mmjax import trees
 from mmjax.errors import ConfigError
 
 AXES = ("data", "fsdp", "tensor", "context")
@@ -25,6 +26,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
     "tokens": ("context",),
     "act_heads": ("tensor",),
+    "height": ("data", "fsdp", "tensor", "context"),  # of pictures in the VAE: every device that the batch leaves
     # parameters
     "layers": (),  # the stacked axis of scanned blocks
     "embed": ("fsdp",),  # model width d, and other widths that meet it
@@ -35,6 +37,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "face_width": ("fsdp",),  # width of the perceivers
     "face_heads": ("tensor",),
     "text": ("fsdp",),  # width of text embeddings
+    "vocabulary": (),  # rows of an embedding table
     "patch": (),  # values of a patch
     "small": (),  # anything too small to shard
 }
@@ -104,6 +107,19 @@ def param_shardings(mesh: jax.sharding.Mesh, boxed):
         return NamedSharding(mesh, spec(leaf.names, leaf.value.shape, mesh))
 
     return jax.tree.map(sharding, boxed, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned))
+
+
+def in_host_memory(shardings, patterns: tuple[str, ...]):
+    """The tree of shardings, with the leaves whose whole path matches a pattern in pinned host memory (see `fetch`)."""
+    leaves = trees.flatten(shardings).items()
+    return trees.unflatten(
+        {p: s.with_memory_kind("pinned_host") if trees.matches(patterns, p) else s for p, s in leaves}
+    )
+
+
+def fetch(tree):
+    """Arrays brought from host memory to the device, inside a jitted function."""
+    return jax.tree.map(lambda x: jax.device_put(x, jax.memory.Space.Device), tree)
 
 
 def batch_sharding(mesh: jax.sharding.Mesh, batch_size: int) -> NamedSharding:

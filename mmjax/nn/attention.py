@@ -2,7 +2,7 @@
 
 `xla` writes out the score matrix and runs anywhere; `cudnn` is the fused kernel of NVIDIA GPUs (bfloat16 only);
 `splash` is the fused Pallas kernel of TPUs, which CPUs run in interpret mode for the tests. All of them take the
-softmax in float32 and see no mask: CogVideoX attends to its padding tokens.
+softmax in float32. The only mask is how many keys count: CogVideoX attends to its text's padding tokens.
 """
 
 import functools
@@ -16,6 +16,7 @@ from mmjax import partition
 from mmjax.errors import ConfigError
 
 SPLASH_BLOCK = 512  # tokens of a tile; sequences are padded to a multiple of it
+CUDNN_BLOCK = 128  # keys
 
 
 def attention(
@@ -23,13 +24,14 @@ def attention(
     k: Float[Array, "b m h k"],
     v: Float[Array, "b m h k"],
     backend: str = "auto",
+    keys: int | None = None,
 ) -> Float[Array, "b n h k"]:
-    """softmax(q k^T / sqrt(head_dim)) v, over all m keys.
+    """softmax(q k^T / sqrt(head_dim)) v, over the first `keys` of the m keys; by default over all.
 
     Raises `ConfigError` when the back-end cannot run here or with this dtype.
     """
-    backend = resolve_backend(backend, q.dtype)
-    return partition.per_shard_attention(_KERNELS[backend], q, k, v)
+    kernel = _KERNELS[resolve_backend(backend, q.dtype)]
+    return partition.per_shard_attention(functools.partial(kernel, keys=keys or k.shape[1]), q, k, v)
 
 
 def resolve_backend(backend: str, dtype: jnp.dtype) -> str:
@@ -46,24 +48,56 @@ def resolve_backend(backend: str, dtype: jnp.dtype) -> str:
     return backend
 
 
-def _xla(q, k, v):
+def _xla(q, k, v, keys):
     """Heads before tokens, so that each product is a plain matrix product: on CPUs 2 to 3 times as fast as einsums over
     [b, n, h, k], of which `jax.nn.dot_product_attention` is made.
     """
-    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k[:, :keys], v[:, :keys]))
     scores = jnp.einsum("bhnk,bhmk->bhnm", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     return jnp.swapaxes(jnp.einsum("bhnm,bhmk->bhnk", weights, v), 1, 2)
 
 
-def _cudnn(q, k, v):
-    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+def _cudnn(q, k, v, keys):
+    """Keys in whole blocks: 16.7 ms instead of 18.7 for 17,776 tokens (H200, batch 2, 48 heads of 64, jax 0.11.2).
+
+    The queries' number does not matter, but the kernel's gradient wants it even.
+    """
+    rest = ((0, 0), (0, -keys % CUDNN_BLOCK), (0, 0), (0, 0))
+    k, v = (jnp.pad(x[:, :keys], rest) for x in jax.lax.optimization_barrier((k, v)))
+    odd = jnp.pad(q, ((0, 0), (0, q.shape[1] % 2), (0, 0), (0, 0)))
+    return _cudnn_counted(odd, k, v, keys)[:, : q.shape[1]]
 
 
-def _splash(q, k, v):
-    """Pads to whole tiles, keeps the padding out of the softmax with segment ids, maps over the batch."""
-    queries, keys, heads = q.shape[1], k.shape[1], q.shape[2]
-    block = min(SPLASH_BLOCK, -(-max(queries, keys) // 128) * 128)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _cudnn_counted(q, k, v, keys):
+    """Attention over keys of which those behind the first `keys` are zero and do not count; without a mask's cost.
+
+    A zero key has a score of 0 and its zero value adds nothing: the sum of exponentials Z is too large by their number.
+    The kernel returns log Z, and the output times Z / (Z - number) is the attention over the others.
+    """
+    surplus = k.shape[1] - keys
+    if not surplus:
+        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    out, log_z = jax.nn.dot_product_attention(q, k, v, implementation="cudnn", return_residual=True)
+    share = surplus * jnp.exp(-log_z.astype(jnp.float32))
+    return (out.astype(jnp.float32) / (1 - share)[..., None]).astype(out.dtype)
+
+
+def _cudnn_forward(q, k, v, keys):
+    """Differentiated, the kernel gets a mask: it has no gradient of log Z."""
+    lengths = jnp.full(q.shape[0], keys, jnp.int32) if keys < k.shape[1] else None
+    masked = functools.partial(jax.nn.dot_product_attention, key_value_seq_lengths=lengths, implementation="cudnn")
+    return jax.vjp(masked, q, k, v)
+
+
+_cudnn_counted.defvjp(_cudnn_forward, lambda keys, gradient, out: gradient(out))
+
+
+def _splash(q, k, v, keys):
+    """Pads to whole tiles, keeps what does not count out of the softmax with segment ids, maps over the batch."""
+    queries, heads = q.shape[1], k.shape[2]
+    block = min(SPLASH_BLOCK, -(-max(queries, k.shape[1]) // 128) * 128)
     q, k, v = (jnp.moveaxis(_pad(x, block), 2, 1) for x in (q * q.shape[-1] ** -0.5, k, v))
     mask = splash_attention.MultiHeadMask([splash_attention.FullMask((q.shape[2], k.shape[2]))] * heads)
     kernel = splash_attention.make_splash_mha(
@@ -74,7 +108,7 @@ def _splash(q, k, v):
         interpret=jax.default_backend() != "tpu",
     )
     segments = splash_attention.SegmentIds(
-        q=(jnp.arange(q.shape[2]) >= queries).astype(jnp.int32), kv=(jnp.arange(k.shape[2]) >= keys).astype(jnp.int32)
+        q=jnp.zeros(q.shape[2], jnp.int32), kv=(jnp.arange(k.shape[2]) >= keys).astype(jnp.int32)
     )
     out = jax.vmap(functools.partial(kernel, segment_ids=segments))(q, k, v)
     return jnp.moveaxis(out, 1, 2)[:, :queries]

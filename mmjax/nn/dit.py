@@ -1,13 +1,16 @@
 """The CogVideoX diffusion transformer (SPEC 1) in three variants: 2B, 5B and 1.5-5B.
 
 Blocks are scanned in pairs, so compile time does not grow with depth and the adapter of the even blocks (HOUSE: it
-enters at documented hooks only) has its place without an `if` inside. A block works on *streams*: text and video here;
-text, face and video in an adapted block.
+enters at documented hooks only) has its place without an `if` inside. All tokens stand in one sequence; `Layout` knows
+which are text, video and face.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -17,16 +20,16 @@ from jaxtyping import Array, Float, Int
 from mmjax import config as c
 from mmjax.nn import rope
 from mmjax.nn.attention import attention
-from mmjax.nn.layers import Dense, FeedForward, LayerNorm, split_tokens
+from mmjax.nn.layers import Dense, FeedForward, LayerNorm
 from mmjax.nn.modulation import BlockMods, Mod, gated, mods, modulate, modulation_layer
-from mmjax.partition import constrain
+from mmjax.partition import constrain, fetch
 from mmjax.precision import compute_dtype
 
 NORM_EPS = 1e-5
 QK_NORM_EPS = 1e-6
 REMAT = {"full": checkpoint_policies.nothing_saveable, "dots": checkpoint_policies.dots_with_no_batch_dims_saveable}
 
-Rotary = tuple[Float[np.ndarray, "v k/2"], Float[np.ndarray, "v k/2"]] | None
+Rotary = tuple[Float[Array, "n k"], Float[Array, "n k"]] | None
 
 
 def token_grid(model: c.Transformer, latents_shape: Sequence[int]) -> tuple[int, int, int]:
@@ -91,8 +94,60 @@ class TimeEmbedding(nn.Module):
         return Dense(self.time_dim, ("condition", "condition"), jnp.float32, name="out")(nn.silu(x))
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the streams stand in the one sequence: `text` tokens, `video`, `face`.
+
+    Faces come last, so the keys of a block are always the first tokens: text and video in a plain block, faces as well
+    in an adapted one. Faces that a block leaves out have gates of zero there and pass through unchanged.
+    """
+
+    text: int
+    video: int
+    face: int = 0
+
+    @property
+    def base(self) -> int:
+        """Tokens of text and video: all that a plain block attends to."""
+        return self.text + self.video
+
+    @property
+    def total(self) -> int:
+        return self.base + self.face
+
+    def join(self, text: Array, video: Array, face: Array | None) -> Float[Array, "b n d"]:
+        """The sequence of the streams."""
+        return jnp.concatenate([text, video] if face is None else [text, video, face], axis=1)
+
+    def rotary(self, cos: np.ndarray, sin: np.ndarray) -> Rotary:
+        """The video tokens' table for the whole sequence: what carries no position turns by nothing."""
+        around = ((self.text, self.face), (0, 0))
+        return np.pad(cos, around, constant_values=1), np.pad(sin, around)
+
+    def spread(self, *factors: Mod) -> Mod:
+        """Factors [b, n, d] of every token from those of text, video and, if they take part, faces; else zero."""
+        zero = jnp.zeros_like(factors[0].shift)
+        fields = zip(*factors, strict=True)
+        return Mod(*(_spread(jnp.stack([*each, zero][:3], axis=1), self) for each in fields))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _spread(values: Float[Array, "b 3 d"], layout: Layout) -> Float[Array, "b n d"]:
+    """Each token's own of the three values: one load a token, where a chain of selects makes three."""
+    return values[:, np.repeat(np.arange(3), (layout.text, layout.video, layout.face))]
+
+
+def _summed(layout: Layout, _, gradient: Float[Array, "b n d"]) -> tuple[Float[Array, "b 3 d"]]:
+    parts = jnp.split(gradient, (layout.text, layout.base), axis=1)
+    return (jnp.stack([part.sum(1) for part in parts], axis=1),)
+
+
+_spread.defvjp(lambda values, layout: (_spread(values, layout), None), _summed)
+
+
 class Attention(nn.Module):
-    """Joint self-attention over all streams, with a LayerNorm of each head's queries and keys.
+    """Joint self-attention over the first `keys` tokens, with a LayerNorm of each head's queries and keys.
 
     `cross(q)` is the adapter's hook (eq. 8): it sees the normalised, rotated queries, and what it returns is added
     before the output projection.
@@ -108,26 +163,27 @@ class Attention(nn.Module):
         self.query_norm, self.key_norm = (LayerNorm(QK_NORM_EPS, axis="small") for _ in range(2))
 
     def __call__(
-        self, x: Float[Array, "b n d"], rotary: Rotary, cross: Callable[[Array], Array] | None = None
+        self, x: Float[Array, "b n d"], keys: int, rotary: Rotary, cross: Callable[[Array], Array] | None = None
     ) -> Float[Array, "b n d"]:
-        q = self.rotated(self.query_norm(self.heads(self.query(x))), rotary)
-        k = self.rotated(self.key_norm(self.heads(self.key(x))), rotary)
-        v = self.heads(self.value(x))
+        q = self._rotated(self.query_norm(self._heads(self.query(x))), rotary)
+        k = self._rotated(self.key_norm(self._heads(self.key(x))), rotary)
+        v = self._heads(self.value(x))
         q = constrain(q, "batch", "tokens", "act_heads", None)
-        attended = attention(q, k, v, self.model.attention)
+        attended = attention(q, k, v, self.model.attention, keys)
         if cross is not None:
             attended = attended + cross(q)
         return self.out(attended.reshape(x.shape))
 
-    def heads(self, x: Float[Array, "b n d"]) -> Float[Array, "b n h k"]:
+    def _heads(self, x: Float[Array, "b n d"]) -> Float[Array, "b n h k"]:
         return x.reshape(*x.shape[:2], self.model.heads, self.model.head_dim)
 
-    def rotated(self, x: Float[Array, "b n h k"], rotary: Rotary) -> Float[Array, "b n h k"]:
-        """Rotates the video tokens, which stand last; text and face tokens carry no position."""
-        if rotary is None:
-            return x.astype(self.dtype)
-        others, video = split_tokens(x, (x.shape[1] - len(rotary[0]), len(rotary[0])))
-        return jnp.concatenate([others.astype(self.dtype), rope.rotate(video, *rotary).astype(self.dtype)], axis=1)
+    def _rotated(self, x: Float[Array, "b n h k"], rotary: Rotary) -> Float[Array, "b n h k"]:
+        """Turned in float32, but rounded to the compute dtype before, as where the weights were trained.
+
+        The barrier makes two fast kernels, norm and rotation, of a slow one.
+        """
+        x = jax.lax.optimization_barrier(x.astype(self.dtype))
+        return x if rotary is None else rope.rotate(x, *rotary)
 
 
 class DiTBlock(nn.Module):
@@ -140,44 +196,42 @@ class DiTBlock(nn.Module):
         width = self.model.width
         self.modulation_attn = modulation_layer(width, 6, self.dtype)
         self.modulation_ffn = modulation_layer(width, 6, self.dtype)
-        self.norm_attn, self.norm_ffn = LayerNorm(NORM_EPS), LayerNorm(NORM_EPS)
+        self.norm_attn, self.norm_ffn = LayerNorm(NORM_EPS, apart=True), LayerNorm(NORM_EPS, apart=True)
         self.attn = Attention(self.model, self.dtype)
         self.ffn = FeedForward(4 * width, width, ("embed", "mlp"), self.dtype)
 
     def modulations(self, time: Float[Array, "b e"]) -> tuple[BlockMods, BlockMods]:
-        """phi_vid(t, l) and phi_txt(t, l): the block's own factors for video and for text."""
+        """phi_txt(t, l) and phi_vid(t, l): the block's own factors for text and for video."""
         time = nn.silu(time)
         video_attn, text_attn = mods(self.modulation_attn(time), 2)
         video_ffn, text_ffn = mods(self.modulation_ffn(time), 2)
-        return BlockMods(video_attn, video_ffn), BlockMods(text_attn, text_ffn)
+        return BlockMods(text_attn, text_ffn), BlockMods(video_attn, video_ffn)
 
     def __call__(
         self,
-        streams: Sequence[Float[Array, "b n d"]],
+        x: Float[Array, "b n d"],
+        layout: Layout,
         factors: Sequence[BlockMods],
         rotary: Rotary,
-        cross: Callable[[Float[Array, "b n h k"], Sequence[Array]], Array] | None = None,
-    ) -> list[Float[Array, "b n d"]]:
-        """The streams, after the block. `cross(q, normed streams)` is the adapter's cross-attention, if any."""
-        lengths = [x.shape[1] for x in streams]
-        normed = self._modulated(self.norm_attn, streams, [f.attn for f in factors])
-        hook = None if cross is None else lambda q: cross(q, normed)
-        out = self.attn(jnp.concatenate(normed, axis=1), rotary, hook)
-        streams = self._residual(streams, split_tokens(out, lengths), [f.attn for f in factors])
-        normed = self._modulated(self.norm_ffn, streams, [f.ffn for f in factors])
-        out = self.ffn(jnp.concatenate(normed, axis=1))
-        return self._residual(streams, split_tokens(out, lengths), [f.ffn for f in factors])
+        cross: Callable[[Float[Array, "b n h k"], Float[Array, "b n d"]], Array] | None = None,
+    ) -> Float[Array, "b n d"]:
+        """The sequence after the block.
 
-    def _modulated(self, norm: LayerNorm, streams: Sequence[Array], factors: Sequence[Mod]) -> list[Array]:
-        return [modulate(norm(x), mod, self.dtype) for x, mod in zip(streams, factors, strict=True)]
-
-    def _residual(self, streams: Sequence[Array], changes: Sequence[Array], factors: Sequence[Mod]) -> list[Array]:
-        changed = [gated(x, change, mod) for x, change, mod in zip(streams, changes, factors, strict=True)]
-        return [constrain(x, "batch", "tokens", None) for x in changed]
+        `factors` are those of text and video, and of faces where they take part. `cross(q, normed x)` is the adapter's
+        cross-attention, if any.
+        """
+        keys = layout.base + (layout.face if len(factors) > 2 else 0)
+        mod = layout.spread(*(each.attn for each in factors))
+        normed = modulate(self.norm_attn(x), mod, self.dtype)
+        out = self.attn(normed, keys, rotary, None if cross is None else lambda q: cross(q, normed))
+        x = constrain(gated(x, out, mod), "batch", "tokens", None)
+        mod = layout.spread(*(each.ffn for each in factors))
+        out = self.ffn(modulate(self.norm_ffn(x), mod, self.dtype))
+        return constrain(gated(x, out, mod), "batch", "tokens", None)
 
 
 class Pair(nn.Module):
-    """An even block and the odd one after it: the body of the scan. The carry is (text, face or None, video)."""
+    """An even block and the odd one after it: the body of the scan."""
 
     model: c.Transformer
     dtype: jnp.dtype
@@ -185,23 +239,16 @@ class Pair(nn.Module):
     def setup(self):
         self.even, self.odd = DiTBlock(self.model, self.dtype), DiTBlock(self.model, self.dtype)
 
-    def plain(self, block: DiTBlock, text: Array, video: Array, time: Array, rotary: Rotary) -> list[Array]:
-        """A block without adapter, on [text, video]."""
-        video_mods, text_mods = block.modulations(time)
-        return block((text, video), (text_mods, video_mods), rotary)
-
-    def __call__(self, carry, time: Float[Array, "b e"], rotary: Rotary):
-        text, face, video = carry
-        text, video = self.plain(self.even, text, video, time, rotary)
-        text, video = self.plain(self.odd, text, video, time, rotary)
-        return (text, face, video), None
+    def __call__(self, x: Float[Array, "b n d"], layout: Layout, time: Float[Array, "b e"], rotary: Rotary):
+        x = self.even(x, layout, self.even.modulations(time), rotary)
+        return self.odd(x, layout, self.odd.modulations(time), rotary), None
 
 
 class CogVideoXTransformer(nn.Module):
     """Latents, timesteps and text embeddings to a v-prediction.
 
-    `pair` is the class of the scanned body, made as `pair(pair_model, dtype)` and called as `pair(carry, time, rotary,
-    *broadcast)`; MagicMirror puts its adapted pair here.
+    `pair` is the class of the scanned body, made as `pair(pair_model, dtype)` and called as `pair(x, layout, time,
+    rotary, *broadcast)`; MagicMirror puts its adapted pair here.
     """
 
     model: c.Transformer
@@ -221,7 +268,9 @@ class CogVideoXTransformer(nn.Module):
 
     def _scanned(self):
         body = self.pair
-        if self.model.remat != "none":
+        if self.model.stream:
+            body = nn.map_variables(body, "params", trans_in_fn=fetch, init=self.is_initializing(), mutable=True)
+        elif self.model.remat != "none":
             body = nn.remat(body, policy=REMAT[self.model.remat], prevent_cse=False)
         return nn.scan(
             body,
@@ -248,14 +297,16 @@ class CogVideoXTransformer(nn.Module):
             rotary = None
         else:
             rotary = rope.rotary_table(self.model, grid)
-        time = self.time_embed(timesteps)
-        carry = (self.text_embed(text), face, constrain(video, "batch", "tokens", None))
-        (_, _, video), _ = self.blocks(carry, time, rotary, *broadcast)
-        return self._final(video, time, grid)
+        time, text = self.time_embed(timesteps), self.text_embed(text)
+        layout = Layout(text.shape[1], video.shape[1], 0 if face is None else face.shape[1])
+        x = constrain(layout.join(text, video, face), "batch", "tokens", None)
+        x, _ = self.blocks(x, layout, time, rotary and layout.rotary(*rotary), *broadcast)
+        return self._final(x[:, layout.text : layout.base], time, grid)
 
     def _final(self, video: Array, time: Array, grid: tuple[int, int, int]) -> Array:
         dtype = compute_dtype(self.precision)
-        shift, scale = jnp.split(self.modulation_out(nn.silu(time)).astype(jnp.float32), 2, axis=-1)
+        factors = constrain(self.modulation_out(nn.silu(time)), "batch", None).astype(jnp.float32)[:, None]
+        shift, scale = jnp.split(factors, 2, axis=-1)
         normed = self.norm_out(self.norm_final(video).astype(dtype))
         rows = self.proj_out(modulate(normed, Mod(shift, scale, scale), dtype))
         return unpatchify(rows.astype(jnp.float32), grid, self.model)

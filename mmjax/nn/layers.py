@@ -1,6 +1,6 @@
 """Dense, LayerNorm and feed-forward layers: the small parts that everything else is made of."""
 
-from collections.abc import Sequence
+import math
 
 import jax
 import jax.numpy as jnp
@@ -38,21 +38,30 @@ class Dense(nn.Module):
 class LayerNorm(nn.Module):
     """Layer normalization over the last axis in float32; returns float32, for the caller to modulate and cast.
 
-    Variance is taken of the centred values, as torch does; the one-pass formula loses digits.
+    Variance is taken of the centred values, as torch does; the one-pass formula loses digits. With `apart` the statistics
+    are a pass of their own: on an H200 XLA then fuses what follows into the normalization, where it would else write
+    float32 for others to read (residual, norm and modulation of 35,840 tokens of 3,072: 0.46 ms instead of 0.66).
     """
 
     epsilon: float = 1e-5
     axis: str = "embed"
+    apart: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         scale = self.param("scale", partitioned(nn.initializers.ones_init(), self.axis), (x.shape[-1],))
         bias = self.param("bias", partitioned(ZEROS, self.axis), (x.shape[-1],))
         x = x.astype(jnp.float32)
-        centred = x - x.mean(-1, keepdims=True)
-        variance = jnp.square(centred).mean(-1, keepdims=True)
-        normed = centred * jax.lax.rsqrt(variance + self.epsilon)
-        return normed * scale.astype(jnp.float32) + bias.astype(jnp.float32)
+        mean = x.mean(-1, keepdims=True)
+        inverse = jax.lax.rsqrt(jnp.square(x - mean).mean(-1, keepdims=True) + self.epsilon)
+        if self.apart:
+            mean, inverse = jax.lax.optimization_barrier((mean, inverse))
+        return (x - mean) * inverse * scale.astype(jnp.float32) + bias.astype(jnp.float32)
+
+
+def gelu_tanh(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """The tanh form of GELU, as x sigmoid(2 u), which is x (1 + tanh u) / 2 with one exponential in place of a tanh."""
+    return x * nn.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
 
 
 class FeedForward(nn.Module):
@@ -69,11 +78,5 @@ class FeedForward(nn.Module):
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b o"]:
         outer, inner = self.axes
         x = Dense(self.hidden, (outer, inner), self.dtype, self.use_bias, name="in")(x)
-        x = nn.gelu(x.astype(jnp.float32), approximate=self.tanh)
+        x = gelu_tanh(x.astype(jnp.float32)) if self.tanh else nn.gelu(x.astype(jnp.float32), approximate=False)
         return Dense(self.features, (inner, outer), self.dtype, self.use_bias, name="out")(x)
-
-
-def split_tokens(x: Float[Array, "b n d"], lengths: Sequence[int]) -> list[Float[Array, "b m d"]]:
-    """Cuts the token axis into runs of the given lengths."""
-    ends = [sum(lengths[: i + 1]) for i in range(len(lengths) - 1)]
-    return jnp.split(x, ends, axis=1)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from mmjax import config as c
 from mmjax.nn.can import CAN, FaceModulation
-from mmjax.nn.dit import CogVideoXTransformer, DiTBlock, Pair, Rotary
+from mmjax.nn.dit import CogVideoXTransformer, DiTBlock, Layout, Pair, Rotary
 from mmjax.nn.face_attention import FaceCrossAttention
 from mmjax.nn.face_encoder import Conditions, FaceEncoder
 from mmjax.nn.modulation import BlockMods
@@ -32,14 +32,14 @@ class BlockAdapter(nn.Module):
             self.can = CAN(self.model, self.dtype)
 
     def factors(
-        self, video: BlockMods, text: BlockMods, time: Array, identity: Array | None
+        self, text: BlockMods, video: BlockMods, time: Array, identity: Array | None
     ) -> tuple[BlockMods, BlockMods, BlockMods]:
-        """(text, face, video) factors: m = m^ + phi(t, l) for text and video, phi_face(t, l) for faces."""
+        """(text, video, face) factors: m = m^ + phi(t, l) for text and video, phi_face(t, l) for faces."""
         if identity is not None:
             video_delta, text_delta = self.can(time, video.attn.shift, identity)
             video, text = video + video_delta, text + text_delta
         has_own = self.model.adapter.structural_branch and self.model.adapter.face_modulation
-        return text, self.face_modulation(time) if has_own else text, video
+        return text, video, self.face_modulation(time) if has_own else text
 
 
 class AdaptedPair(Pair):
@@ -52,26 +52,24 @@ class AdaptedPair(Pair):
         self.even, self.odd = DiTBlock(transformer, self.dtype), DiTBlock(transformer, self.dtype)
         self.adapter = BlockAdapter(self.model, self.dtype)
 
-    def __call__(self, carry, time: Float[Array, "b e"], rotary: Rotary, identity: Float[Array, "b c"] | None):
-        text, face, video = carry
-        if face is None and identity is None:
-            text, video = self.plain(self.even, text, video, time, rotary)
-        else:
-            text, face, video = self._adapted(text, face, video, time, rotary, identity)
-        text, video = self.plain(self.odd, text, video, time, rotary)
-        return (text, face, video), None
+    def __call__(
+        self,
+        x: Float[Array, "b n d"],
+        layout: Layout,
+        time: Float[Array, "b e"],
+        rotary: Rotary,
+        identity: Float[Array, "b c"] | None,
+    ):
+        factors, cross = self.even.modulations(time), None
+        if layout.face or identity is not None:
+            factors = self.adapter.factors(*factors, time, identity)[: 3 if layout.face else 2]
+        if layout.face:
 
-    def _adapted(self, text, face, video, time, rotary, identity):
-        video_mods, text_mods = self.even.modulations(time)
-        text_mods, face_mods, video_mods = self.adapter.factors(video_mods, text_mods, time, identity)
-        if face is None:
-            text, video = self.even((text, video), (text_mods, video_mods), rotary)
-            return text, None, video
+            def cross(q, normed):
+                return self.adapter.cross(q, normed[:, layout.base :], self.even.attn.key_norm)
 
-        def cross(q, normed):
-            return self.adapter.cross(q, normed[1], self.even.attn.key_norm)
-
-        return self.even((text, face, video), (text_mods, face_mods, video_mods), rotary, cross)
+        x = self.even(x, layout, factors, rotary, cross)
+        return self.odd(x, layout, self.odd.modulations(time), rotary), None
 
 
 class MagicMirror(nn.Module):

@@ -14,7 +14,7 @@ THETA = 10_000.0
 
 
 def rotary_table(model: Transformer, grid: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """(cos, sin), each float32 [t*h*w, head_dim / 2], for a grid of t, h, w tokens.
+    """(cos, sin), each float32 [t*h*w, head_dim], for a grid of t, h, w tokens; see `rotate`.
 
     A quarter of each head turns with time, three eighths with height, three eighths with width. `rope` stretches the
     grid onto the base size with its aspect ratio kept and centred; `rope_slice` counts tokens from the corner.
@@ -30,18 +30,18 @@ def rotary_table(model: Transformer, grid: tuple[int, int, int]) -> tuple[np.nda
     times = np.arange(frames, dtype=np.float32)
     quarter, eighths = model.head_dim // 4, model.head_dim // 8 * 3
     angles = _on_grid(_angles(times, quarter), _angles(rows, eighths), _angles(columns, eighths))
-    return np.cos(angles), np.sin(angles)
+    cos, sin = np.cos(angles), np.sin(angles)
+    return np.repeat(cos, 2, axis=-1), np.stack([-sin, sin], axis=-1).reshape(len(sin), -1)
 
 
-def rotate(
-    x: Float[Array, "b n h k"], cos: Float[Array, "n k/2"], sin: Float[Array, "n k/2"]
-) -> Float[Array, "b n h k"]:
-    """Turns each pair of neighbouring channels by its token's angle, in float32; returns x's dtype."""
-    pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
-    real, imaginary = pairs[..., 0], pairs[..., 1]
-    cos, sin = cos[:, None, :], sin[:, None, :]
-    turned = jnp.stack([real * cos - imaginary * sin, imaginary * cos + real * sin], axis=-1)
-    return turned.reshape(x.shape).astype(x.dtype)
+def rotate(x: Float[Array, "b n h k"], cos: Float[Array, "n k"], sin: Float[Array, "n k"]) -> Float[Array, "b n h k"]:
+    """Turns each pair of neighbouring channels by its token's angle, in float32; returns x's dtype.
+
+    A pair's angle stands twice in `cos`, and in `sin` with both signs: x cos + (x with neighbours swapped) sin.
+    """
+    wide = x.astype(jnp.float32)
+    swapped = jnp.flip(wide.reshape(*x.shape[:-1], -1, 2), axis=-1).reshape(x.shape)
+    return (wide * cos[:, None] + swapped * sin[:, None]).astype(x.dtype)
 
 
 def sincos_table(model: Transformer, grid: tuple[int, int, int]) -> np.ndarray:
