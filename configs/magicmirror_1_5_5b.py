@@ -16,5 +16,6 @@ def get_config():
             width=1360,
             fps=16,
         ),
+        encoders=c.Encoders("t5", "photomaker"),  # their folders: --config.encoders.text_encoder=DIR ...
         train=c.Train(steps=35_000, sample_every=0),
     ).to_config_dict()

@@ -16,12 +16,11 @@ class VAE:
     channels: tuple[int, ...] = (128, 256, 256, 512)  # of the levels, from pixels to latents
     resnets: int = 3  # of an encoder level; a decoder level has one more
     norm_groups: int = 32
-    norm_eps: float = 1e-6
     temporal_compression: int = 4  # a power of two: one halving a level, first levels first
     scaling_factor: float = 0.7  # latents of the diffusion model = scaling_factor * latents of the VAE; 2B: 1.15258426
-    sample_height: int = 480  # pixels; a tile of the tiled decoder has half of each
+    sample_height: int = 480  # pixels; a tile of the tiled encoder and decoder has half of each
     sample_width: int = 720
-    invert_scale: bool = False  # divide by scaling_factor where others multiply; the published models do not
+    invert_scale: bool = False  # 1.5: of the picture given to an image-to-video model; video latents are the same
 
     @property
     def spatial_compression(self) -> int:
@@ -29,7 +28,7 @@ class VAE:
         return 2 ** (len(self.channels) - 1)
 
     def problems(self):
-        yield from positive(self, "latent_channels resnets norm_groups norm_eps temporal_compression scaling_factor")
+        yield from positive(self, "latent_channels resnets norm_groups temporal_compression scaling_factor")
         yield from positive(self, "sample_height sample_width")
         if self.temporal_compression not in [2**n for n in range(len(self.channels))]:
             allowed = ", ".join(str(2**n) for n in range(len(self.channels)))
@@ -81,3 +80,33 @@ class CLIPVision:
             yield "side", self.side, f"a multiple of patch = {self.patch}"
         if self.width % self.heads:
             yield "width", self.width, f"a multiple of heads = {self.heads}"
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoMaker:
+    """PhotoMaker V2's ID encoder (SPEC 2): its CLIP tower and its ID perceiver. Defaults are the published model's."""
+
+    clip: CLIPVision = CLIPVision()
+    id_dim: int = 512  # ArcFace embedding
+    id_tokens: int = 2
+    width: int = 2048  # of the perceiver
+    depth: int = 4
+    head_dim: int = 128
+
+    @property
+    def adapter_settings(self) -> dict[str, int]:
+        """The settings of `mmjax.config.Adapter` that these weights fix."""
+        return {
+            "id_dim": self.id_dim,
+            "clip_dim": self.clip.width,
+            "clip_tokens": self.clip.tokens,
+            "id_tokens": self.id_tokens,
+            "perceiver_width": self.width,
+            "perceiver_depth": self.depth,
+            "perceiver_head_dim": self.head_dim,
+        }
+
+    def problems(self):
+        yield from positive(self, "id_dim id_tokens width depth head_dim")
+        if self.width % self.head_dim:
+            yield "width", self.width, f"a multiple of head_dim = {self.head_dim}"

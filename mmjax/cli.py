@@ -21,6 +21,7 @@ CONFIG = config_flags.DEFINE_config_file(
     lock_config=False,
     accept_new_attributes=True,  # an unknown setting gets through to `Experiment`, which names the nearest known one
 )
+PROGRAMS = "~/.cache/mmjax/programs"  # where the commands without an experiment keep compiled programs
 _CACHE = flags.DEFINE_string("compilation_cache", None, "Folder in which JAX keeps compiled programs between runs.")
 
 
@@ -38,12 +39,13 @@ def run(main: Callable[[], None]) -> None:
     sys.exit(0)
 
 
-def keep_compiled_programs() -> None:
-    """Turns on JAX's persistent compilation cache where `--compilation_cache` names a folder."""
+def keep_compiled_programs(folder: str | None = None) -> None:
+    """Turns on JAX's persistent compilation cache, in `folder` or where `--compilation_cache` says."""
     import jax
 
-    if _CACHE.value:
-        jax.config.update("jax_compilation_cache_dir", str(Path(_CACHE.value).resolve()))
+    folder = folder or _CACHE.value
+    if folder and not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser().resolve()))
 
 
 def experiment(values, workdir: str | None) -> Experiment:

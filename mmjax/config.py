@@ -279,9 +279,12 @@ class Sampling:
     steps: int = 50
     guidance: float = 6.0  # 1: off
     dynamic_guidance: bool = True
+    identity_scale: float = 1.0  # of fusion, CAN and cross-attention [ours]; faces stay in the joint attention
 
     def problems(self):
         yield from positive(self, "steps")
+        if self.identity_scale < 0:
+            yield "identity_scale", self.identity_scale, "0 or more; 1 is as trained"
         yield from one_of(self, sampler=("ddim", "dpm"))
         if self.guidance < 1:
             yield "guidance", self.guidance, "1 (off) or more"

@@ -90,7 +90,7 @@ def held_out_clips(config: Experiment, count: int | None = None) -> list[Record]
 
 def make_clips(sampler: Sampler, records: Sequence[Record]) -> Clips:
     """Real clips, generated ones, and generated ones with the identity withheld; person k has seed k."""
-    real = sampler.denoiser.autoencoder.decode(np.stack([record["latents"] for record in records]))
+    real = sampler.decode(np.stack([record["latents"] for record in records]))
     batches, steps = -(-len(records) // BATCH), sampler.config.sampling.steps
     with tqdm(total=2 * batches * steps, desc="sampling", unit="step") as bar:
 

@@ -1,10 +1,12 @@
 """Makes videos of a person, from pictures of the person and a prompt.
 
-    python -m mmjax.sample --model RUN --reference FACE.png --prompt "A man img is smiling" --output OUT.mp4
+    python -m mmjax.sample --model weights/cogvideox-5b --adapter runs/mine --face-models antelopev2 \\
+        --reference FACE.jpg --prompt "A man img is smiling" --output OUT.mp4
 
-Writes OUT.mp4, OUT.png (the references beside frames) and OUT.json (seed, settings, versions, timings). Without a
-reference the prompt is plain text and the identity is withheld. The same seed, prompt and references give the same
-video on the same machine, but for rounding.
+MODEL is a folder of converted CogVideoX weights or the workdir of a training run. Writes OUT.mp4, OUT.png (the
+references beside frames) and OUT.json (seed, settings, versions, timings). Without a reference the prompt is plain text
+and the identity is withheld; converted weights without an adapter are plain CogVideoX. The same seed, prompt and
+references give the same video on the same machine, but for rounding.
 """
 
 import argparse
@@ -15,75 +17,111 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
-from mmjax import media
+from mmjax import cli, media
 from mmjax.errors import ConfigError, DataError, exits_cleanly
-from mmjax.sampling import Clip, Request, Sampler, checked_size, frame_cells, load_sampler
+from mmjax.sampling import Clip, Encoded, Request, Sampler, Size, checked_size, frame_cells, load_sampler
 from mmjax.training.checkpoint import versions
+
+RESPONSIBLE_USE = (
+    "note: use pictures of yourself or of people who agreed; do not deceive, harass or impersonate. The video says in "
+    "its metadata that a model made it."
+)
+_SETTINGS = ("sampler", "steps", "guidance", "identity_scale")
+_LOADED = ("adapter", "weights", "step", "photomaker", "face_models", "precision", "low_memory", "text_cache")
 
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     """Samples what the command line asks for. Anything that the user can mend ends in one line and status 2."""
     args = _parser().parse_args(argv)
-    prompts, outputs = _prompts_and_outputs(args)
-    for reference in args.reference:
-        media.read_picture(reference)  # a broken picture should not be found out after the weights are read
-    settings = {"sampler": args.sampler, "steps": args.steps, "guidance": args.guidance}
-    settings = {name: value for name, value in settings.items() if value is not None}
-    began = time.monotonic()
-    sampler = load_sampler(args.model, adapter=args.adapter, weights=args.weights, step=args.step, **settings)
-    size = checked_size(sampler.config, args.frames, args.height, args.width)
-    print(f"step {sampler.source['step']} of {args.model}, {sampler.source['weights']} weights, {_describe(size)}")
-    _warn_if_untrained(sampler, size)
-    requests = [
-        Request(prompt, tuple(args.reference), args.seed + number, args.negative_prompt)
-        for number, prompt in enumerate(prompts)
-    ]
-    encoded = sampler.encode(requests)
-    loading = time.monotonic() - began
-    for each, output in zip(encoded, outputs, strict=True):
-        began = time.monotonic()
-        with tqdm(total=sampler.config.sampling.steps, desc=output.name, unit="step") as bar:
-            clip = sampler.denoise([each], size, lambda done, total, bar=bar: bar.update(done - bar.n))[0]
-        timings = {"loading_seconds": round(loading, 3), "sampling_seconds": round(time.monotonic() - began, 3)}
-        _write(output, sampler, clip, args.fps or sampler.config.data.fps, timings)
+    cli.keep_compiled_programs(args.compilation_cache)
+    requests, outputs = _requests_and_outputs(args)
+    noise = _read_latents(args.init_latents) if args.init_latents else None
+    settings = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
+    sampler = load_sampler(args.model, **{name: getattr(args, name) for name in _LOADED}, **settings)
+    size, fps = checked_size(sampler.config, args.frames, args.height, args.width), args.fps or sampler.config.data.fps
+    print(_title(sampler, size))
+    if args.decode:
+        media.write_video(outputs[0], sampler.decode(_read_latents(args.decode)[None])[0], fps)
+        print(outputs[0])
+        return
+    _check(args, sampler, size)
+    for output, request, encoded in zip(outputs, requests, sampler.encode(requests), strict=True):
+        clip = _sample(sampler, encoded, size, output, noise, args.save_latents)
+        _write(output, sampler, clip, request, fps)
 
 
 def _parser() -> argparse.ArgumentParser:
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m mmjax.sample", description=__doc__, formatter_class=style)
-    add = parser.add_argument
-    add("--model", required=True, metavar="DIR", help="workdir of a training run")
-    add("--adapter", metavar="DIR", help="workdir of another run, whose adapter to use")
-    add("--weights", choices=("ema", "raw"), default="ema", help="averaged weights where there are any, or raw ones")
-    add("--step", type=int, metavar="N", help="checkpoint to use (default: the last)")
-    add("--reference", nargs="+", action="extend", default=[], metavar="FACE.png", help="pictures of one person")
-    prompt = parser.add_mutually_exclusive_group(required=True)
-    prompt.add_argument("--prompt", help='with a reference: class word, then "img": "A man img is smiling"')
-    prompt.add_argument("--prompts", metavar="FILE", help="one prompt a line; writes OUT-000.mp4, OUT-001.mp4, ...")
-    add("--negative_prompt", default="", help="what to steer away from")
+    add = parser.add_argument_group("what to make").add_argument
+    add("--model", required=True, metavar="DIR", help="converted CogVideoX weights, or the workdir of a training run")
+    add("--adapter", metavar="DIR", help="workdir of a run, whose adapter to use")
+    add("--reference", nargs="+", action="extend", default=[], metavar="FACE.jpg", help="pictures of one person")
+    add("--prompt", help='with a reference: class word, then "img": "A man img is smiling"')
+    add("--prompts", metavar="FILE", help="one prompt a line; writes OUT-000.mp4, OUT-001.mp4, ...")
+    add("--negative-prompt", "--negative_prompt", default="", help="what to steer away from")
     add("--output", required=True, metavar="OUT.mp4")
-    add("--seed", type=int, default=0, help="of the first prompt; each further one has the next seed")
+    add("--seed", type=int, default=0, help="of the first video; each further one has the next seed")
+    add("--videos", type=int, default=1, metavar="N", help="videos for each prompt")
+    add = parser.add_argument_group("size").add_argument
     for name in ("frames", "height", "width"):
         add(f"--{name}", type=int, metavar="N", help="default: as trained" + (", 8k + 1" if name == "frames" else ""))
-    add("--sampler", choices=("ddim", "dpm"), help="default: the run's")
-    add("--steps", type=int, metavar="N", help="denoising steps (default: the run's)")
-    add("--guidance", type=float, metavar="X", help="guidance scale, 1 is off (default: the run's)")
     add("--fps", type=float, help="frames a second of the video file (default: the training clips')")
+    add = parser.add_argument_group("sampling").add_argument
+    add("--sampler", choices=("ddim", "dpm"), help="default: the model's")
+    add("--steps", type=int, metavar="N", help="denoising steps (default: the model's)")
+    add("--guidance", type=float, metavar="X", help="guidance scale, 1 is off (default: the model's)")
+    add("--identity-scale", type=float, metavar="X", help="how strongly the identity acts; 1 is as trained")
+    add("--init-latents", metavar="FILE.npy", help="noise to start from: [latent frames, height, width, channels]")
+    add("--save-latents", metavar="FILE.npy", help="keep the clean latents")
+    add("--decode", metavar="FILE.npy", help="decode latents that were saved, and do nothing else")
+    add = parser.add_argument_group("weights and machine").add_argument
+    add("--weights", choices=("ema", "raw"), default="ema", help="averaged weights where there are any, or raw ones")
+    add("--step", type=int, metavar="N", help="checkpoint to use (default: the last)")
+    add("--photomaker", metavar="DIR", help="converted PhotoMaker V2 weights (default: MODEL/photomaker)")
+    add("--face-models", metavar="DIR", help="insightface model pack: a detector and a recogniser (MODEL/face_models)")
+    add("--precision", help="bfloat16 or float32 (default: the run's; bfloat16 for converted weights)")
+    add("--low-memory", action="store_true", help="weights wait in host memory, the decoder works in tiles; slower")
+    add("--text-cache", metavar="DIR", help="keep the embeddings of prompts, for later runs")
+    add(
+        "--compilation-cache", metavar="DIR", default=cli.PROGRAMS, help="keep compiled programs (default: %(default)s)"
+    )
     return parser
 
 
-def _prompts_and_outputs(args) -> tuple[list[str], list[Path]]:
-    """Each prompt with the mp4 it goes to."""
+def _requests_and_outputs(args) -> tuple[list[Request], list[Path]]:
+    """Each video with the mp4 it goes to."""
     output = Path(args.output)
     if output.suffix != ".mp4":
         raise ConfigError(f'--output {output}: expected a name that ends in .mp4, found "{output.suffix}"')
-    if args.seed < 0 or (args.fps is not None and args.fps <= 0):
-        raise ConfigError(f"--seed {args.seed}, --fps {args.fps}: expected a seed of 0 or more and a positive rate")
+    if args.seed < 0 or args.videos < 1 or (args.fps is not None and args.fps <= 0):
+        raise ConfigError(
+            f"--seed {args.seed}, --videos {args.videos}, --fps {args.fps}: expected a seed of 0 or more, a video or "
+            "more, and a positive rate"
+        )
+    prompts = [prompt for prompt in _prompts(args) for _ in range(args.videos)]
+    requests = [
+        Request(prompt, tuple(args.reference), args.seed + number, args.negative_prompt)
+        for number, prompt in enumerate(prompts)
+    ]
+    if len(requests) > 1 and (args.save_latents or args.init_latents):
+        raise ConfigError(
+            f"--save-latents, --init-latents: expected one video, found {len(requests)}; give --seed alone"
+        )
+    if args.prompts is None and args.videos == 1:
+        return requests, [output]
+    return requests, [output.with_name(f"{output.stem}-{number:03d}.mp4") for number in range(len(requests))]
+
+
+def _prompts(args) -> list[str]:
+    if (args.prompt is None) == (args.prompts is None) and not args.decode:
+        raise ConfigError("expected --prompt TEXT or --prompts FILE, one of them")
     if args.prompts is None:
-        return [args.prompt], [output]
+        return [args.prompt or ""]
     try:
         lines = Path(args.prompts).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -91,28 +129,75 @@ def _prompts_and_outputs(args) -> tuple[list[str], list[Path]]:
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise DataError(f"--prompts {args.prompts}: expected a prompt or more, found none")
-    return prompts, [output.with_name(f"{output.stem}-{number:03d}.mp4") for number in range(len(prompts))]
+    return prompts
 
 
-def _describe(size) -> str:
-    return "{} frames of {} x {}".format(*size)
+def _title(sampler: Sampler, size: Size) -> str:
+    source, (frames, height, width) = sampler.source, size
+    weights = f", step {source['step']}, {source['weights']} weights" if "step" in source else ""
+    adapter = f" with the adapter of {source['adapter']}" if "adapter" in source else ""
+    return f"{source['model']}{adapter}{weights}: {frames} frames of {height} x {width}"
 
 
-def _warn_if_untrained(sampler: Sampler, size) -> None:
+def _check(args, sampler: Sampler, size: Size) -> None:
+    """Everything that can be said before anything slow starts."""
     data = sampler.config.data
     if size[0] not in data.frames or size[1:] != (data.height, data.width):
         trained = ", ".join(map(str, data.frames))
         print(f"note: trained on {trained} frames of {data.height} x {data.width}; other sizes may look worse")
+    if args.reference:
+        print(RESPONSIBLE_USE)
+        for warning in sampler.check(args.reference):
+            print(f"note: {warning}")
+    estimate = sampler.estimate(size, len(args.reference))
+    print(estimate)
+    if not estimate.fits:
+        hint = "take fewer frames or a smaller size" if args.low_memory else "add --low-memory, or take a smaller size"
+        print(f"note: that is more than the device offers; it will probably run out of memory: {hint}")
 
 
-def _write(output: Path, sampler: Sampler, clip: Clip, fps: float, timings: dict) -> None:
+def _sample(
+    sampler: Sampler, encoded: Encoded, size: Size, output: Path, noise: np.ndarray | None, kept: str | None
+) -> Clip:
+    """Denoises and decodes one video. Its latents are on disk in between, so that a failed decoder costs nothing."""
+    saved = Path(kept) if kept else output.with_suffix(".latents.npy")
+    noise = None if noise is None else noise[None]
+    with tqdm(total=sampler.config.sampling.steps, desc=output.name, unit="step") as bar:
+        latents = sampler.latents([encoded], size, lambda done, total: bar.update(done - bar.n), noise)
+    saved.parent.mkdir(parents=True, exist_ok=True)
+    np.save(saved, latents[0])
+    try:
+        frames = sampler.decode(latents)[0]
+    except Exception:
+        print(f"decoding failed; the latents are kept: --decode {saved} --output {output} tries again")
+        raise
+    if not kept:
+        saved.unlink()
+    return Clip(frames, encoded.pictures, encoded.request)
+
+
+def _read_latents(path: str) -> np.ndarray:
+    try:
+        latents = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: expected latents saved with numpy ({error})") from error
+    if latents.ndim != 4 or latents.dtype.kind != "f":
+        raise DataError(
+            f"{path}: expected floats [latent frames, height, width, channels], found {latents.dtype} "
+            f"{list(latents.shape)}"
+        )
+    return latents.astype(np.float32)
+
+
+def _write(output: Path, sampler: Sampler, clip: Clip, request: Request, fps: float) -> None:
     """The video, its contact sheet and its JSON, side by side."""
-    request, device = clip.request, jax.devices()[0]
+    began, device = time.monotonic(), jax.devices()[0]
     tags = {"prompt": request.prompt, "seed": str(request.seed), "title": request.prompt}
     media.write_video(output, clip.frames, fps, metadata=tags)
     references = [(f"reference {number + 1}", picture) for number, picture in enumerate(clip.references)]
     row = media.Row([*references, *frame_cells(clip.frames, 6)], request.prompt)
     sheet = media.write_png(output.with_suffix(".png"), media.contact_sheet([row]))
+    seconds = {f"{part}_seconds": round(spent, 3) for part, spent in sampler.seconds.items()}
     record = {
         "notice": media.AI_NOTICE,
         "prompt": request.prompt,
@@ -122,11 +207,12 @@ def _write(output: Path, sampler: Sampler, clip: Clip, fps: float, timings: dict
         "size": dict(zip(("frames", "height", "width"), clip.frames.shape, strict=False)),
         "fps": fps,
         "sampling": dataclasses.asdict(sampler.config.sampling),
+        "precision": dataclasses.asdict(sampler.config.precision),
         "source": sampler.source,
         "experiment": sampler.config.name,
         "versions": versions(),
         "device": f"{jax.device_count()} x {device.device_kind}",
-        "timings": timings,
+        "timings": seconds | {"writing_seconds": round(time.monotonic() - began, 3)},
     }
     output.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"{output}  (frames to look at: {sheet})")

@@ -1,7 +1,7 @@
 """Typed records from nested dictionaries: every unknown, mistyped or impossible setting is told, all at once.
 
 A record is a frozen dataclass whose `problems()` yields (setting, value, what is allowed). Types are those of its
-annotations: int, float, bool, str, tuple[X, ...] and other records.
+annotations: int, float, bool, str, other records, and tuple[X, ...] of any of these.
 """
 
 import dataclasses
@@ -46,6 +46,10 @@ def _check(record, path: str, wrong: list[str]):
         value = getattr(record, field.name)
         if dataclasses.is_dataclass(value):
             _check(value, f"{path}{field.name}.", wrong)
+        elif isinstance(value, tuple):
+            for number, item in enumerate(value):
+                if dataclasses.is_dataclass(item):
+                    _check(item, f"{path}{field.name}.{number}.", wrong)
     if hasattr(record, "problems") and len(wrong) == before:  # how parts fit together is asked of sound parts only
         wrong += [f"{path}{key} = {value}: expected {allowed}" for key, value, allowed in record.problems()]
 
@@ -60,17 +64,20 @@ def _build(cls, values, path: str, wrong: list[str]):
             near = difflib.get_close_matches(key, hints, 1)
             hint = f"did you mean {path}{near[0]}?" if near else f"known here: {', '.join(hints)}"
             wrong.append(f"{path}{key}: unknown setting; {hint}")
-        elif dataclasses.is_dataclass(hints[key]):
-            kept[key] = _build(hints[key], value, f"{path}{key}.", wrong)
         else:
             kept[key] = _coerce(hints[key], value, f"{path}{key}", wrong)
     return cls(**kept)
 
 
 def _coerce(hint, value, path: str, wrong: list[str]):
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, f"{path}.", wrong)
     if isinstance(hint, types.GenericAlias):  # tuple[X, ...]
         if isinstance(value, (list, tuple)):
-            return tuple(_coerce(hint.__args__[0], item, path, wrong) for item in value)
+            kind = hint.__args__[0]
+            numbered = dataclasses.is_dataclass(kind)
+            paths = (f"{path}.{number}" if numbered else path for number in range(len(value)))
+            return tuple(_coerce(kind, item, name, wrong) for item, name in zip(value, paths, strict=True))
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):

@@ -87,7 +87,7 @@ def test_parameters_for_sampling(saved):
         params = checkpoint.load_params(workdir, ema=ema, mesh=mesh)
         tiny_run.assert_bit_equal(jax.device_get(params), trees.merge(expected, made.frozen))
         assert {leaf.sharding.mesh for leaf in jax.tree.leaves(params)} == {mesh}
-    assert checkpoint.latest_step(workdir) == 5
+    assert checkpoint.complete_step(workdir) == 5
 
 
 def test_a_subtree_is_read_alone(saved):
@@ -143,7 +143,7 @@ def test_a_checkpoint_that_was_never_finished_is_not_seen(copied):
     for marker in folder.glob("commit_success*"):
         marker.unlink()
     folder.rename(folder.with_name("5.orbax-checkpoint-tmp"))
-    assert checkpoint.latest_step(workdir) == 3
+    assert checkpoint.complete_step(workdir) == 3
     assert int(restore(config, workdir, 8)[0].step) == 3
 
 

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
 from diffusers import CogVideoXTransformer3DModel  # noqa: E402
+from huggingface_hub.utils import filter_repo_objects  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from mmjax import config as c  # noqa: E402
@@ -191,7 +192,12 @@ def test_hub_id_downloads_the_component_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     conversion.convert("transformer", "zai-org/CogVideoX-5b", tmp_path / "ours")
-    assert all(pattern.startswith("transformer/") for pattern in asked["zai-org/CogVideoX-5b"])
+    shards = [f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    wanted = [f"transformer/{name}" for name in ("config.json", *shards, f"{WEIGHTS}.index.json")]
+    others = ["README.md", "model_index.json", "vae/config.json", f"vae/{WEIGHTS}", "tokenizer/spiece.model"]
+    others += ["text_encoder/model-00001-of-00002.safetensors", "text_encoder/model.safetensors.index.json"]
+    patterns = asked["zai-org/CogVideoX-5b"]
+    assert sorted(filter_repo_objects(wanted + others, allow_patterns=patterns)) == sorted(wanted)
 
 
 def test_hub_out_of_reach_is_one_clear_error(tmp_path, monkeypatch):
@@ -223,6 +229,24 @@ def test_one_leaf_is_in_memory_at_a_time(tmp_path, monkeypatch):
     assert len(most) == 64
     assert max(most) <= 1  # a writer's thread may let go a moment late
     assert sum(most) < len(most) / 2
+
+
+def test_one_leaf_is_in_memory_at_a_time_on_the_way_back(tmp_path, monkeypatch, converted):
+    """No view of a leaf that was taken apart may outlive it."""
+    monkeypatch.setattr(store, "_BATCH_BYTES", 0)
+    alive, most, read_params = [], [], store.read_params
+
+    def watched(folder, abstract):
+        most.append(sum(ref() is not None for ref in alive))
+        params = read_params(folder, abstract)
+        alive.extend(weakref.ref(leaf) for leaf in jax.tree.leaves(params))
+        return params
+
+    monkeypatch.setattr(store, "read_params", watched)
+    conversion.convert_back("transformer", converted[1], tmp_path / "back")
+    print(f"leaves alive when the next one is read: at most {max(most)}, {sum(most)} times of {len(most)}")
+    assert len(alive) == len(most) == 64
+    assert max(most) <= 1 and sum(most) < len(most) / 2  # a reader's thread may let go a moment late
 
 
 def test_nothing_is_read_before_all_is_known_to_fit(tmp_path, monkeypatch):

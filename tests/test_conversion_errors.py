@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
 from mmjax import conversion  # noqa: E402
-from mmjax.conversion import store, transformer  # noqa: E402
+from mmjax.conversion import engine, store, transformer  # noqa: E402
 from mmjax.errors import CheckpointError, ConversionError  # noqa: E402
 from tests import reference  # noqa: E402
 from tests.diffusers_folders import WEIGHTS, edited, saved  # noqa: E402
@@ -41,6 +41,16 @@ def linear_patches(state):
     state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"].reshape(96, 16)
 
 
+def text_encoder(state):
+    state.clear()
+    state["encoder.block.0.layer.0.SelfAttention.q.weight"] = torch.zeros(1)
+
+
+def autoencoder(state):
+    state.clear()
+    state["decoder.conv_in.conv.weight"] = torch.zeros(1)
+
+
 def fewer_blocks(state):
     for key in [key for key in state if key.startswith("transformer_blocks.3.")]:
         del state[key]
@@ -53,6 +63,8 @@ MISFITS = [
     (lora, "LoRA adapter"),
     (wrapped, "every key starts with `transformer.`"),
     (linear_patches, "likely cause: the weights are CogVideoX1.5's"),
+    (text_encoder, "the T5 text encoder: it is another component"),
+    (autoencoder, "the autoencoder: it is another component"),
     (fewer_blocks, "3 blocks of width 96, config.json says 4 of 96"),
     (lambda state: state.update({"patch_embed.pos_embedding": torch.zeros(1)}), "CogVideoX-5b-I2V"),
     (lambda state: state.update({"proj_out.SCB": torch.zeros(1)}), "quantised"),
@@ -68,6 +80,25 @@ def test_misfit_is_said_with_its_likely_cause(tmp_path, change, message):
         conversion.convert("transformer", tmp_path / "source", tmp_path / "ours")
     print(caught.value)
     assert not (tmp_path / "ours").exists()
+
+
+OTHERS = {
+    "transformer": "transformer_blocks.0.attn1.to_q.weight",
+    "vae": "decoder.conv_in.conv.weight",
+    "text-encoder": "encoder.block.0.layer.0.SelfAttention.q.weight",
+    "photomaker": "id_encoder.visual_projection.weight",
+}
+
+
+@pytest.mark.parametrize("name,key", OTHERS.items())
+def test_another_components_weights_are_recognised(name, key):
+    """Whatever was asked for, when nothing fits and the file is one of ours."""
+    leaf = engine.expand([engine.Row("a.weight", "a/kernel")], {"a/kernel": (1,)})
+    with pytest.raises(ConversionError, match=f"another component: python -m mmjax.convert {name}$"):
+        engine.check(leaf, {key: (2, 2)}, "the file")
+    with pytest.raises(ConversionError) as caught:  # one that fits by half is the right one, broken
+        engine.check(leaf, {key: (2, 2), "a.weight": (1,)}, "the file")
+    assert "another component" not in str(caught.value)
 
 
 def test_mixed_dtypes_in_a_leaf_need_a_decision(tmp_path):
@@ -96,8 +127,18 @@ def only_lora(folder):
     (folder / WEIGHTS).rename(folder / "pytorch_lora_weights.safetensors")
 
 
-def only_pickle(folder):
-    (folder / WEIGHTS).rename(folder / "diffusion_pytorch_model.bin")
+def empty(folder):
+    (folder / WEIGHTS).write_bytes(b"")
+
+
+def cut_in_its_header(folder):
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:100])
+
+
+def peft_adapter(folder):
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "adapter_config.json").write_text("{}")
 
 
 def two_candidates(folder):
@@ -120,7 +161,9 @@ DAMAGES = [
     (truncated, "the file is truncated"),
     (no_header, "found no header"),
     (only_lora, "looks like a LoRA adapter"),
-    (only_pickle, "Torch pickles are not read"),
+    (peft_adapter, "found adapter_config.json. This looks like a LoRA adapter"),
+    (empty, "found 0: the file is truncated"),
+    (cut_in_its_header, "found 100: the file is truncated"),
     (two_candidates, "give the one file you mean"),
     (lost_shard, "2 shards, 1 of them are not there: diffusion_pytorch_model-00002-of-00002"),
     (doubled, "is both in diffusion_pytorch_model.safetensors and in other.safetensors"),

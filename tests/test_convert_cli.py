@@ -1,6 +1,7 @@
 """`python -m mmjax.convert`: what it prints, and the exit status of what cannot be done."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
-from mmjax import convert  # noqa: E402
-from tests import reference  # noqa: E402
+from mmjax import conversion, convert  # noqa: E402
+from tests import diffusers_folders, reference  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,3 +77,34 @@ def test_traceback_on_request(tmp_path, source, monkeypatch):
     monkeypatch.setenv("MMJAX_TRACEBACK", "1")
     with pytest.raises(Exception, match="black videos"):
         convert.main(["transformer", "--source", str(source), "--output", str(tmp_path / "o"), "--dtype", "float16"])
+
+
+def test_help_says_what_each_component_is(capsys):
+    with pytest.raises(SystemExit):
+        convert.main(["--help"])
+    out = capsys.readouterr().out
+    for name in (*conversion.COMPONENTS, conversion.PIPELINE):
+        assert re.search(rf"^  {name} +\w.{{10,}}", out, re.MULTILINE), name
+    assert max(map(len, out.splitlines())) <= 110
+
+
+def test_whole_pipeline_there_and_back(tmp_path, capsys):
+    diffusers_folders.pipeline(tmp_path / "source", "2b", "CogVideoXDDIMScheduler")
+    capsys.readouterr()
+    convert.main(["cogvideox", "--source", str(tmp_path / "source"), "--output", str(tmp_path / "ours")])
+    assert capsys.readouterr().out.startswith(f"wrote {tmp_path / 'ours'}: ")
+    sampling = conversion.read_pipeline(tmp_path / "ours").sampling
+    assert sampling.sampler == "ddim" and not sampling.dynamic_guidance
+    back = ["--source", str(tmp_path / "ours"), "--output", str(tmp_path / "back"), "--reverse"]
+    convert.main(["cogvideox", *back])
+    names = ["model_index.json", "scheduler", "text_encoder", "tokenizer", "transformer", "vae"]
+    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == names
+    assert "wrote" in capsys.readouterr().out
+    assert "is there already" in refused(capsys, "cogvideox", *back)
+    assert "expected no --reverse" in refused(capsys, "cogvideox", *back, "--tokenizer", tmp_path)
+    convert.main(["cogvideox", *back, "--overwrite"])
+
+
+def test_pipeline_gets_a_suggestion(capsys, tmp_path, source):
+    message = refused(capsys, "cogvideo", "--source", source, "--output", tmp_path / "ours")
+    assert "did you mean cogvideox?" in message

@@ -28,7 +28,7 @@ LAYERS = [
     ["mmjax.training.loop"],
     ["mmjax.cli"],
     ["mmjax.train", "mmjax.sample", "mmjax.convert", "mmjax.prepare", "mmjax.evaluate", "mmjax.demo"],
-    ["mmjax.quickstart", "mmjax.bench"],
+    ["mmjax.quickstart", "mmjax.bench", "mmjax.benchmarks"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

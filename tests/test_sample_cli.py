@@ -115,7 +115,13 @@ def test_video_sheet_and_record_lie_side_by_side(run, faces, tmp_path, capsys):
     record = json.loads(output.with_suffix(".json").read_text())
     assert record["seed"] == 3 and record["prompt"] == "A man img is smiling" and record["references"] == [faces[0]]
     assert record["size"] == {"frames": 9, "height": 16, "width": 16} and record["fps"] == 16
-    assert record["sampling"] == {"sampler": "dpm", "steps": 4, "guidance": 6.0, "dynamic_guidance": True}
+    assert record["sampling"] == {
+        "sampler": "dpm",
+        "steps": 4,
+        "guidance": 6.0,
+        "dynamic_guidance": True,
+        "identity_scale": 1.0,
+    }
     assert record["source"] == {"model": str(run), "step": 2, "weights": "ema"}
     assert {"jax", "python"} <= record["versions"].keys() and record["timings"]["sampling_seconds"] > 0
     printed = capsys.readouterr()

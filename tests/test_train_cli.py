@@ -157,7 +157,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(uninterrupted, folder, monkeypa
     workdir = folder / "poisoned"
     with pytest.raises(MMJaxError, match="step 6: loss not finite.*the checkpoint of step 4 is good"):
         train(config, workdir)
-    assert checkpoint.latest_step(workdir) == 4
+    assert checkpoint.complete_step(workdir) == 4
 
 
 def test_a_damaged_checkpoint_stops_the_run(uninterrupted, folder):
@@ -296,7 +296,7 @@ def _kill_a_while_later(config_file, settings, workdir, chance) -> int:
 
 def _latest(workdir) -> int:
     try:
-        return checkpoint.latest_step(workdir)
+        return checkpoint.complete_step(workdir)
     except CheckpointError:
         return 0
 
@@ -316,7 +316,7 @@ def test_a_terminated_command_saves_and_the_workdir_alone_goes_on(config_file, f
             process.send_signal(signal.SIGTERM)
     assert process.wait() == 0
     assert "stopped by a signal after step" in printed[-1], printed
-    stopped = checkpoint.latest_step(workdir)
+    stopped = checkpoint.complete_step(workdir)
     config = json.loads((workdir / "config.json").read_text())
     config["train"]["steps"] = stopped + 3
     (workdir / "config.json").write_text(json.dumps(config))
@@ -325,7 +325,7 @@ def test_a_terminated_command_saves_and_the_workdir_alone_goes_on(config_file, f
     )
     assert done.returncode == 0, done.stderr
     assert f"going on from the checkpoint of step {stopped}" in done.stdout
-    assert checkpoint.latest_step(workdir) == stopped + 3
+    assert checkpoint.complete_step(workdir) == stopped + 3
 
 
 def _free_port() -> int:
@@ -358,12 +358,12 @@ def test_two_processes_train_together_and_stop_together(config_file, folder):
         time.sleep(0.1)
     processes[1].send_signal(signal.SIGTERM)
     assert [process.wait() for process in processes] == [0, 0]
-    stopped = checkpoint.latest_step(workdir)
+    stopped = checkpoint.complete_step(workdir)
     assert f"stopped by a signal after step {stopped}" in Path(f"{log}.0").read_text()
     assert [process.wait() for process in start(stopped + 2)] == [0, 0]
     assert f"going on from the checkpoint of step {stopped}" in Path(f"{log}.0").read_text()
     assert "finished" in Path(f"{log}.0").read_text() and "finished" not in Path(f"{log}.1").read_text()
-    assert checkpoint.latest_step(workdir) == stopped + 2
+    assert checkpoint.complete_step(workdir) == stopped + 2
 
 
 @pytest.mark.slow

@@ -1,22 +1,33 @@
-"""Published weights into our parameter tree and back.
+"""Published weights into our parameter trees and back.
 
 from mmjax import conversion
 
 conversion.convert("transformer", "zai-org/CogVideoX-5b", "weights/transformer")
 config, params = conversion.load_component("weights/transformer", dtype="bfloat16")
 conversion.convert_back("transformer", "weights/transformer", "diffusers/transformer")
+
+conversion.convert_pipeline("zai-org/CogVideoX-5b", "weights/5b")
+pipeline = conversion.read_pipeline("weights/5b")
+config, params = conversion.load_component(pipeline.folders["vae"])
 """
 
-from mmjax.conversion.components import COMPONENTS
-from mmjax.conversion.folders import Report, convert, convert_back, load_component, read_record
+from mmjax.conversion.components import COMPONENTS, PIPELINE
+from mmjax.conversion.folders import convert, convert_back, load_component, read_record
+from mmjax.conversion.pipeline import Pipeline, convert_pipeline, convert_pipeline_back, read_pipeline
+from mmjax.conversion.plans import Report
 from mmjax.conversion.transformer import abstract_transformer
 
 __all__ = [
     "COMPONENTS",
+    "PIPELINE",
+    "Pipeline",
     "Report",
     "abstract_transformer",
     "convert",
     "convert_back",
+    "convert_pipeline",
+    "convert_pipeline_back",
     "load_component",
+    "read_pipeline",
     "read_record",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmjax.conversion.engine import Leaf, Misfit, Row, expand
-from mmjax.conversion.source import Source
+from mmjax.conversion.source import DIFFUSERS, Source
 from mmjax.partition import unbox
 from mmjax.trees import Tree, flatten
 
@@ -15,6 +15,7 @@ class Component:
     """A network that can be converted: how to open its source, its table, and how to write it back.
 
     name: on the command line.
+    summary: what it is and who publishes it, one line of the command's help.
     record: class of its configuration, a frozen dataclass of plain values; `validated_record` makes it from JSON.
     open: a path or hub id as `Source`.
     published_config: record -> the config.json of the other side.
@@ -23,6 +24,8 @@ class Component:
     causes: record -> guesses of what went wrong when tensors do not fit.
     unused: source key -> why mmjax has no use for that tensor, or None when it is part of the table. What is unused
       is told in the report and the manifest, never dropped in silence.
+    stem: of the names of the files that are written back, before the number and `.safetensors`.
+    tokenizer: whether prompts cannot be encoded without the tokenizer that is published beside it.
     """
 
     name: str
@@ -33,6 +36,9 @@ class Component:
     rows: Callable[[Any], list[Row]]
     causes: Callable[[Any], tuple[Callable[[Misfit], str | None], ...]] = lambda record: ()
     unused: Callable[[str], str | None] = lambda key: None
+    summary: str = ""
+    stem: str = DIFFUSERS
+    tokenizer: bool = False
 
     def leaves(self, config: Any) -> list[Leaf]:
         """Every leaf of the component's tree and where it comes from."""

@@ -2,17 +2,22 @@
 
 import difflib
 
-from mmjax.conversion import transformer
+from mmjax.conversion import arcface, photomaker, t5, transformer, vae
 from mmjax.conversion.component import Component
 from mmjax.errors import ConversionError
 
-COMPONENTS = {each.name: each for each in (transformer.COMPONENT,)}
+PIPELINE = "cogvideox"  # transformer, VAE and text encoder together; see `mmjax.conversion.pipeline`
+_ALL = (transformer, vae, t5, photomaker, arcface)  # each module ends in its COMPONENT
+COMPONENTS = {table.COMPONENT.name: table.COMPONENT for table in _ALL}
 
 
 def component(name: str) -> Component:
     """The component of this name. Raises `ConversionError` that says which there are."""
     if name in COMPONENTS:
         return COMPONENTS[name]
-    near = difflib.get_close_matches(name, COMPONENTS, 1)
+    names = (*COMPONENTS, PIPELINE)
+    if name == PIPELINE:
+        raise ConversionError(f"{name} is no single component but a pipeline of several: use convert_pipeline")
+    near = difflib.get_close_matches(name, names, 1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise ConversionError(f"component {name!r} is unknown; {hint}There are: {', '.join(COMPONENTS)}")
+    raise ConversionError(f"component {name!r} is unknown; {hint}There are: {', '.join(names)}")

@@ -199,6 +199,20 @@ def _adapter_file(misfit: Misfit) -> str | None:
     return None
 
 
+def _another_component(misfit: Misfit) -> str | None:
+    """Known when nothing at all is where it was expected."""
+    parts = {
+        "transformer": "transformer_blocks.",
+        "vae": "decoder.conv_in.conv.",
+        "text-encoder": "encoder.block.0.layer.0.SelfAttention.",
+        "photomaker": "id_encoder.",
+    }
+    for name, start in parts.items():
+        if len(misfit.surplus) == len(misfit.found) and any(key.startswith(start) for key in misfit.surplus):
+            return f"these are the weights of another component: python -m mmjax.convert {name}"
+    return None
+
+
 def _quantised(misfit: Misfit) -> str | None:
     if any(re.search(r"\.(SCB|weight_format|absmax|quant_map|quant_state|scale_weight)\b", k) for k in misfit.surplus):
         return "a quantised checkpoint: take the original one, in float32, bfloat16 or float16"
@@ -225,4 +239,4 @@ def _shard_lost(misfit: Misfit) -> str | None:
     return None
 
 
-_CAUSES = (_adapter_file, _quantised, _prefixed, _shard_lost)
+_CAUSES = (_adapter_file, _another_component, _quantised, _prefixed, _shard_lost)

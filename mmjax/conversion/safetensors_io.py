@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -21,9 +22,9 @@ DTYPES = {
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
+_UNUSED = {"I64": np.dtype(np.int64)}  # position ids, which no table reads
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _LFS_POINTER = b"version https://git-lfs"
-_STEM = "diffusion_pytorch_model"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,46 +47,35 @@ def is_lfs_pointer(path: Path) -> bool:
         return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a diffusers model folder: those of its index, or the only one there is.
-
-    Raises `ConversionError` when shards are missing, when there is a choice, or when there is nothing to read.
-    """
-    for index in sorted(folder.glob(f"{_STEM}*.index*.json")):
-        names = sorted(set(_weight_map(index).values()))
-        lost = [name for name in names if not (folder / name).is_file()]
-        if lost:
-            raise ConversionError(
-                f"{folder}: {index.name} names {len(names)} shards, {len(lost)} of them are not there: "
-                f"{', '.join(lost)}. The download is incomplete: fetch these files again"
-            )
-        return [folder / name for name in names]
-    files = sorted(folder.glob(f"{_STEM}*.safetensors"))
-    if len(files) == 1:
-        return files
-    if files:
-        raise ConversionError(
-            f"{folder}: found {', '.join(file.name for file in files)} and no index that says how they belong "
-            "together. Fetch the *.safetensors.index.json as well, or give the one file you mean as the source"
-        )
-    raise ConversionError(_nothing_to_read(folder))
-
-
 def read_headers(files: list[Path]) -> dict[str, Tensor]:
     """Every tensor of the files by its key; nothing but the headers is read.
 
     Raises `ConversionError` for a file that is no safetensors file, is cut short, or repeats another one's key.
     """
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        for key, tensor in _read_header(file).items():
-            if key in tensors:
+    return merged({file: _read_header(file) for file in files})
+
+
+def merged(by_file: dict[Path, dict[str, Any]]) -> dict[str, Any]:
+    """The tensors of several files as one dictionary. Raises `ConversionError` for a key that two of them have."""
+    homes: dict[str, Path] = {}
+    for file, tensors in by_file.items():
+        for key in tensors:
+            if key in homes:
                 raise ConversionError(
-                    f"{key} is both in {tensors[key].file.name} and in {file.name}: expected every tensor once. "
+                    f"{key} is both in {homes[key].name} and in {file.name}: expected every tensor once. "
                     "Two checkpoints lie in one folder; keep the files of one of them"
                 )
-            tensors[key] = tensor
-    return tensors
+            homes[key] = file
+    return {key: by_file[file][key] for key, file in homes.items()}
+
+
+def weight_map(index: Path) -> dict[str, str]:
+    """{key: file name} of an index of shards. Raises `ConversionError` when it is none."""
+    try:
+        return json.loads(index.read_text())["weight_map"]
+    except (ValueError, KeyError, TypeError) as error:
+        pointer = ": it is a git-lfs pointer" if is_lfs_pointer(index) else ""
+        raise ConversionError(f"{index}: expected an index with a weight_map{pointer}. {_again()}") from error
 
 
 def read_tensor(tensor: Tensor) -> np.ndarray:
@@ -97,24 +87,31 @@ def read_tensor(tensor: Tensor) -> np.ndarray:
 
 
 class ShardedWriter:
-    """Writes tensors of announced shapes and dtypes into shards of a diffusers model folder, in any order.
+    """Writes tensors of announced shapes and dtypes into shards of a published model's folder, in any order.
 
-    One file holds all when they fit in `max_shard_bytes`; more files get an index, as diffusers names them.
+    One file, `STEM.safetensors`, holds all when they fit in `max_shard_bytes`; more files get an index, under the names
+    that diffusers and transformers read.
     """
 
-    def __init__(self, folder: Path, planned: dict[str, tuple[tuple[int, ...], np.dtype]], max_shard_bytes: int):
+    def __init__(
+        self,
+        folder: Path,
+        stem: str,
+        planned: dict[str, tuple[tuple[int, ...], np.dtype]],
+        max_shard_bytes: int,
+    ):
         self._tensors: dict[str, Tensor] = {}
         shards = _split(planned, max_shard_bytes)
         for number, keys in enumerate(shards, start=1):
             part = f"-{number:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
-            file = folder / f"{_STEM}{part}.safetensors"
+            file = folder / f"{stem}{part}.safetensors"
             self._tensors |= _write_header(file, {key: planned[key] for key in keys})
         self._unwritten = set(planned)
         if len(shards) > 1:
             total = sum(tensor.nbytes for tensor in self._tensors.values())
             names = {key: tensor.file.name for key, tensor in self._tensors.items()}
             index = {"metadata": {"total_size": total}, "weight_map": names}
-            (folder / f"{_STEM}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+            (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
 
     def write(self, key: str, values: np.ndarray) -> None:
         """Puts the values of `key` in their place. Raises `ConversionError` when they are not as announced."""
@@ -134,24 +131,6 @@ class ShardedWriter:
             raise ConversionError(f"{len(self._unwritten)} tensors were never written: {sorted(self._unwritten)}")
 
 
-def _weight_map(index: Path) -> dict[str, str]:
-    try:
-        return json.loads(index.read_text())["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
-        pointer = ": it is a git-lfs pointer" if is_lfs_pointer(index) else ""
-        raise ConversionError(f"{index}: expected an index with a weight_map{pointer}. {_again()}") from error
-
-
-def _nothing_to_read(folder: Path) -> str:
-    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    message = f"{folder}: expected {_STEM}.safetensors or its shards, found {', '.join(found) or 'nothing'}. "
-    if any("lora" in name for name in found):
-        return message + "This looks like a LoRA adapter; its base model is what can be converted"
-    if any(name.endswith((".bin", ".pt", ".pth")) for name in found):
-        return message + "Torch pickles are not read: save the model with diffusers' save_pretrained first"
-    return message + "Give the folder that holds the model's config.json and its weights"
-
-
 def _read_header(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise ConversionError(f"{file}: no such file. {_again()}")
@@ -163,7 +142,13 @@ def _read_header(file: Path) -> dict[str, Tensor]:
         )
     with open(file, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
+        begins = stream.read(1) in (b"{", b"")
+        stream.seek(8)
         text = stream.read(length) if 2 <= length <= size else b""
+    if begins and len(text) < max(length, 2):
+        raise ConversionError(
+            f"{file}: expected {8 + max(length, 2):,} bytes or more, found {size:,}: the file is truncated. {_again()}"
+        )
     try:
         header = json.loads(text)
         header.pop("__metadata__", None)
@@ -177,13 +162,14 @@ def _read_header(file: Path) -> dict[str, Tensor]:
 
 
 def _tensor(file: Path, start: int, key: str, entry: dict) -> Tensor:
-    if entry["dtype"] not in DTYPES:
+    dtype = (DTYPES | _UNUSED).get(entry["dtype"])
+    if dtype is None:
         raise ConversionError(
             f"{file}: {key} is {entry['dtype']}, expected one of {', '.join(DTYPES)}. "
             "Quantised checkpoints are not converted; take the original one"
         )
     begin, end = entry["data_offsets"]
-    tensor = Tensor(file, start + begin, tuple(entry["shape"]), DTYPES[entry["dtype"]])
+    tensor = Tensor(file, start + begin, tuple(entry["shape"]), dtype)
     if end - begin != tensor.nbytes:
         raise ConversionError(f"{file}: {key} has {end - begin} bytes for {tensor.nbytes}: the header is damaged")
     return tensor

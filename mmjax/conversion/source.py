@@ -3,71 +3,105 @@
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import numpy as np
 
-from mmjax.conversion import safetensors_io
+from mmjax.conversion import pickles, safetensors_io
 from mmjax.errors import ConversionError
+
+DIFFUSERS = "diffusion_pytorch_model"  # how diffusers names a model's files, before the number and the suffix
+TRANSFORMERS = "model"
+_PICKLED = {TRANSFORMERS: "pytorch_model"}  # transformers named its pickles otherwise
+_TOKENIZERS = ("spiece.model", "tokenizer.json")  # either is enough
+_TOKENIZER_FILES = (*_TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_PARTS = {  # class of a published config.json -> (folder in a pipeline, our component)
+    "CogVideoXTransformer3DModel": ("transformer", "transformer"),
+    "AutoencoderKLCogVideoX": ("vae", "vae"),
+    "T5EncoderModel": ("text_encoder", "text-encoder"),
+    "T5ForConditionalGeneration": ("text_encoder", "text-encoder"),
+}
+_LORA = "This looks like a LoRA adapter; its base model is what can be converted"
+
+ReadConfig = Callable[[dict[str, Any], str], Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """An opened source: its configuration record, what tensors it has, and how to read one of them."""
+    """An opened source: its configuration record, what tensors it has, and how to read one of them.
+
+    files: what it is made of, for the manifest. tokenizer: the files of the tokenizer that is published with it.
+    """
 
     name: str
     config: Any
     tensors: Mapping[str, Any]  # key -> something with .shape and .dtype
     read: Callable[[str], np.ndarray]
     files: tuple[Path, ...]
+    tokenizer: tuple[Path, ...] = ()
 
 
-def open_diffusers(source: str, subfolder: str, read_config: Callable[[dict[str, Any], str], Any]) -> Source:
-    """Opens a diffusers model: headers and `config.json` are read, tensors are not.
+def open_diffusers(source: str, subfolder: str, read_config: ReadConfig) -> Source:
+    """Opens a model of diffusers: `open_model` with the file names that diffusers gives."""
+    return open_model(source, subfolder, read_config, DIFFUSERS)
 
-    `source` is the model's folder, a pipeline's folder that holds it as `subfolder`, one safetensors file with
-    `config.json` beside it, or a hub id such as `zai-org/CogVideoX-5b`. Raises `ConversionError`.
+
+def open_model(source: str, subfolder: str, read_config: ReadConfig, stem: str = TRANSFORMERS) -> Source:
+    """Opens a published model: headers and `config.json` are read, tensors are not.
+
+    Args:
+      source: the model's folder, a pipeline's folder that holds it as `subfolder`, one weights file with `config.json`
+        beside it, or a hub id such as `zai-org/CogVideoX-5b`.
+      subfolder: its name in a pipeline.
+      read_config: `(config.json's content, name for messages) -> record`.
+      stem: of the names of its files; `STEM.safetensors`, or shards with `STEM.safetensors.index.json`. Torch pickles
+        are read when there are no safetensors.
+
+    Raises:
+      ConversionError: nothing to read, or something that is damaged.
     """
     path = Path(source)
     if path.is_file():
         folder, files = path.parent, [path]
-        if path.suffix != ".safetensors":
-            raise ConversionError(f"{source}: expected a .safetensors file, or the folder of a model")
     else:
-        folder = _model_folder(path if path.is_dir() else _download(source, subfolder), subfolder)
+        folder = _model_folder(path if path.is_dir() else _download_model(source, subfolder, stem), subfolder)
         files = None
-    config = read_config(_read_json(folder / "config.json"), str(folder / "config.json"))
-    files = files or safetensors_io.weight_files(folder)
-    tensors = safetensors_io.read_headers(files)
+    published = read_json(folder / "config.json")
+    _check_part(folder, published, subfolder)
+    config = read_config(published, str(folder / "config.json"))
+    files = files or _weight_files(folder, stem)
+    tensors, read = open_tensors(files)
     return Source(
         name=path.resolve().name if path.exists() else source,
         config=config,
         tensors=tensors,
-        read=lambda key: safetensors_io.read_tensor(tensors[key]),
+        read=read,
         files=(folder / "config.json", *files),
+        tokenizer=_tokenizer_beside(folder),
     )
 
 
-def _model_folder(folder: Path, subfolder: str) -> Path:
-    if (folder / "config.json").is_file():
-        return folder
-    if (folder / subfolder / "config.json").is_file():
-        return folder / subfolder
-    found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-    raise ConversionError(
-        f"{folder}: expected config.json, or {subfolder}/config.json as in a pipeline's folder; found {found}"
-    )
+def open_tensors(files: list[Path]) -> tuple[Mapping[str, Any], Callable[[str], np.ndarray]]:
+    """(every tensor of the files by its key, how to read one). Raises `ConversionError` for a file of no known kind."""
+    strange = [file for file in files if file.suffix not in (".safetensors", ".bin", ".pt", ".pth")]
+    if strange:
+        raise ConversionError(f"{strange[0]}: expected a .safetensors file, or the folder of a model")
+    if files[0].suffix == ".safetensors":
+        headers = safetensors_io.read_headers(files)
+        return headers, lambda key: safetensors_io.read_tensor(headers[key])
+    tensors = safetensors_io.merged({file: pickles.tensors(file, pickles.load(file)) for file in files})
+    return tensors, lambda key: tensors[key].read()
 
 
-def _download(source: str, subfolder: str) -> Path:
+def download(source: str, patterns: Iterable[str]) -> Path:
+    """The files of a hub repository that match, in the hub's cache. Raises `ConversionError` when it has none."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source) or source.startswith("."):
         raise ConversionError(f"{source}: no such file or folder, and no hub id (owner/name) either")
-    wanted = [f"{subfolder}/{pattern}" for pattern in ("config.json", "*.safetensors", "*.index*.json")]
     try:
-        return Path(huggingface_hub.snapshot_download(source, allow_patterns=wanted))
+        return Path(huggingface_hub.snapshot_download(source, allow_patterns=list(patterns)))
     except Exception as error:  # the hub's client lets its HTTP library's errors through, which change between releases
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConversionError(
@@ -76,7 +110,8 @@ def _download(source: str, subfolder: str) -> Path:
         ) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a published JSON file. Raises `ConversionError` when it is not there or is none."""
     if not path.is_file():
         raise ConversionError(f"{path}: no such file. It says which variant the weights are; put it beside them")
     if safetensors_io.is_lfs_pointer(path):
@@ -88,3 +123,106 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConversionError(f"{path}: expected a JSON object, found {type(value).__name__}")
     return value
+
+
+def _model_folder(folder: Path, subfolder: str) -> Path:
+    if (folder / "config.json").is_file():
+        return folder
+    if (folder / subfolder / "config.json").is_file():
+        return folder / subfolder
+    found = sorted(path.name for path in folder.iterdir())
+    hint = f". {_LORA}" if any(_is_adapter(name) for name in found) else ""
+    raise ConversionError(
+        f"{folder}: expected config.json, or {subfolder}/config.json as in a pipeline's folder; "
+        f"found {', '.join(found) or 'nothing'}{hint}"
+    )
+
+
+def _download_model(source: str, subfolder: str, stem: str) -> Path:
+    """A model of a repository, which is a pipeline's or its own; pickles only where there is nothing else."""
+    places = [f"{subfolder}/", ""]
+    names = ["config.json", f"{stem}*.safetensors", f"{stem}*.index*.json"]
+    text = [*_TOKENIZER_FILES, *(f"tokenizer/{name}" for name in _TOKENIZER_FILES)] if stem == TRANSFORMERS else []
+    folder = download(source, [place + name for place in places for name in names] + text)
+    if any(any((folder / place).glob(f"{stem}*.safetensors")) for place in places):
+        return folder
+    pickled = _PICKLED.get(stem, stem)
+    return download(source, [place + name for place in places for name in (f"{pickled}*.bin", f"{pickled}*.json")])
+
+
+def _weight_files(folder: Path, stem: str) -> list[Path]:
+    pickled = _PICKLED.get(stem, stem)
+    files = _named_files(folder, stem, "safetensors") or _named_files(folder, pickled, "bin")
+    if not files:
+        raise ConversionError(_nothing_to_read(folder, stem))
+    return files
+
+
+def _named_files(folder: Path, stem: str, suffix: str) -> list[Path]:
+    """The files of the index, or the only one there is, or none.
+
+    Raises `ConversionError` when shards are missing or when there is a choice.
+    """
+    plain = folder / f"{stem}.{suffix}.index.json"
+    indices = [plain] if plain.is_file() else sorted(folder.glob(f"{stem}*.{suffix}.index*.json"))
+    if indices:
+        names = sorted(set(safetensors_io.weight_map(indices[0]).values()))
+        lost = [name for name in names if not (folder / name).is_file()]
+        if lost:
+            raise ConversionError(
+                f"{folder}: {indices[0].name} names {len(names)} shards, {len(lost)} of them are not there: "
+                f"{', '.join(lost)}. The download is incomplete: fetch these files again"
+            )
+        return [folder / name for name in names]
+    files = sorted(folder.glob(f"{stem}*.{suffix}"))
+    if len(files) > 1:
+        raise ConversionError(
+            f"{folder}: found {', '.join(file.name for file in files)} and no index that says how they belong "
+            f"together. Fetch the *.{suffix}.index.json as well, or give the one file you mean as the source"
+        )
+    return files
+
+
+def _is_adapter(name: str) -> bool:
+    return "lora" in name or name.startswith("adapter_")
+
+
+def _nothing_to_read(folder: Path, stem: str) -> str:
+    found = sorted(path.name for path in folder.iterdir())
+    message = f"{folder}: expected {stem}.safetensors or its shards, found {', '.join(found) or 'nothing'}. "
+    if any(_is_adapter(name) for name in found):
+        return message + _LORA
+    return message + "Give the folder that holds the model's config.json and its weights"
+
+
+def tokenizer_files(folder: Path) -> tuple[Path, ...]:
+    """The files of the tokenizer in this folder. Raises `ConversionError` when there is none, or only a pointer."""
+    files = tuple(folder / name for name in _TOKENIZER_FILES if (folder / name).is_file())
+    if not any(file.name in _TOKENIZERS for file in files):
+        found = ", ".join(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else "no folder"
+        raise ConversionError(
+            f"{folder}: expected a tokenizer ({' or '.join(_TOKENIZERS)}), found {found or 'nothing'}"
+        )
+    for file in files:
+        if safetensors_io.is_lfs_pointer(file):
+            raise ConversionError(f"{file}: expected a tokenizer, found a git-lfs pointer. Download the file itself")
+    return files
+
+
+def _tokenizer_beside(folder: Path) -> tuple[Path, ...]:
+    """The tokenizer in a model's folder or, as in a pipeline, beside it; nothing when there is none."""
+    for place in (folder / "tokenizer", folder.resolve().parent / "tokenizer", folder):
+        if any((place / name).is_file() for name in _TOKENIZERS):
+            return tokenizer_files(place)
+    return ()
+
+
+def _check_part(folder: Path, published: dict[str, Any], subfolder: str) -> None:
+    """Refuses another part of the pipeline than the one that is asked for, and names the component it is."""
+    name = published.get("_class_name") or next(iter(published.get("architectures") or ()), "")
+    part, component = _PARTS.get(name, (subfolder, ""))
+    if part != subfolder:
+        raise ConversionError(
+            f"{folder}: expected the {subfolder} of a pipeline, found its {part} ({name}). That is another component: "
+            f"python -m mmjax.convert {component} --source {folder}"
+        )

@@ -233,6 +233,7 @@ _BLOCK = [
 
 COMPONENT = Component(
     name="transformer",
+    summary="CogVideoX's diffusion transformer (2B, 5B, 1.5-5B)",
     record=Transformer,
     open=lambda source: open_diffusers(source, "transformer", read_config),
     published_config=write_config,

@@ -65,13 +65,20 @@ class FaceEncoder(Protocol):
 
 
 def make_text_encoder(config: Experiment) -> TextEncoder:
-    """The text encoder that `config.encoders.text` names."""
+    """The stand-in that `config.encoders.text` names. Raises `ConfigError` for T5, which is none."""
+    if config.encoders.text == "t5":
+        raise ConfigError(_prepared("text", "t5", "word_table", "mmjax.features.text.load_text_encoder"))
     text, adapter = config.model.transformer, config.model.adapter
     return WordTable(text.text_length, text.text_dim, adapter.id_tokens, config.encoders.seed)
 
 
 def make_face_encoder(config: Experiment) -> FaceEncoder:
-    """The face encoder that `config.encoders.face` names. Raises `ConfigError` for sizes it cannot have."""
+    """The stand-in that `config.encoders.face` names.
+
+    Raises `ConfigError` for sizes it cannot have, and for PhotoMaker's, which is no stand-in.
+    """
+    if config.encoders.face == "photomaker":
+        raise ConfigError(_prepared("face", "photomaker", "drawn or pixels", "mmjax.features.faces.load_face_encoder"))
     adapter = config.model.adapter
     kind = {"drawn": DrawnFaceEncoder, "pixels": PixelFaceEncoder}[config.encoders.face]
     return kind(adapter.id_dim, adapter.clip_tokens, adapter.clip_dim, reference_side(config), config.encoders.seed)
@@ -239,6 +246,13 @@ def _resize(pictures: np.ndarray, side: int) -> np.ndarray:
         return pictures
     resized = [Image.fromarray(p).resize((side, side), Image.Resampling.BICUBIC) for p in pictures]
     return np.stack([np.asarray(image) for image in resized])
+
+
+def _prepared(role: str, name: str, drawn: str, loader: str) -> str:
+    return (
+        f"encoders.{role} = {name}: expected {drawn} for records that are drawn here. Records with {name} features are "
+        f"prepared beforehand, not drawn: give their folder in data.sources. {loader} loads the encoder itself"
+    )
 
 
 def _name(picture: Picture) -> str:

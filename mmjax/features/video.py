@@ -97,6 +97,21 @@ class CogVideoXAutoencoder:
         video = self._run(lambda tile: self._decode(params, tile), latents, self._cuts[1], self._to_uint8)
         return video.reshape(*latents.shape[:-4], *video.shape[1:])
 
+    def decoder_program(self, shape: tuple[int, ...]) -> jax.stages.Compiled:
+        """The compiled decoder of latents [b, T, h, w, C], or of their largest tile; no weight is moved for it."""
+        if self.tiling:
+            shape = (
+                *shape[:-3],
+                *(min(side, cut.tile) for side, cut in zip(shape[-3:-1], self._cuts[1], strict=True)),
+                shape[-1],
+            )
+        everywhere = self.mesh and partition.replicated(self.mesh)
+        abstract = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)  # noqa: E731
+        sharding = self.mesh and partition.batch_sharding(self.mesh, shape[0])
+        with contextlib.nullcontext() if self.mesh is None else partition.use_mesh(self.mesh):
+            latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+            return self._decode.lower(jax.tree.map(abstract, self._at_rest["decoder"]), latents).compile()
+
     def load(self, *halves: str) -> Tree:
         """Brings the encoder's, the decoder's or by default all weights to the device; returns what is there."""
         for half in set(halves or HALVES) - set(self._loaded):

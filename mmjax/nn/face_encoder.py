@@ -19,11 +19,13 @@ class Conditions:
     text: prompt embeddings, the class word's tokens fused with the identity (eq. 5).
     face: x_face, `queries` tokens for each reference picture; None without structural branch or identity.
     identity: x_id through CAN's global projection; None without CAN or identity.
+    scale: of what the identity adds to text, factors and cross-attention [ours]; None is 1, as trained.
     """
 
     text: Float[Array, "b l e"]
     face: Float[Array, "b f d"] | None = None
     identity: Float[Array, "b c"] | None = None
+    scale: Float[Array, "b"] | None = None
 
 
 class IdPerceiver(nn.Module):
@@ -109,8 +111,11 @@ class FaceEncoder(nn.Module):
         clip_last: Float[Array, "b r n c"],
         clip_penultimate: Float[Array, "b r n c"],
         keep: Bool[Array, "b"],
+        scale: Float[Array, "b"] | None = None,
     ) -> Conditions:
         """`keep` is False for samples whose identity is withheld: their tokens are zero and their text is untouched.
+
+        `scale` is explained at `Conditions`.
 
         [ours] Zero tokens stay in the sequence, so one batch can hold both kinds. They are what conditioning dropout
         trains as "nobody", not the bare base; for that, give the denoiser `Conditions(text)`.
@@ -127,12 +132,13 @@ class FaceEncoder(nn.Module):
             x_id = IdPerceiver(adapter, dtype, name="id_perceiver")(_merge(id_embedding), _merge(clip_last))
             x_id = jnp.where(here[..., None], x_id.reshape(batch, references, adapter.id_tokens, -1), 0)
             tokens = x_id.reshape(batch, references * adapter.id_tokens, -1)
-            text = Fusion(dtype, name="fusion")(text, tokens, jnp.asarray(class_mask) & here[..., 0])
+            fused = Fusion(dtype, name="fusion")(text, tokens, jnp.asarray(class_mask) & here[..., 0])
+            text = fused if scale is None else text + scale[:, None, None].astype(dtype) * (fused - text)
             if adapter.can:
                 mean = x_id.mean(axis=1).reshape(batch, -1)  # [ours] several pictures: their mean conditions CAN
                 project = Dense(adapter.can_condition_dim, ("face_width", "condition"), dtype, name="can_project")
                 identity = project(mean)
-        return Conditions(text, face, identity)
+        return Conditions(text, face, identity, scale)
 
 
 def _merge(x: Array) -> Array:

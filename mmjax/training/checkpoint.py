@@ -163,27 +163,32 @@ def read_config(workdir: Path | str) -> c.Experiment:
 
 
 def load_params(
-    workdir: Path | str, step: int | None = None, ema: bool = True, mesh: jax.sharding.Mesh | None = None
+    workdir: Path | str,
+    step: int | None = None,
+    ema: bool = True,
+    mesh: jax.sharding.Mesh | None = None,
+    abstract: Params | None = None,
 ) -> Params:
     """The model's whole parameter tree of a run, for sampling or evaluation.
 
     Args:
-      step: default `latest_step(workdir)`.
+      step: default `complete_step(workdir)`.
       ema: the averaged parameters, in float32, where the run kept an average.
       mesh: default the one that the run's configuration asks for.
+      abstract: dtypes and shardings, in place of those that the mesh and the run's configuration give.
 
     Raises:
       CheckpointError: no such run or step, or one that is damaged.
     """
     config, workdir = read_config(workdir), Path(workdir)
-    abstract = abstract_params(config, mesh or partition.make_mesh(config.mesh))
+    abstract = abstract or abstract_params(config, mesh or partition.make_mesh(config.mesh))
     trained, frozen = trees.split(abstract, config.train.trainable)
     return trees.merge(load_trained(workdir, trained, step, ema), _read_frozen(workdir, frozen))
 
 
-def latest_step(workdir: Path | str) -> int:
-    """The last complete checkpoint's step. Raises `CheckpointError` when there is none."""
-    return _chosen_step(Path(workdir), None)
+def complete_step(workdir: Path | str, step: int | None = None) -> int:
+    """The step of a complete checkpoint, by default the last one's. Raises `CheckpointError` when there is none."""
+    return _chosen_step(Path(workdir), step)
 
 
 def load_trained(workdir: Path | str, abstract: Params, step: int | None = None, ema: bool = True) -> Params:

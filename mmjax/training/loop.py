@@ -23,8 +23,9 @@ from jaxtyping import UInt8
 
 from mmjax import config as c
 from mmjax import partition
-from mmjax.data import encoders, pipeline
+from mmjax.data import pipeline
 from mmjax.errors import ConfigError, MMJaxError
+from mmjax.features.make import make_text_encoder
 from mmjax.training import checkpoint, flops, optim, report, start
 from mmjax.training import state as states
 from mmjax.training import step as steps
@@ -81,7 +82,7 @@ class _Run:
         self._pending, self._compiled, self._saved_at, self._mark = None, {}, time.monotonic(), time.monotonic()
         self.stop = stack.enter_context(_StopSignals())
 
-        null_text = encoders.make_text_encoder(config).encode_plain([""])[0]
+        null_text = make_text_encoder(config, mesh).encode_plain([""])[0]
         loss_fn = steps.make_loss(config, states.make_model(config), null_text)
         train_step = steps.make_train_step(config, loss_fn, self.tx, self.streams.train)
         self._train_step = steps.jit_train_step(train_step, self.abstract)

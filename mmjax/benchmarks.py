@@ -1,0 +1,224 @@
+"""What `mmjax.bench` measures: each part of sampling and a training step, at full size, on random weights.
+
+Weights are drawn, not fresh: a fresh model's zeros run faster than real weights do.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmjax import architectures, partition, trees
+from mmjax import config as c
+from mmjax.conversion.photomaker import abstract_photomaker
+from mmjax.conversion.t5 import abstract_t5
+from mmjax.conversion.vae import abstract_vae
+from mmjax.data import schema
+from mmjax.features.video import CogVideoXAutoencoder
+from mmjax.nn.clip import CLIPVisionTower
+from mmjax.nn.face_encoder import Conditions
+from mmjax.nn.t5 import T5Encoder
+from mmjax.sampling import Denoiser
+from mmjax.sampling.load import STREAMED
+from mmjax.training import flops, optim
+from mmjax.training import state as states
+from mmjax.training import step as steps
+
+MEASUREMENTS = {
+    "text": "text encoder, prompt and negative prompt",
+    "faces": "CLIP and face branch, 1 reference",
+    "base": "guided forward, base alone",
+    "adapter": "guided forward, with adapter",
+    "video": "all denoising steps of a video, with adapter",
+    "decode": "decoder",
+    "decode_tiled": "decoder, in tiles",
+    "encode": "encoder",
+    "train": "training step, 1 sample a share",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Something to time: `run(*arguments)`. `operations` are floating-point operations, None where not counted.
+
+    compiled: the program whose memory is reported, None for what is more than one program.
+    takes_over: the first result takes the first argument's place in the next run.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    arguments: tuple
+    compile_seconds: float = 0.0
+    compiled: jax.stages.Compiled | None = None
+    operations: float | None = None
+    takes_over: bool = False
+
+
+def cases(config: c.Experiment, mesh: jax.sharding.Mesh, wanted: tuple[str, ...], timed: Callable) -> Iterator[Case]:
+    """The wanted cases, one after the other, so that their memory is not added.
+
+    `timed(function, *arguments)` lowers and compiles, and returns the program and the seconds.
+    """
+    published = config.autoencoder.name == "cogvideox"
+    if published:
+        for name, make in (("text", _text), ("faces", _faces)):
+            if name in wanted:
+                yield _case(name, timed, *make(config, mesh))
+    if {"base", "adapter", "video", "train"} & set(wanted):
+        yield from _transformer(config, mesh, wanted, timed)
+    if published:
+        yield from _autoencoder(config, mesh, wanted, timed)
+
+
+def draw(abstract: trees.Tree) -> trees.Tree:
+    """Random weights of the given shapes, dtypes and shardings: norm scales round 1, all else small."""
+
+    def one(path, leaf, number):
+        def values():
+            noise = jax.random.normal(jax.random.key(number, impl="rbg"), leaf.shape, leaf.dtype)
+            return (path.endswith("/scale") + 0.02 * noise).astype(leaf.dtype)
+
+        return jax.jit(values, out_shardings=leaf.sharding)()
+
+    return trees.unflatten({p: one(p, leaf, i) for i, (p, leaf) in enumerate(trees.flatten(abstract).items())})
+
+
+def random_batch(config: c.Experiment, latents: tuple[int, ...], size: int, mesh: jax.sharding.Mesh) -> dict:
+    """A batch of records of the given latent shape, on the mesh."""
+    rng, fields = np.random.default_rng(0), schema.record_fields(config, 1)
+    shapes = {name: fields[name].shape for name in states.BATCH_FIELDS} | {"latents": latents, "face_mask": latents[:3]}
+    batch = {
+        name: rng.standard_normal((size, *shape), np.float32).astype(fields[name].dtype)
+        for name, shape in shapes.items()
+    }
+    batch["class_mask"] = np.zeros((size, *shapes["class_mask"]), bool)
+    batch["class_mask"][:, 1 : 1 + config.data.references * config.model.adapter.id_tokens] = True
+    batch["face_mask"] = np.ones((size, *shapes["face_mask"]), np.float32)
+    return jax.device_put(batch, partition.batch_sharding(mesh, size))
+
+
+def _case(name, timed, function, arguments, operations=None, takes_over=False) -> Case:
+    compiled, seconds = timed(function, *arguments)
+    return Case(name, compiled, arguments, seconds, compiled, operations, takes_over)
+
+
+def _placed(boxed, mesh, dtype):
+    """Boxed shapes as shapes with shardings, in `dtype`."""
+    shardings, shapes = partition.param_shardings(mesh, boxed), partition.unbox(boxed)
+    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)  # noqa: E731
+    return jax.tree.map(place, shapes, shardings)
+
+
+def _text(config, mesh):
+    record, dtype = architectures.T5(), jnp.dtype(config.precision.compute)
+    network, params = T5Encoder(record, dtype), draw(_placed(abstract_t5(record), mesh, dtype))
+    tokens = jnp.ones((2, config.model.transformer.text_length), jnp.int32)
+    return jax.jit(lambda params, tokens: network.apply({"params": params}, tokens)), (params, tokens)
+
+
+def _faces(config, mesh):
+    record, dtype = architectures.PhotoMaker(), jnp.dtype(config.precision.compute)
+    network, model = CLIPVisionTower(record.clip, dtype), states.make_model(config)
+    clip = draw(_placed(abstract_photomaker(record), mesh, dtype)["clip"])
+    branch = {"face_encoder": draw(states.abstract_params(config, mesh)["face_encoder"])}
+    batch = random_batch(config, _latents(config), 1, mesh)
+    pictures = jnp.zeros((1, record.clip.side, record.clip.side, 3))
+
+    def run(clip, branch, pictures, batch):
+        last, penultimate = network.apply({"params": clip}, pictures)
+        batch = batch | {"clip_last": last[:, None], "clip_penultimate": penultimate[:, None]}
+        return model.apply({"params": branch}, batch, method="encode")
+
+    return jax.jit(run), (clip, branch, pictures, batch)
+
+
+def _transformer(config, mesh, wanted, timed) -> Iterator[Case]:
+    model, abstract, shape = states.make_model(config), _abstract(config, mesh), _latents(config)
+    trained, frozen = trees.split(abstract, config.train.trainable)
+    needed = flops.sample_flops(config, trained, frozen, shape)
+    alone = flops.sample_flops(_without_adapter(config), {}, abstract, shape)
+
+    def denoise(params, latents, timesteps, conditions):
+        return model.apply({"params": params}, latents, timesteps, conditions, method="denoise")
+
+    shares = partition.batch_shares(mesh)
+    params, pair = draw(abstract), random_batch(config, shape, 2 * shares, mesh)
+    inputs = params, pair["latents"], jnp.full(2 * shares, 999)
+    if "base" in wanted:
+        yield _case("base", timed, jax.jit(denoise), (*inputs, Conditions(pair["text"])), 2 * shares * alone.forward)
+    if "adapter" in wanted:
+        conditions = jax.jit(lambda p, b: model.apply({"params": p}, b, method="encode"))(params, pair)
+        yield _case("adapter", timed, jax.jit(denoise), (*inputs, conditions), 2 * shares * needed.forward)
+        del conditions
+    del inputs, pair
+    if "video" in wanted:
+        yield _video(config, mesh, params, needed.forward)
+    if "train" in wanted:
+        batch = random_batch(config, shape, shares, mesh)
+        function, arguments = _training_step(config, mesh, params, batch)
+        del params
+        yield _case("train", timed, function, arguments, shares * needed.training, takes_over=True)
+
+
+def _video(config, mesh, params, forward) -> Case:
+    """One video through the sampler's own loop; what it compiles is compiled in the warm-up."""
+    denoiser, size = Denoiser(config, mesh), (max(config.data.frames), config.data.height, config.data.width)
+    batch = jax.device_get(random_batch(config, _latents(config), 1, mesh))
+    run = lambda: denoiser(params, batch, np.zeros_like(batch["text"][0]), [0], size)  # noqa: E731
+    forwards = config.sampling.steps * (1 if config.sampling.guidance == 1 else 2)
+    return Case("video", run, (), operations=forwards * forward)
+
+
+def _autoencoder(config, mesh, wanted, timed) -> Iterator[Case]:
+    if not {"decode", "decode_tiled", "encode"} & set(wanted):
+        return
+    record = architectures.VAE()
+    params = draw(_placed(abstract_vae(record), mesh, jnp.dtype(config.precision.decode)))
+    frames, height, width = max(config.data.frames), config.data.height, config.data.width
+    latents = np.random.default_rng(0).standard_normal((1, *_latents(config)), np.float32)
+    video = np.zeros((1, frames, height, width, 3), np.uint8)
+    for name, method, tiling, value in (
+        ("decode", "decode", False, latents),
+        ("decode_tiled", "decode", True, latents),
+        ("encode", "encode", False, video),
+    ):
+        if name in wanted:
+            autoencoder = CogVideoXAutoencoder(record, params, mesh, config.precision, tiling)
+            yield Case(name, getattr(autoencoder, method), (value,))
+
+
+def _training_step(config: c.Experiment, mesh, params, batch):
+    """(the jitted step, its arguments): a state round the given parameters, with moments of zero."""
+    tx = optim.make_optimizer(config.optim, config.train.steps)
+    abstract = states.abstract_state(config, tx, mesh)
+    trained, frozen = trees.split(params, config.train.trainable)
+    moments = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding), abstract.opt_state)
+    ema = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) + 0, trained) if abstract.ema else None
+    state = states.TrainState(jnp.zeros((), jnp.int32), trained, frozen, moments, ema)
+    loss = steps.make_loss(config, states.make_model(config), jnp.zeros(batch["text"].shape[1:]))
+    step = steps.make_train_step(config, loss, tx, states.random_streams(config.seed).train)
+    return steps.jit_train_step(step, abstract), (state, batch)
+
+
+def _latents(config: c.Experiment) -> tuple[int, ...]:
+    """One sample's latents at the size of the longest source, in whole temporal patches."""
+    shape = config.autoencoder.latent_shape(max(config.data.frames), config.data.height, config.data.width)
+    return (shape[0] + -shape[0] % config.model.transformer.patch_t, *shape[1:])
+
+
+def _abstract(config: c.Experiment, mesh) -> states.Params:
+    """The model's parameters; those of the blocks in host memory where they are streamed from there."""
+    abstract = states.abstract_params(config, mesh)
+    if not config.model.transformer.stream:
+        return abstract
+    shardings = partition.in_host_memory(jax.tree.map(lambda leaf: leaf.sharding, abstract), STREAMED)
+    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
+    return jax.tree.map(place, abstract, shardings)
+
+
+def _without_adapter(config: c.Experiment) -> c.Experiment:
+    model = dataclasses.replace(config.model, adapter=dataclasses.replace(config.model.adapter, enabled=False))
+    return dataclasses.replace(config, model=model)

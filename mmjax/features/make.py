@@ -1,0 +1,59 @@
+"""The encoders and the autoencoder that an experiment names: small experiments' stand-ins or the published networks."""
+
+import jax
+
+from mmjax import config as c
+from mmjax.data import encoders
+from mmjax.errors import ConfigError
+from mmjax.features.text import load_text_encoder
+from mmjax.features.video import load_autoencoder
+from mmjax.nn import autoencoder
+
+
+def make_text_encoder(
+    config: c.Experiment, mesh: jax.sharding.Mesh | None = None, cache: str | None = None
+) -> encoders.TextEncoder:
+    """The text encoder that `config.encoders.text` names; its weights are read when they are needed.
+
+    `cache` is a folder in which embeddings are kept. Raises `ConfigError` where no folder of weights is named.
+    """
+    if config.encoders.text != "t5":
+        return encoders.make_text_encoder(config)
+    folder = _named(config.encoders.text_encoder, "encoders.text_encoder", "text-encoder")
+    transformer, id_tokens = config.model.transformer, config.model.adapter.id_tokens
+    dtype = config.precision.compute
+    return load_text_encoder(folder, transformer.text_length, id_tokens, mesh=mesh, dtype=dtype, cache=cache)
+
+
+def make_face_encoder(config: c.Experiment, mesh: jax.sharding.Mesh | None = None) -> encoders.FaceEncoder:
+    """The face encoder that `config.encoders.face` names. Raises `ConfigError` where no folder of weights is named."""
+    if config.encoders.face != "photomaker":
+        return encoders.make_face_encoder(config)
+    from mmjax.features.faces import load_face_encoder
+
+    photomaker = _named(config.encoders.photomaker, "encoders.photomaker", "photomaker")
+    if not config.encoders.face_models:
+        raise ConfigError(
+            "encoders.face_models: expected the folder of an insightface model pack with a detector and a recogniser "
+            "(*.onnx), such as antelopev2; on the command line of mmjax.sample: --face-models DIR"
+        )
+    return load_face_encoder(photomaker, config.encoders.face_models, dtype=config.precision.compute, mesh=mesh)
+
+
+def make_autoencoder(
+    config: c.Experiment, mesh: jax.sharding.Mesh | None = None, tiling: bool = False
+) -> autoencoder.Autoencoder:
+    """The autoencoder that `config.autoencoder` names. Raises `ConfigError` where no folder of weights is named."""
+    if config.autoencoder.name != "cogvideox":
+        return autoencoder.make_autoencoder(config.autoencoder)
+    folder = _named(config.autoencoder.weights, "autoencoder.weights", "vae")
+    return load_autoencoder(folder, mesh, config.precision, tiling)
+
+
+def _named(folder: str, setting: str, component: str) -> str:
+    if not folder:
+        raise ConfigError(
+            f"{setting}: expected the folder of converted weights; make one with python -m mmjax.convert {component} "
+            "--source DIR --output DIR"
+        )
+    return folder
