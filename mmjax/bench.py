@@ -8,6 +8,7 @@ a warm-up; compile time is apart. With --config.model.transformer.stream=True bl
 
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -37,8 +38,12 @@ def measure(config: c.Experiment, repeats: int = 5, only: tuple[str, ...] = ()) 
       only: some of `MEASUREMENTS`; all by default. With the `pixel` autoencoder the published networks are left out.
     """
     mesh, wanted = partition.make_mesh(config.mesh), tuple(only) or tuple(MEASUREMENTS)
+    rows = []
     with partition.use_mesh(mesh):
-        return [_row(case, repeats) for case in benchmarks.cases(config, mesh, wanted, _compiled)]
+        for case in benchmarks.cases(config, mesh, wanted, _compiled):
+            rows.append(_row(case, repeats))
+            print(f"{rows[-1]['what']}: {rows[-1]['seconds']:.3f} s", file=sys.stderr, flush=True)
+    return rows
 
 
 def table(rows: list[dict], device: str) -> str:
@@ -63,14 +68,13 @@ def _compiled(function, *arguments) -> tuple[jax.stages.Compiled, float]:
 
 def _row(case: Case, repeats: int) -> dict:
     arguments, seconds = case.arguments, []
-    repeats = 1 if case.name == "video" else repeats
-    for _ in range(repeats + 1):
+    for _ in range(1 if case.once else repeats + 1):
         began = time.perf_counter()
         result = jax.block_until_ready(case.run(*arguments))
         seconds.append(time.perf_counter() - began)
         if case.takes_over:
             arguments = (result[0], *arguments[1:])
-    first, *timed = seconds
+    first, timed = seconds[0], seconds[1:] or seconds
     median, peak = statistics.median(timed), flops.peak_flops(jax.devices()[0].device_kind)
     rate = case.operations and case.operations / median / jax.device_count()
     return {

@@ -4,6 +4,8 @@ Weights are drawn, not fresh: a fresh model's zeros run faster than real weights
 """
 
 import dataclasses
+import functools
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,6 +48,7 @@ class Case:
 
     compiled: the program whose memory is reported, None for what is more than one program.
     takes_over: the first result takes the first argument's place in the next run.
+    once: too long to be repeated or warmed up.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Case:
     compiled: jax.stages.Compiled | None = None
     operations: float | None = None
     takes_over: bool = False
+    once: bool = False
 
 
 def cases(config: c.Experiment, mesh: jax.sharding.Mesh, wanted: tuple[str, ...], timed: Callable) -> Iterator[Case]:
@@ -76,14 +80,8 @@ def cases(config: c.Experiment, mesh: jax.sharding.Mesh, wanted: tuple[str, ...]
 def draw(abstract: trees.Tree) -> trees.Tree:
     """Random weights of the given shapes, dtypes and shardings: norm scales round 1, all else small."""
 
-    def one(path, leaf, number):
-        def values():
-            noise = jax.random.normal(jax.random.key(number, impl="rbg"), leaf.shape, leaf.dtype)
-            return (path.endswith("/scale") + 0.02 * noise).astype(leaf.dtype)
-
-        return jax.jit(values, out_shardings=leaf.sharding)()
-
-    return trees.unflatten({p: one(p, leaf, i) for i, (p, leaf) in enumerate(trees.flatten(abstract).items())})
+    leaves = enumerate(trees.flatten(abstract).items())
+    return trees.unflatten({path: _drawing(leaf)(number, path.endswith("/scale")) for number, (path, leaf) in leaves})
 
 
 def random_batch(config: c.Experiment, latents: tuple[int, ...], size: int, mesh: jax.sharding.Mesh) -> dict:
@@ -98,6 +96,15 @@ def random_batch(config: c.Experiment, latents: tuple[int, ...], size: int, mesh
     batch["class_mask"][:, 1 : 1 + config.data.references * config.model.adapter.id_tokens] = True
     batch["face_mask"] = np.ones((size, *shapes["face_mask"]), np.float32)
     return jax.device_put(batch, partition.batch_sharding(mesh, size))
+
+
+@functools.cache  # leaves of one shape share a program: compiling them one by one took longer than what they are for
+def _drawing(leaf: jax.ShapeDtypeStruct):
+    def values(number, mean):
+        noise = jax.random.normal(jax.random.key(number, impl="rbg"), leaf.shape, leaf.dtype)
+        return (mean + 0.02 * noise).astype(leaf.dtype)
+
+    return jax.jit(values, out_shardings=leaf.sharding)
 
 
 def _case(name, timed, function, arguments, operations=None, takes_over=False) -> Case:
@@ -164,12 +171,15 @@ def _transformer(config, mesh, wanted, timed) -> Iterator[Case]:
 
 
 def _video(config, mesh, params, forward) -> Case:
-    """One video through the sampler's own loop; what it compiles is compiled in the warm-up."""
+    """One video through the sampler's own loop, compiled as the sampler compiles it; what goes before is small."""
     denoiser, size = Denoiser(config, mesh), (max(config.data.frames), config.data.height, config.data.width)
     batch = jax.device_get(random_batch(config, _latents(config), 1, mesh))
     run = lambda: denoiser(params, batch, np.zeros_like(batch["text"][0]), [0], size)  # noqa: E731
     forwards = config.sampling.steps * (1 if config.sampling.guidance == 1 else 2)
-    return Case("video", run, (), operations=forwards * forward)
+    began = time.perf_counter()
+    program = denoiser.program(params, size, config.data.references)
+    spent = time.perf_counter() - began
+    return Case("video", run, (), spent, program, forwards * forward, once=True)
 
 
 def _autoencoder(config, mesh, wanted, timed) -> Iterator[Case]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from mmjax.config import Precision
 
-FLOAT32 = Precision(compute="float32", trained="float32", frozen="float32")
+FLOAT32 = Precision(compute="float32", trained="float32", frozen="float32", decode="float32")
 
 
 def compute_dtype(precision: Precision) -> jnp.dtype:

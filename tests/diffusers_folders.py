@@ -23,7 +23,7 @@ def edited(folder, change):
     save_file({key: value.contiguous() for key, value in state.items()}, folder / WEIGHTS)
 
 
-def pipeline(folder, variant="5b", scheduler="CogVideoXDPMScheduler", **settings):
+def pipeline(folder, variant="5b", scheduler="CogVideoXDPMScheduler", transformer=None, vae=None, **settings):
     """A tiny `CogVideoXPipeline` with random weights, and its saved folder. `settings` are the scheduler's."""
     import diffusers
 
@@ -38,8 +38,8 @@ def pipeline(folder, variant="5b", scheduler="CogVideoXDPMScheduler", **settings
     whole = diffusers.CogVideoXPipeline(
         tokenizer=tokenizer(),
         text_encoder=text_encoder(),
-        vae=vae_reference.torch_vae(),
-        transformer=reference.torch_transformer(variant),
+        vae=vae_reference.torch_vae(**(vae or {})),
+        transformer=reference.torch_transformer(variant, **(transformer or {})),
         scheduler=getattr(diffusers, scheduler)(**(published | settings)),
     )
     whole.save_pretrained(folder)

@@ -114,7 +114,9 @@ def converted_base(folder, transformer, leaf=lambda path, shape: np.full(shape, 
     promised = {path: promise(path, described.shape) for path, described in tree.items()}
     folder.mkdir()
     store.write_params(folder, promised, written=lambda size: None)
-    store.write_manifest(folder, {"component": "transformer", "config": dataclasses.asdict(transformer)}, promised)
+    manifest = {"component": "transformer", "config": dataclasses.asdict(transformer)}
+    files = [path for path in (folder / store.PARAMS).rglob("*") if path.is_file()]
+    store.write_manifest(folder, manifest | {"leaves": store.describe(promised)}, files)
     return str(folder)
 
 

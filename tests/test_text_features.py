@@ -1,4 +1,4 @@
-"""Prompts to embeddings: T5's token ids as CogVideoX's pipeline makes them, the repeated class word, weights and cache."""
+"""Prompts to embeddings: token ids as CogVideoX's pipeline makes them, the repeated class word, weights and cache."""
 
 import os
 import random
@@ -29,6 +29,7 @@ VOCABULARY, LENGTH, WIDTH = 300, 24, 48
 CORPUS = (
     "A man is talking to the camera, smiling. The woman's face is lit by (warm) light; a girl and a boy run. "
     "An old grandmother drinks tea in a kitchen. Two people img walk, talk and laugh on the beach at night! "
+    'The quick brown fox jumps over the lazy dog THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG " - child-like 0123456789 '
 )
 
 

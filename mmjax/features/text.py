@@ -9,6 +9,7 @@ full length, no mask. Weights are read when the first prompt asks for them and n
 are all in the cache reads none.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.util
@@ -249,7 +250,8 @@ def _write_cached(folder: Path | None, key: str, values: np.ndarray) -> None:
         partial.write_bytes(data.getvalue() + hashlib.sha256(data.getvalue()).digest())
         partial.replace(folder / f"{key}.npy")
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise ConfigError(
             f"{folder}: embeddings of prompts cannot be kept there ({error}); give another folder"
         ) from error

@@ -82,7 +82,9 @@ class FaceDetector:
     def __call__(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
         """Faces of an RGB picture, the largest first; none for a picture without any."""
         picture = np.ascontiguousarray(picture[..., ::-1])  # insightface takes blue first
-        longer = max(picture.shape[:2])
+        shorter, longer = sorted(picture.shape[:2])
+        if longer > _SIDE * shorter:
+            return []  # a line, which would shrink to nothing
         border = longer // 2
         bordered = cv2.copyMakeBorder(picture, *[border] * 4, cv2.BORDER_CONSTANT)
         found = self._detect(picture, _SIDE) + self._detect(bordered, _BORDERED_SIDE, border)
