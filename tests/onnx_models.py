@@ -1,7 +1,7 @@
 """ONNX recognition networks with random weights, node for node as the published ones, and onnxruntime's answers.
 
-The node sequences were read off insightface's exports: batch normalizations that follow a convolution are folded into
-it, the one that opens each residual block stays.
+The node sequences are those that insightface's exporter is known to give: batch normalizations that follow a
+convolution are folded into it, the one that opens each residual block stays.
 """
 
 import dataclasses

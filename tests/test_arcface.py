@@ -199,6 +199,15 @@ def test_file_and_converted_folder_are_the_same_network(tmp_path):
     assert error(low(PICTURES), onnxruntime_embeddings(tmp_path / "low.onnx", PICTURES)) <= 1e-5
 
 
+def test_a_converted_folder_goes_back_to_an_onnx_file(tmp_path):
+    path = MODELS["mobilefacenet"](tmp_path / "model.onnx")
+    conversion.convert("arcface", path, tmp_path / "converted")
+    conversion.convert_back("arcface", tmp_path / "converted", tmp_path / "back")
+    assert load_arcface(tmp_path / "back").fingerprint == load_arcface(path).fingerprint
+    expected = onnxruntime_embeddings(path, PICTURES)
+    np.testing.assert_array_equal(onnxruntime_embeddings(tmp_path / "back" / "recogniser.onnx", PICTURES), expected)
+
+
 def test_paths_say_what_reads_a_tensor(tmp_path):
     graph, _ = onnx_file.read_onnx(MODELS["iresnet"](tmp_path / "model.onnx"))
     paths = {weight.path: weight.shape for weight in graph.weights}

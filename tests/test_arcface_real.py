@@ -236,7 +236,7 @@ def test_accuracy_on_a_part_of_lfw(network):
 
 
 @needs_lfw
-@pytest.mark.slow
+@pytest.mark.measures
 def test_accuracy_on_the_whole_of_lfw(network):
     ours, theirs = compare_on(read_pairs(), network)
     assert abs(ours - theirs) <= 0.001

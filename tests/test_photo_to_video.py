@@ -224,4 +224,4 @@ def test_a_picture_without_a_face_is_refused_before_anything_slow(
     with pytest.raises(SystemExit) as stopped:
         sample.main([*command, "--prompt", "A man img ok.", "--output", str(tmp_path / "o.mp4")])
     printed = capsys.readouterr().err
-    assert stopped.value.code == 2 and "wall.png" in printed and "no face" in printed
+    assert stopped.value.code == 2 and "wall.png: expected a face, found none" in printed

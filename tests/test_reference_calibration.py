@@ -1,6 +1,6 @@
 """How often the reference check is right, on photographs that its thresholds were not set on.
 
-    pytest -s -m slow tests/test_reference_calibration.py
+    MMJAX_MEASURE=1 pytest -s tests/test_reference_calibration.py
 
 prints the figures that stand in `mmjax.identity.quality` and `mmjax.identity.references`.
 """
@@ -13,7 +13,7 @@ from mmjax.identity.faces import align
 from mmjax.identity.metrics import unit
 from tests import face_pictures as fp
 
-pytestmark = [pytest.mark.slow, fp.needs_faces]
+pytestmark = [pytest.mark.measures, fp.needs_faces]
 
 COUNT = 200  # photographs; others than those that thresholds were set on
 VERSIONS = {

@@ -87,5 +87,6 @@ COMPONENT = Component(
     abstract=abstract_arcface,
     rows=table,
     summary="a face recognition network: insightface's .onnx file, or the folder of its model pack",
-    stem="recogniser",
+    stem="recogniser.onnx",
+    write=onnx_file.write_onnx,
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from mmjax.conversion.engine import Leaf, Misfit, Row, expand
@@ -25,6 +26,7 @@ class Component:
     unused: source key -> why mmjax has no use for that tensor, or None when it is part of the table. What is unused
       is told in the report and the manifest, never dropped in silence.
     stem: of the names of the files that are written back, before the number and `.safetensors`.
+    write: (record, {source key: tensor}, path) -> one file of another format, where it is not published as safetensors.
     tokenizer: whether prompts cannot be encoded without the tokenizer that is published beside it.
     """
 
@@ -39,6 +41,7 @@ class Component:
     summary: str = ""
     stem: str = DIFFUSERS
     tokenizer: bool = False
+    write: Callable[[Any, Mapping[str, Any], Path], None] | None = None
 
     def leaves(self, config: Any) -> list[Leaf]:
         """Every leaf of the component's tree and where it comes from."""

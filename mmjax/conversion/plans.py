@@ -125,14 +125,28 @@ class Backward:
 
     def write(self, folder: Path, written: Callable[[int], Any], max_shard_bytes: int) -> None:
         """Writes weights and `config.json`, a leaf at a time. `written` hears of each leaf's bytes."""
+        if self.kind.write is None:
+            self._write_safetensors(folder, written, max_shard_bytes)
+        else:
+            self.kind.write(self.config, self._all_tensors(), folder / self.kind.stem)
+            written(self.nbytes)
+        text = json.dumps(self.kind.published_config(self.config), indent=2)
+        (folder / "config.json").write_text(text + "\n")
+
+    def _all_tensors(self) -> dict[str, np.ndarray]:
+        """{source key: tensor}, of a network that is written as one file."""
+        leaves, tensors = {leaf.path: leaf for leaf in self.kind.leaves(self.config)}, {}
+        for path, values in store.read_leaves(self.source, self.stored):
+            tensors |= engine.take_apart(leaves[path], values.astype(self._dtype(leaves[path]), copy=False))
+        return tensors
+
+    def _write_safetensors(self, folder: Path, written: Callable[[int], Any], max_shard_bytes: int) -> None:
         writer = safetensors_io.ShardedWriter(folder, self.kind.stem, self._tensors(), max_shard_bytes)
         leaves = {leaf.path: leaf for leaf in self.kind.leaves(self.config)}
         for path, values in store.read_leaves(self.source, self.stored):
             written(self._write_leaf(writer, leaves[path], values))
             del values  # before the next ones are read
         writer.close()
-        text = json.dumps(self.kind.published_config(self.config), indent=2)
-        (folder / "config.json").write_text(text + "\n")
 
     def _write_leaf(self, writer: safetensors_io.ShardedWriter, leaf: Leaf, values: np.ndarray) -> int:
         """Returns its size in bytes. A function of its own, so that no view outlives it."""

@@ -5,7 +5,6 @@ import jax
 from mmjax import config as c
 from mmjax.data import encoders
 from mmjax.errors import ConfigError
-from mmjax.features.text import load_text_encoder
 from mmjax.features.video import load_autoencoder
 from mmjax.nn import autoencoder
 
@@ -19,6 +18,8 @@ def make_text_encoder(
     """
     if config.encoders.text != "t5":
         return encoders.make_text_encoder(config)
+    from mmjax.features.text import load_text_encoder  # transformers takes seconds to import, and says so
+
     folder = _named(config.encoders.text_encoder, "encoders.text_encoder", "text-encoder")
     transformer, id_tokens = config.model.transformer, config.model.adapter.id_tokens
     dtype = config.precision.compute
