@@ -30,7 +30,7 @@ RESPONSIBLE_USE = (
     "its metadata that a model made it."
 )
 _SETTINGS = ("sampler", "steps", "guidance", "identity_scale")
-_LOADED = ("adapter", "weights", "step", "photomaker", "face_models", "precision", "low_memory", "text_cache")
+_LOADED = ("adapter", "weights", "step", "photomaker", "face_models", "precision", "low_memory", "text_cache", "strict")
 
 
 @exits_cleanly
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", required=True, metavar="DIR", help="converted CogVideoX weights, or the workdir of a training run")
     add("--adapter", metavar="DIR", help="workdir of a run, whose adapter to use")
     add("--reference", nargs="+", action="extend", default=[], metavar="FACE.jpg", help="pictures of one person")
+    add("--lenient", dest="strict", action="store_false", help="take references that are small, blurred or turned away")
     add("--prompt", help='with a reference: class word, then "img": "A man img is smiling"')
     add("--prompts", metavar="FILE", help="one prompt a line; writes OUT-000.mp4, OUT-001.mp4, ...")
     add("--negative-prompt", "--negative_prompt", default="", help="what to steer away from")

@@ -26,8 +26,13 @@ def make_text_encoder(
     return load_text_encoder(folder, transformer.text_length, id_tokens, mesh=mesh, dtype=dtype, cache=cache)
 
 
-def make_face_encoder(config: c.Experiment, mesh: jax.sharding.Mesh | None = None) -> encoders.FaceEncoder:
-    """The face encoder that `config.encoders.face` names. Raises `ConfigError` where no folder of weights is named."""
+def make_face_encoder(
+    config: c.Experiment, mesh: jax.sharding.Mesh | None = None, strict: bool = True
+) -> encoders.FaceEncoder:
+    """The face encoder that `config.encoders.face` names; with `strict` it refuses faces of poor quality.
+
+    Raises `ConfigError` where no folder of weights is named.
+    """
     if config.encoders.face != "photomaker":
         return encoders.make_face_encoder(config)
     from mmjax.features.faces import load_face_encoder
@@ -38,7 +43,8 @@ def make_face_encoder(config: c.Experiment, mesh: jax.sharding.Mesh | None = Non
             "encoders.face_models: expected the folder of an insightface model pack with a detector and a recogniser "
             "(*.onnx), such as antelopev2; on the command line of mmjax.sample: --face-models DIR"
         )
-    return load_face_encoder(photomaker, config.encoders.face_models, dtype=config.precision.compute, mesh=mesh)
+    dtype = config.precision.compute
+    return load_face_encoder(photomaker, config.encoders.face_models, dtype=dtype, mesh=mesh, strict=strict)
 
 
 def make_autoencoder(

@@ -11,8 +11,8 @@ largest; and, unless `strict` is off, when its only face is too small, too blurr
 Two pictures are taken to show one person when the cosine of their embeddings is at least `SAME_PERSON`, directly or
 over a third picture. Measured with w600k_mbf on LFW, single faces of 840 people: 1.0 % of 585 pairs of one person are
 refused (6 pairs, of which two look like two people's), 0.16 % of 955,068 pairs of two people pass; under `SURELY_SAME`,
-where a warning is given, lie 2.7 % and 99.9995 % (`pytest -s -m slow tests/test_reference_calibration.py`). LFW's are
-press photographs, and 14 % of them show several faces of like size.
+where a warning is given, lie 2.7 % and 99.9995 % (`MMJAX_MEASURE=1 pytest -s tests/test_reference_calibration.py`).
+LFW's are press photographs, and 14 % of them show several faces of like size.
 """
 
 import dataclasses

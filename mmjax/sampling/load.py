@@ -35,6 +35,7 @@ def load_sampler(
     precision: str | None = None,
     low_memory: bool = False,
     text_cache: str | os.PathLike | None = None,
+    strict: bool = True,
     **settings,
 ) -> Sampler:
     """A model ready to sample. Settings are checked here; weights are read when they are needed.
@@ -51,6 +52,7 @@ def load_sampler(
       low_memory: block weights stay in host memory and come to the device a pair at a time, and videos are decoded in
         tiles. Slower, for devices with less memory.
       text_cache: folder in which prompts' embeddings are kept.
+      strict: refuse reference pictures that are small, blurred or turned away; otherwise warn of them.
       **settings: fields of `config.Sampling` that are to differ from the run's, such as `steps=25`.
 
     Raises:
@@ -78,7 +80,8 @@ def load_sampler(
             check_same_model(checkpoint.read_config(adapter).model, config.model, f"adapter {adapter}")
         source |= _run(folder, weights, step)
         read = functools.partial(_read_run, config, folder, adapter, abstract, source["step"], weights == "ema")
-    return Sampler(config, Weights(abstract, read), devices, source, tiling=low_memory, text_cache=text_cache)
+    promised = Weights(abstract, read)
+    return Sampler(config, promised, devices, source, tiling=low_memory, text_cache=text_cache, strict=strict)
 
 
 def _published_experiment(folder: Path, adapter: Path | None) -> c.Experiment:

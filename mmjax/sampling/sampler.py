@@ -78,6 +78,7 @@ class Sampler:
       source: which weights these are, for the records beside the videos.
       tiling: decode in tiles, for less memory.
       text_cache: folder in which prompts' embeddings are kept.
+      strict: refuse reference pictures of poor quality; otherwise warn of them.
     """
 
     def __init__(
@@ -89,10 +90,11 @@ class Sampler:
         *,
         tiling: bool = False,
         text_cache: str | os.PathLike | None = None,
+        strict: bool = True,
     ):
         self.config, self.source = config, source or {}
         self._weights = params if isinstance(params, Weights) else Weights(params, lambda: params)
-        self._tiling, self._text_cache = tiling, text_cache
+        self._tiling, self._text_cache, self._strict = tiling, text_cache, strict
         self.denoiser = Denoiser(config, mesh)
         self.seconds: dict[str, float] = {}  # that each part took the last time
 
@@ -112,7 +114,7 @@ class Sampler:
 
     @functools.cached_property
     def _faces(self):
-        return make_face_encoder(self.config, self.denoiser.mesh)
+        return make_face_encoder(self.config, self.denoiser.mesh, self._strict)
 
     def check(self, references: Sequence[str | os.PathLike | Image.Image]) -> list[str]:
         """What is to be said of reference pictures, in sentences; nothing for good ones. Reads no large weights.
