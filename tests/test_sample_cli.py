@@ -125,7 +125,7 @@ def test_video_sheet_and_record_lie_side_by_side(run, faces, tmp_path, capsys):
     assert record["source"] == {"model": str(run), "step": 2, "weights": "ema"}
     assert {"jax", "python"} <= record["versions"].keys() and record["timings"]["denoising_seconds"] > 0
     printed = capsys.readouterr()
-    assert "step 2 of" in printed.out and str(output) in printed.out
+    assert "step 2, ema weights" in printed.out and str(output) in printed.out
     assert "4/4" in printed.err  # the progress bar came to its end
 
 
