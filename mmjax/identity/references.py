@@ -2,7 +2,7 @@
 
     tools = FaceTools(load_detector("models/antelopev2"), embed)
     for reference in check_references(["a.jpg", "b.jpg"], tools):
-        print(*reference.warnings, sep="\n")
+        print(*reference.warnings, sep="\\n")
 
 A picture is refused when it cannot be read, when no face is found in it, or several without one that is clearly the
 largest; and, unless `strict` is off, when its only face is too small, too blurred or turned too far to tell who it is
