@@ -30,7 +30,7 @@ def test_a_real_clip_is_learned_by_heart(tmp_path):
     sampler = load_sampler(tmp_path / "run")
     batch = pipeline.collate(pipeline.validation_records(sampler.config, "clip", 1))
     found = sampler.videos(batch, None, [0], (9, 24, 32))
-    real = sampler.denoiser.autoencoder.decode(batch["latents"])
+    real = sampler.decode(batch["latents"])
     still = np.broadcast_to(real.mean(axis=(1, 2, 3), keepdims=True).astype(np.uint8), real.shape)
     print(f"PSNR {media.psnr(found, real):.1f} dB; a picture of the mean colour has {media.psnr(still, real):.1f} dB")
     assert media.psnr(found, real) > 18  # measured 21.7
