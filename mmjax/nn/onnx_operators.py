@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+_FEW_TAPS = 9  # of a depthwise window
 _EXACT = lax.Precision.HIGHEST  # of float32 operands: accelerators multiply them in fewer bits by default
 Tensor = Array | np.ndarray
 
@@ -34,18 +35,35 @@ def _conv(
     if auto_pad not in ("NOTSET", "VALID"):
         raise ValueError(f"auto_pad = {auto_pad}: expected NOTSET with explicit pads, or VALID")
     axes = x.ndim - 2
-    pads = pads or (0,) * (2 * axes)
-    y = lax.conv_general_dilated(
-        x,
-        weight,
-        strides or (1,) * axes,
-        list(zip(pads[:axes], pads[axes:], strict=True)),
-        rhs_dilation=dilations or (1,) * axes,
-        feature_group_count=group,
-        precision=_EXACT,
-        preferred_element_type=jnp.float32,
-    )
+    pads, strides, dilations = pads or (0,) * (2 * axes), strides or (1,) * axes, dilations or (1,) * axes
+    pairs = list(zip(pads[:axes], pads[axes:], strict=True))
+    if group == x.shape[1] == len(weight) and np.prod(weight.shape[2:]) <= _FEW_TAPS:
+        y = _depthwise(x, weight, strides, pairs, dilations)
+    else:
+        y = lax.conv_general_dilated(
+            x,
+            weight,
+            strides,
+            pairs,
+            rhs_dilation=dilations,
+            feature_group_count=group,
+            precision=_EXACT,
+            preferred_element_type=jnp.float32,
+        )
     return y if bias is None else y + _per_channel(bias, y)
+
+
+def _depthwise(x, weight, strides, pads, dilations) -> Float[Array, "n c *space2"]:
+    """A channel by its own small window: a sum of shifted products, for which XLA's CPU takes half the time."""
+    x = jnp.pad(x, [(0, 0), (0, 0), *pads])
+    reach = [dilation * (size - 1) for dilation, size in zip(dilations, weight.shape[2:], strict=True)]
+    total = 0.0
+    for tap in np.ndindex(*weight.shape[2:]):
+        begin = [place * dilation for place, dilation in zip(tap, dilations, strict=True)]
+        end = [size - (most - first) for size, most, first in zip(x.shape[2:], reach, begin, strict=True)]
+        shifted = lax.slice(x, (0, 0, *begin), (*x.shape[:2], *end), (1, 1, *strides))
+        total += shifted.astype(jnp.float32) * _per_channel(weight[(slice(None), 0, *tap)], x).astype(jnp.float32)
+    return total
 
 
 def _batch_normalization(
