@@ -125,14 +125,14 @@ class Encoders:
     """Who turns prompts and reference pictures into features. See `mmjax/data/encoders.py` and `mmjax/features/`."""
 
     text: str = "word_table"  # word_table | t5
-    face: str = "drawn"  # drawn | pixels | photomaker
+    face: str = "drawn"  # drawn | pixels | arcface | photomaker
     seed: int = 0  # of the seeded stand-ins
     text_encoder: str = ""  # folder of a converted T5 encoder, its tokenizer inside
     photomaker: str = ""  # folder of converted PhotoMaker V2 weights
-    face_models: str = ""  # folder of an insightface model pack: a detector and a recogniser, *.onnx
+    face_models: str = ""  # an insightface model pack, by name or folder: a detector and a recogniser, *.onnx
 
     def problems(self):
-        yield from one_of(self, text=("word_table", "t5"), face=("drawn", "pixels", "photomaker"))
+        yield from one_of(self, text=("word_table", "t5"), face=("drawn", "pixels", "arcface", "photomaker"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", choices=("ema", "raw"), default="ema", help="averaged weights where there are any, or raw ones")
     add("--step", type=int, metavar="N", help="checkpoint to use (default: the last)")
     add("--photomaker", metavar="DIR", help="converted PhotoMaker V2 weights (default: MODEL/photomaker)")
-    add("--face-models", metavar="DIR", help="insightface model pack: a detector and a recogniser (MODEL/face_models)")
+    add("--face-models", metavar="PACK", help="insightface model pack, by name or folder (default: MODEL/face_models)")
     add("--precision", help="bfloat16 or float32 (default: the run's; bfloat16 for converted weights)")
     add("--low-memory", action="store_true", help="weights wait in host memory, the decoder works in tiles; slower")
     add("--text-cache", metavar="DIR", help="keep the embeddings of prompts, for later runs")

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from mmjax import config as c
 from mmjax import conversion, partition
+from mmjax.data.fingerprints import agrees
 from mmjax.errors import CheckpointError, ConfigError, DataError
 from mmjax.features.arcface import load_arcface
 from mmjax.features.faces import PhotoMakerFaceEncoder, load_face_encoder
@@ -53,9 +54,10 @@ class MadeUp:
     def __call__(self, pictures):
         if pictures.ndim == 3:
             return self.detect(pictures)
-        assert len(pictures) == 5
-        means = np.asarray(pictures, np.float64).reshape(5, 16, 7, 16, 7, 3).mean(axis=(2, 4)).reshape(5, -1)
-        return means[:, : RECORD.id_dim] - 128
+        count = len(pictures)
+        assert count in (5, 64)
+        means = np.asarray(pictures, np.float64).reshape(count, 16, 7, 16, 7, 3).mean(axis=(2, 4)).reshape(count, -1)
+        return (means[:, : RECORD.id_dim] - 128).astype(np.float32)
 
 
 def made_up(photomaker, mesh=None, **settings):
@@ -97,6 +99,23 @@ def test_three_references_give_the_rows_of_one(photomaker):
         several = getattr(three, field)
         assert len(several) == 3
         np.testing.assert_allclose(several, np.repeat(getattr(one, field), 3, 0), rtol=1e-5, atol=1e-5)
+
+
+def test_crops_give_the_features_of_the_pictures_that_they_are_from(photomaker):
+    """67 crops make two calls of ArcFace and two of CLIP; rows know nothing of each other."""
+    encoder = made_up(photomaker)
+    pictures = [noise(seed, (200 + 10 * seed, 260)) for seed in range(3)]
+    checked = [encoder.check([picture])[0] for picture in pictures] * 23
+    aligned = np.stack([each.aligned for each in checked])[:67]
+    portraits = np.stack([crop_portrait(each.picture, each.face, encoder.portrait_side) for each in checked])[:67]
+    found = encoder.encode_crops(encoder.embed(aligned), portraits)
+    assert found.picture.shape == (67, RECORD.clip.side, RECORD.clip.side, 3)
+    for number, picture in enumerate(pictures):
+        one = encoder.encode([picture])
+        for field in ("id_embedding", "clip_last", "clip_penultimate", "picture"):
+            several, alone = getattr(found, field)[number::3], getattr(one, field)
+            assert several.dtype == alone.dtype
+            np.testing.assert_allclose(several, np.repeat(alone, len(several), 0), rtol=1e-5, atol=1e-5)
 
 
 def test_weights_are_read_late_and_let_go(photomaker, monkeypatch):
@@ -177,7 +196,8 @@ def test_the_fingerprint_names_all_that_features_depend_on(photomaker, encoder, 
     assert encoder.fingerprint == load_face_encoder(photomaker, fp.PACK, dtype="float32").fingerprint
     assert encoder.fingerprint != other.fingerprint
     for part in (load_arcface(fp.PACK).fingerprint, load_detector(fp.PACK).fingerprint):
-        assert part in encoder.fingerprint
+        assert part.replace(" ", ":") in encoder.fingerprint
+    assert agrees(encoder.fingerprint, "photomaker/1 dtype=float32") and agrees(other.fingerprint, "photomaker/1")
 
 
 @fp.needs_pack

@@ -24,7 +24,8 @@ from mmjax.config import Experiment
 from mmjax.data import clips, drawn, people
 from mmjax.data.drawing import DRAWING_VERSION
 from mmjax.data.records import Encoders, description
-from mmjax.data.schema import SCHEMA_VERSION, STRINGS, Record, encode_record, record_fields
+from mmjax.data.schema import SCHEMA_VERSION, Record, encode_record, record_fields
+from mmjax.data.storage import record_features
 from mmjax.errors import ConfigError
 
 
@@ -44,6 +45,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
     def __init__(self, experiment: Experiment, frames: int):
         self.experiment, self.frames = experiment, frames
         self.check()
+        self.encoders = Encoders.of(experiment)
         self.description = description(experiment, frames)
         settings = json.dumps({**self.description, **self.settings()}, sort_keys=True)
         data = experiment.data
@@ -63,16 +65,10 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
         """Raises `ConfigError` where the frame count does not suit the builder."""
 
     def _info(self) -> tfds.core.DatasetInfo:
-        fields = record_fields(self.experiment, self.frames)
         return _LocalInfo(
             builder=self,
             description=(type(self).__doc__ or "").strip(),
-            features=tfds.features.FeaturesDict(
-                {
-                    **{name: _tensor(field.shape, field.stored_dtype) for name, field in fields.items()},
-                    **{name: tfds.features.Text() for name in STRINGS},
-                }
-            ),
+            features=record_features(record_fields(self.experiment, self.frames)),
             metadata=tfds.core.MetadataDict({**self.description, **self.settings()}),
             disable_shuffling=True,  # Grain shuffles; on disk people stay together
         )
@@ -82,7 +78,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split):
         fields = record_fields(self.experiment, self.frames)
-        for index, record in enumerate(self.records(Encoders.of(self.experiment), split)):
+        for index, record in enumerate(self.records(self.encoders, split)):
             yield index, encode_record(record, fields, f"{self.name} {split} record {index}")
 
     def prepare(self) -> "RecordBuilder":
@@ -164,8 +160,3 @@ class Clip(RecordBuilder):
 
 
 BUILDERS = {builder.name: builder for builder in (DrawnImages, DrawnClips, Clip)}
-
-
-def _tensor(shape, dtype) -> tfds.features.Tensor:
-    """Stored as plain bytes: lists of numbers would be three times as slow to read."""
-    return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES)

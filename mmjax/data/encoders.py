@@ -27,6 +27,7 @@ from PIL import Image
 from mmjax import media
 from mmjax.config import Experiment
 from mmjax.data import portraits
+from mmjax.data.fingerprints import fingerprint
 from mmjax.data.people import IDENTITY_DIM
 from mmjax.data.prompts import TRIGGER, check_length, expand_trigger
 from mmjax.data.schema import reference_side
@@ -75,13 +76,20 @@ def make_text_encoder(config: Experiment) -> TextEncoder:
 def make_face_encoder(config: Experiment) -> FaceEncoder:
     """The stand-in that `config.encoders.face` names.
 
-    Raises `ConfigError` for sizes it cannot have, and for PhotoMaker's, which is no stand-in.
+    Raises `ConfigError` for sizes it cannot have, and for those with face models, which are no stand-ins.
     """
-    if config.encoders.face == "photomaker":
-        raise ConfigError(_prepared("face", "photomaker", "drawn or pixels", "mmjax.features.faces.load_face_encoder"))
+    kinds = {"drawn": DrawnFaceEncoder, "pixels": PixelFaceEncoder}
+    if config.encoders.face not in kinds:
+        raise ConfigError(
+            _prepared("face", config.encoders.face, "drawn or pixels", "mmjax.features.make.make_face_encoder")
+        )
+    return kinds[config.encoders.face](*patch_sizes(config))
+
+
+def patch_sizes(config: Experiment) -> tuple[int, int, int, int, int]:
+    """What a `SeededPatches` is made of: (id_dim, clip_tokens, clip_dim, side of a picture, seed)."""
     adapter = config.model.adapter
-    kind = {"drawn": DrawnFaceEncoder, "pixels": PixelFaceEncoder}[config.encoders.face]
-    return kind(adapter.id_dim, adapter.clip_tokens, adapter.clip_dim, reference_side(config), config.encoders.seed)
+    return adapter.id_dim, adapter.clip_tokens, adapter.clip_dim, reference_side(config), config.encoders.seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +107,8 @@ class WordTable:
 
     @property
     def fingerprint(self) -> str:
-        return f"word_table/1 length={self.length} width={self.width} id_tokens={self.id_tokens} seed={self.seed}"
+        sizes = {"length": self.length, "width": self.width, "id_tokens": self.id_tokens}
+        return fingerprint("word_table/1", **sizes, seed=self.seed)
 
     def encode(
         self, prompts: Sequence[str], references: int
@@ -129,7 +138,7 @@ def tokenize_words(text: str) -> list[str]:
     return _WORDS.findall(text.lower())
 
 
-class _SeededPatches:
+class SeededPatches:
     """Patch features: square patches through two fixed random projections, each with a fixed random place vector.
 
     Token 0 is the mean of the others, where CLIP has its class token.
@@ -153,8 +162,8 @@ class _SeededPatches:
 
     @property
     def fingerprint(self) -> str:
-        sizes = f"id_dim={self.id_dim} tokens={self.tokens} width={self.width} side={self.side}"
-        return f"{self.kind}/1 {sizes} seed={self.seed}"
+        sizes = {"id_dim": self.id_dim, "tokens": self.tokens, "width": self.width, "side": self.side}
+        return fingerprint(f"{self.kind}/1", **sizes, seed=self.seed)
 
     def patch_features(self, pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "2 n tokens clip_dim"]:
         """[0] for the ID perceiver, [1] for the face perceiver."""
@@ -178,7 +187,7 @@ class _SeededPatches:
         return square
 
 
-class DrawnFaceEncoder(_SeededPatches):
+class DrawnFaceEncoder(SeededPatches):
     """For drawn people: q_id is the person's identity vector with a little noise, padded with zeros to `id_dim`.
 
     It stands where a face recogniser will stand, and plays one: the identity vector is read from the picture's text
@@ -210,7 +219,7 @@ class DrawnFaceEncoder(_SeededPatches):
         return FaceFeatures(embedding.astype(np.float32), *self.patch_features(pixels), picture=pixels)
 
 
-class PixelFaceEncoder(_SeededPatches):
+class PixelFaceEncoder(SeededPatches):
     """For real clips without a face model: q_id is a fixed random projection of the picture, 16 x 16 pixels.
 
     Not a recogniser: two pictures of one person may lie further apart than two people before the same wall. Good for
@@ -227,6 +236,12 @@ class PixelFaceEncoder(_SeededPatches):
         project = rng.normal(0, 1 / math.sqrt(small.shape[1]), (small.shape[1], self.id_dim))
         embedding = (small @ project).astype(np.float32)
         return FaceFeatures(embedding, *self.patch_features(pixels), picture=pixels)
+
+
+class ArcFacePatches(SeededPatches):
+    """Stands where CLIP would beside a real recogniser; see `mmjax.features.real_faces.ArcFaceEncoder`."""
+
+    kind = "arcface_patches"
 
 
 @functools.lru_cache(maxsize=65536)

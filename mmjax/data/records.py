@@ -3,10 +3,12 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from mmjax.config import Experiment
-from mmjax.data.encoders import FaceEncoder, FaceFeatures, TextEncoder, make_face_encoder, make_text_encoder
+from mmjax.data import encoders as stand_ins
+from mmjax.data.encoders import FaceEncoder, FaceFeatures, TextEncoder
+from mmjax.data.fingerprints import fingerprint
 from mmjax.data.schema import BFLOAT16, Record, describe
 from mmjax.nn.autoencoder import Autoencoder, make_autoencoder
 
@@ -21,7 +23,14 @@ class Encoders:
 
     @classmethod
     def of(cls, config: Experiment) -> "Encoders":
-        return cls(make_text_encoder(config), make_face_encoder(config), make_autoencoder(config.autoencoder))
+        """The stand-ins that it names. Raises `ConfigError` for an encoder that is none."""
+        text, face = stand_ins.make_text_encoder(config), stand_ins.make_face_encoder(config)
+        return cls(text, face, make_autoencoder(config.autoencoder))
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """By what they encode, as `schema.describe` wants them."""
+        return {name: getattr(self, name).fingerprint for name in ("text", "face", "autoencoder")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +44,39 @@ class Footage:
 
 
 def description(config: Experiment, frames: int) -> dict:
-    """`schema.describe` with the fingerprints of the experiment's encoders."""
-    encoders = Encoders.of(config)
-    return describe(config, frames, {"text": encoders.text.fingerprint, "face": encoders.face.fingerprint})
+    """What the experiment expects of its records: `schema.describe` with `expected_encoders`."""
+    return describe(config, frames, expected_encoders(config))
+
+
+def expected_encoders(config: Experiment) -> dict[str, str]:
+    """Fingerprints of the experiment's encoders, by what they encode: "text", "face" and "autoencoder".
+
+    They are whole for the stand-ins. Of the networks they say what is known without their weights, which need not be
+    here to train on prepared records (`mmjax.features.fingerprints` reads those that are). Raises `ConfigError` for
+    sizes that a stand-in cannot have.
+    """
+    return {"text": _expected_text(config), "face": _expected_face(config), "autoencoder": _expected_latents(config)}
+
+
+def _expected_text(config: Experiment) -> str:
+    if config.encoders.text == "t5":
+        length, id_tokens = config.model.transformer.text_length, config.model.adapter.id_tokens
+        return fingerprint("t5/1", length=length, id_tokens=id_tokens)
+    return stand_ins.make_text_encoder(config).fingerprint
+
+
+def _expected_face(config: Experiment) -> str:
+    if config.encoders.face == "photomaker":
+        return fingerprint("photomaker/1")
+    if config.encoders.face == "arcface":
+        return stand_ins.ArcFacePatches(*stand_ins.patch_sizes(config)).fingerprint
+    return stand_ins.make_face_encoder(config).fingerprint
+
+
+def _expected_latents(config: Experiment) -> str:
+    if config.autoencoder.name == "cogvideox":
+        return fingerprint("cogvideox_vae/1")
+    return make_autoencoder(config.autoencoder).fingerprint
 
 
 def make_record(
@@ -52,13 +91,27 @@ def make_record(
     Raises:
       PromptError: a caption that does not say whom the references show, or is too long.
     """
-    references = len(faces.picture)
-    text, class_mask = encoders.text.encode([caption], references)
+    text, class_mask = encoders.text.encode([caption], len(faces.picture))
     latents = encoders.autoencoder.encode(footage.pixels[None])[0]
+    return record_of(footage, latents, text[0], class_mask[0], faces, caption=caption, person=person, source=source)
+
+
+def record_of(
+    footage: Footage,
+    latents: Float[np.ndarray, "T H W C"],
+    text: Float[np.ndarray, "L text_dim"],
+    class_mask: Bool[np.ndarray, " L"],
+    faces: FaceFeatures,
+    *,
+    caption: str,
+    person: str,
+    source: str,
+) -> Record:
+    """One record of `schema.record_fields` from what the encoders said of clip, caption and R reference pictures."""
     return {
         "latents": latents.astype(BFLOAT16),
-        "text": text[0].astype(BFLOAT16),
-        "class_mask": class_mask[0],
+        "text": text.astype(BFLOAT16),
+        "class_mask": class_mask,
         "id_embedding": faces.id_embedding.astype(np.float32),
         "clip_last": faces.clip_last.astype(BFLOAT16),
         "clip_penultimate": faces.clip_penultimate.astype(BFLOAT16),

@@ -11,7 +11,9 @@ import dataclasses
 import ml_dtypes
 import numpy as np
 
+from mmjax.architectures import CLIPVision
 from mmjax.config import Experiment
+from mmjax.data.fingerprints import agrees
 from mmjax.errors import DataError
 
 SCHEMA_VERSION = 1  # raise it when fields or their meaning change
@@ -59,8 +61,13 @@ def record_fields(config: Experiment, frames: int) -> dict[str, Field]:
 
 
 def reference_side(config: Experiment) -> int:
-    """Reference pictures are square, as high and wide as the clip's short side, in pixels."""
-    return min(config.data.height, config.data.width)
+    """Side in pixels of the reference pictures, which are squares: as the face encoder sees them.
+
+    That is CLIP's for `photomaker`. The stand-ins see them as high and wide as the clip's shorter side; `arcface`,
+    whose pictures are photographs of any size, no larger than CLIP would.
+    """
+    shorter, clip = min(config.data.height, config.data.width), CLIPVision().side
+    return {"photomaker": clip, "arcface": min(shorter, clip)}.get(config.encoders.face, shorter)
 
 
 def encode_record(record: Record, fields: dict[str, Field], where: str) -> Record:
@@ -92,7 +99,7 @@ def describe(config: Experiment, frames: int, fingerprints: dict[str, str]) -> d
     """What a prepared folder says of itself; plain JSON values.
 
     Args:
-      fingerprints: of the encoders, by what they encode ("text", "face").
+      fingerprints: of the encoders, by what they encode ("text", "face", "autoencoder"); see `data.fingerprints`.
     """
     fields = {name: [str(field.dtype), *field.shape] for name, field in record_fields(config, frames).items()}
     return {
@@ -106,6 +113,8 @@ def describe(config: Experiment, frames: int, fingerprints: dict[str, str]) -> d
 
 def check_description(found: dict | None, expected: dict, where: str) -> None:
     """Refuses a prepared folder that does not fit the experiment.
+
+    A fingerprint fits when it has all that is expected of it; all else must be equal.
 
     Raises:
       DataError: names each thing that differs, expected and found, and what to do.
@@ -126,7 +135,7 @@ def _differences(found: dict, expected: dict, path: str = ""):
         other = found.get(key)
         if isinstance(value, dict) and isinstance(other, dict):
             yield from _differences(other, value, f"{path}{key}.")
-        elif other != value:
+        elif other != value and not (path == "encoders." and other and agrees(other, value)):
             yield f"{path}{key}: expected {value}, found {'nothing' if other is None else other}"
     for key in found.keys() - expected.keys():
         if path:

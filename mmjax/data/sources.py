@@ -88,6 +88,25 @@ def open_source(config: Experiment, index: int, split: str) -> RecordSource:
     return RecordSource(os.fspath(folder), split, record_fields(config, frames))
 
 
+def record_encoders(config: Experiment) -> dict[str, str]:
+    """Fingerprints of the encoders that the records of all sources were made with, by what they encode.
+
+    Raises:
+      DataError: sources that were made with different encoders, naming both; or what `open_source` raises.
+    """
+    names, found = config.data.sources, []
+    for index, name in enumerate(names):
+        found.append(_metadata(open_source(config, index, "train").folder)["encoders"])
+        for what, made_by in found[0].items():
+            if found[-1].get(what) != made_by:
+                raise DataError(
+                    f"data.sources: expected records that were all made with the same encoders, found two of {what}:\n"
+                    f"  {names[0]}: {made_by}\n  {name}: {found[-1].get(what)}\n"
+                    "  prepare one of them again with the encoder of the other, or train on one alone"
+                )
+    return found[0] if found else {}
+
+
 def source_name(config: Experiment, index: int) -> str:
     """Folder's name and size of a source; for a builder's records equal names mean equal settings."""
     source = open_source(config, index, "train")
@@ -100,9 +119,9 @@ def open_folder(folder: str | os.PathLike):
         return tfds.builder_from_directory(folder)
     except Exception as error:
         raise DataError(
-            f"{folder}: expected a folder of prepared records with dataset_info.json and features.json (the one named "
-            "like a version, such as 1.0.0), found none that can be read; give that folder, or the name of a builder: "
-            f"{', '.join(BUILDERS)}"
+            f"{folder}: expected a folder of prepared records with dataset_info.json and features.json (OUTPUT/images "
+            "or OUTPUT/clips of mmjax.prepare; a builder's is named like a version, as 1.0.0), found none that can "
+            f"be read; give that folder, or the name of a builder: {', '.join(BUILDERS)}"
         ) from error
 
 

@@ -31,18 +31,24 @@ def make_face_encoder(
 ) -> encoders.FaceEncoder:
     """The face encoder that `config.encoders.face` names; with `strict` it refuses faces of poor quality.
 
-    Raises `ConfigError` where no folder of weights is named.
-    """
-    if config.encoders.face != "photomaker":
-        return encoders.make_face_encoder(config)
-    from mmjax.features.faces import load_face_encoder
+    Those of photographs (`mmjax.features.real_faces`) have `check`, `encode_crops` and `embed` as well.
 
-    photomaker = _named(config.encoders.photomaker, "encoders.photomaker", "photomaker")
+    Raises `ConfigError` where no folder of weights is named, or weights do not fit the experiment.
+    """
+    if config.encoders.face not in ("arcface", "photomaker"):
+        return encoders.make_face_encoder(config)
+    from mmjax.features.faces import load_face_encoder  # insightface's libraries, which a drawn experiment can spare
+    from mmjax.features.real_faces import load_arcface_encoder
+
+    if config.encoders.face == "photomaker":
+        photomaker = _named(config.encoders.photomaker, "encoders.photomaker", "photomaker")
     if not config.encoders.face_models:
         raise ConfigError(
-            "encoders.face_models: expected the folder of an insightface model pack with a detector and a recogniser "
-            "(*.onnx), such as antelopev2; on the command line of mmjax.sample: --face-models DIR"
+            "encoders.face_models: expected an insightface model pack with a detector and a recogniser (*.onnx), such "
+            "as antelopev2, by name or folder; on the command line of mmjax.sample: --face-models PACK"
         )
+    if config.encoders.face == "arcface":
+        return load_arcface_encoder(config, strict)
     dtype = config.precision.compute
     return load_face_encoder(photomaker, config.encoders.face_models, dtype=dtype, mesh=mesh, strict=strict)
 

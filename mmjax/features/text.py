@@ -30,6 +30,7 @@ from mmjax import conversion, partition
 from mmjax.conversion import store
 from mmjax.conversion.source import tokenizer_files
 from mmjax.conversion.t5 import abstract_t5
+from mmjax.data.fingerprints import fingerprint
 from mmjax.data.prompts import TRIGGER, check_length, expand_trigger, split_at_trigger
 from mmjax.errors import CheckpointError, ConfigError
 from mmjax.nn.t5 import T5Encoder
@@ -223,7 +224,7 @@ def _fingerprint(folder: Path, length: int, id_tokens: int, dtype: str) -> str:
     stored = sorted({leaf[0] for leaf in manifest["leaves"].values()})
     record = dataclasses.asdict(conversion.read_record(folder))
     digest = hashlib.sha256(json.dumps([record, weights, stored, pieces], sort_keys=True).encode()).hexdigest()
-    return f"t5/1 weights={digest[:16]} length={length} id_tokens={id_tokens} dtype={dtype}"
+    return fingerprint("t5/1", weights=digest[:16], length=length, id_tokens=id_tokens, dtype=dtype)
 
 
 def _read_cached(folder: Path | None, key: str, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -23,7 +23,8 @@ from jaxtyping import Array, Float, UInt8
 from mmjax import partition
 from mmjax.architectures import VAE
 from mmjax.config import Precision
-from mmjax.conversion import load_component, store
+from mmjax.conversion import load_component, read_record, store
+from mmjax.data.fingerprints import fingerprint
 from mmjax.errors import CheckpointError, DataError
 from mmjax.nn import vae as network
 from mmjax.nn import vae_tiling
@@ -71,9 +72,7 @@ class CogVideoXAutoencoder:
     @property
     def fingerprint(self) -> str:
         """Which latents `encode` makes: the weights' source, the sizes, the dtype and whether in tiles."""
-        record = hashlib.sha256(json.dumps(dataclasses.asdict(self.record), sort_keys=True).encode()).hexdigest()[:16]
-        tiling = f" tiling={self.tiling}" if self.tiling else ""
-        return f"cogvideox_vae/1 source={self.source} record={record} encode={self.precision.encode}{tiling}"
+        return _fingerprint(self.record, self.source, self.precision, self.tiling)
 
     def encode(self, video: UInt8[np.ndarray, "*b F H W 3"]) -> Float[np.ndarray, "*b T h w C"]:
         """Scaled latents, float32, of 8k + 1 frames whose sides are multiples of 8; T = 2k + 1.
@@ -181,14 +180,32 @@ def load_autoencoder(
     record, params = load_component(folder, jax.sharding.SingleDeviceSharding(_host()))
     if not isinstance(record, VAE):
         raise CheckpointError(f"{folder}: expected a converted vae, found the component of a {type(record).__name__}")
-    hashes = json.dumps(store.read_manifest(Path(folder))["source"]["sha256"], sort_keys=True)
-    source = hashlib.sha256(hashes.encode()).hexdigest()[:16]
-    return CogVideoXAutoencoder(record, params, mesh, precision, tiling, source)
+    return CogVideoXAutoencoder(record, params, mesh, precision, tiling, _source(folder))
+
+
+def autoencoder_fingerprint(folder: str | Path, precision: Precision = PRECISION) -> str:
+    """`fingerprint` of `load_autoencoder(folder, precision=precision)`, without reading any weights.
+
+    Raises `CheckpointError` for a folder that is incomplete or holds another component.
+    """
+    return _fingerprint(read_record(folder, "vae"), _source(folder), precision, tiling=False)
 
 
 def to_uint8(video: Float[Array, "*b F H W 3"]) -> UInt8[Array, "*b F H W 3"]:
     """Values -1..1 as 0..255, rounded; what is outside is clipped."""
     return jnp.clip(jnp.round((video + 1) * 127.5), 0, 255).astype(jnp.uint8)
+
+
+def _source(folder: str | Path) -> str:
+    """Short hash of the weights that a converted folder was made from."""
+    hashes = json.dumps(store.read_manifest(Path(folder))["source"]["sha256"], sort_keys=True)
+    return hashlib.sha256(hashes.encode()).hexdigest()[:16]
+
+
+def _fingerprint(record: VAE, source: str, precision: Precision, tiling: bool) -> str:
+    sizes = hashlib.sha256(json.dumps(dataclasses.asdict(record), sort_keys=True).encode()).hexdigest()[:16]
+    tiles = {"tiling": True} if tiling else {}
+    return fingerprint("cogvideox_vae/1", source=source, record=sizes, encode=precision.encode, **tiles)
 
 
 def _host() -> jax.Device:

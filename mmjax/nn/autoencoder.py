@@ -18,6 +18,9 @@ from mmjax.errors import ConfigError
 class Autoencoder(Protocol):
     """What the records, the model and the samplers need of an autoencoder."""
 
+    @property
+    def fingerprint(self) -> str: ...
+
     def encode(self, video: UInt8[np.ndarray, "*b F H W 3"]) -> Float[np.ndarray, "*b T h w C"]: ...
 
     def decode(self, latents: Float[np.ndarray, "*b T h w C"]) -> UInt8[np.ndarray, "*b F H W 3"]: ...
@@ -26,6 +29,8 @@ class Autoencoder(Protocol):
 @dataclasses.dataclass(frozen=True)
 class Pixel:
     """No compression: latents are the pixels, scaled from 0..255 to -1..1. For experiments with small pictures."""
+
+    fingerprint = "pixel/1"
 
     def encode(self, video: UInt8[np.ndarray, "*b F H W 3"]) -> Float[np.ndarray, "*b F H W 3"]:
         """Float32 values -1..1."""

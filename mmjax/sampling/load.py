@@ -47,7 +47,7 @@ def load_sampler(
       step: of the checkpoint; by default the last one.
       mesh: by default all devices along `data`, whatever mesh the model was trained on.
       photomaker: folder of converted PhotoMaker V2 weights; by default FOLDER/photomaker.
-      face_models: folder of an insightface model pack; by default FOLDER/face_models.
+      face_models: an insightface model pack, by name or folder; by default FOLDER/face_models.
       precision: "bfloat16" or "float32"; by default the run's, and bfloat16 for converted weights.
       low_memory: block weights stay in host memory and come to the device a pair at a time, and videos are decoded in
         tiles. Slower, for devices with less memory.
@@ -81,7 +81,16 @@ def load_sampler(
         source |= _run(folder, weights, step)
         read = functools.partial(_read_run, config, folder, adapter, abstract, source["step"], weights == "ema")
     promised = Weights(abstract, read)
-    return Sampler(config, promised, devices, source, tiling=low_memory, text_cache=text_cache, strict=strict)
+    return Sampler(
+        config,
+        promised,
+        devices,
+        source,
+        tiling=low_memory,
+        text_cache=text_cache,
+        strict=strict,
+        trained_with=checkpoint.read_encoders(adapter or folder),
+    )
 
 
 def _published_experiment(folder: Path, adapter: Path | None) -> c.Experiment:

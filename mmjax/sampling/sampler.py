@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from PIL import Image
 from mmjax import config as c
 from mmjax import media
 from mmjax.data import encoders, pipeline
+from mmjax.data.fingerprints import agrees
 from mmjax.data.schema import record_fields
 from mmjax.errors import CheckpointError, ConfigError, DataError
 from mmjax.features.make import make_autoencoder, make_face_encoder, make_text_encoder
@@ -79,6 +80,7 @@ class Sampler:
       tiling: decode in tiles, for less memory.
       text_cache: folder in which prompts' embeddings are kept.
       strict: refuse reference pictures of poor quality; otherwise warn of them.
+      trained_with: fingerprints of the encoders that the adapter was trained with, where they are known.
     """
 
     def __init__(
@@ -91,10 +93,12 @@ class Sampler:
         tiling: bool = False,
         text_cache: str | os.PathLike | None = None,
         strict: bool = True,
+        trained_with: Mapping[str, str] | None = None,
     ):
         self.config, self.source = config, source or {}
         self._weights = params if isinstance(params, Weights) else Weights(params, lambda: params)
         self._tiling, self._text_cache, self._strict = tiling, text_cache, strict
+        self._trained_with = trained_with or {}
         self.denoiser = Denoiser(config, mesh)
         self.seconds: dict[str, float] = {}  # that each part took the last time
 
@@ -133,7 +137,14 @@ class Sampler:
                 media.read_picture(picture)  # a broken one should not be found out after the weights are read
         if not references or not hasattr(self._faces, "check"):
             return []
-        return [warning for each in self._faces.check(list(references)) for warning in each.warnings]
+        warnings = [warning for each in self._faces.check(list(references)) for warning in each.warnings]
+        trained = self._trained_with.get("face", self._faces.fingerprint)
+        if not agrees(self._faces.fingerprint, trained, but=("dtype",)):
+            warnings.append(
+                "the face models are not those that the adapter was trained with, so the likeness will suffer: found "
+                f"{self._faces.fingerprint}, expected {trained}"
+            )
+        return warnings
 
     def estimate(self, size: Size | None = None, references: int = 1) -> estimate.Estimate:
         """Compiles for one video of this size and says what it will hold and how long it may take; reads no weights."""

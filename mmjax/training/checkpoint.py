@@ -1,6 +1,7 @@
 """Checkpoints by Orbax: everything that a run needs to go on bit for bit, on whatever devices it finds.
 
     WORKDIR/config.json             the resolved experiment
+    WORKDIR/encoders.json           fingerprints of the encoders that made the records
     WORKDIR/frozen/                 the frozen parameters, written once: they never change
     WORKDIR/checkpoints/STEP/       state (step, trained, optimizer, EMA), data (the iterator), meta (its origin)
 
@@ -21,7 +22,7 @@ import orbax.checkpoint as ocp
 from mmjax import config as c
 from mmjax import partition, trees
 from mmjax.data import pipeline
-from mmjax.errors import CheckpointError, ConfigError
+from mmjax.errors import CheckpointError, ConfigError, DataError
 from mmjax.training.state import Params, TrainState, abstract_params, in_float32
 
 SCHEMA = 1
@@ -160,6 +161,36 @@ def read_config(workdir: Path | str) -> c.Experiment:
         return c.Experiment.from_config_dict(json.loads(path.read_text()))
     except (ValueError, ConfigError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def write_encoders(workdir: Path, encoders: dict[str, str]) -> None:
+    """Writes to `encoders.json` which encoders made the records that a run is trained on, by their fingerprints.
+
+    Refuses a workdir whose run began on records of other encoders (`DataError`).
+    """
+    path, before = Path(workdir) / "encoders.json", read_encoders(workdir)
+    wrong = [what for what in before if before[what] != encoders.get(what)]
+    if wrong:
+        lines = "\n".join(f"  {what}:\n    then {before[what]}\n    now  {encoders.get(what)}" for what in wrong)
+        raise DataError(
+            f"{workdir}: this run began on records that other encoders had made:\n{lines}\n"
+            "  go on with those records, or give another --workdir for a new run"
+        )
+    if jax.process_index() == 0 and not before:
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(encoders, indent=2) + "\n")
+        partial.replace(path)
+
+
+def read_encoders(workdir: Path | str) -> dict[str, str]:
+    """What `write_encoders` wrote; nothing for a run without it. Raises `CheckpointError` for a damaged file."""
+    path = Path(workdir) / "encoders.json"
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; delete it, and the next run writes it anew") from error
 
 
 def load_params(

@@ -25,6 +25,7 @@ from mmjax import config as c
 from mmjax import partition
 from mmjax.data import pipeline
 from mmjax.errors import ConfigError, MMJaxError
+from mmjax.features.fingerprints import check_records
 from mmjax.features.make import make_text_encoder
 from mmjax.training import checkpoint, flops, optim, report, start
 from mmjax.training import state as states
@@ -39,7 +40,8 @@ def train(config: c.Experiment, workdir: str | Path, sample_fn: SampleFn | None 
 
     Args:
       config: the experiment; in a workdir of an earlier run it must be the same, but for `checkpoint.FREE`.
-      workdir: takes `config.json`, `checkpoints/`, `frozen/`, `metrics.jsonl`, `tensorboard/`, `samples/`.
+      workdir: takes `config.json`, `encoders.json`, `checkpoints/`, `frozen/`, `metrics.jsonl`, `tensorboard/` and
+        `samples/`.
       sample_fn: `(params, step) -> contact sheet`, called every `train.sample_every` steps by all processes.
 
     Returns:
@@ -54,6 +56,7 @@ def train(config: c.Experiment, workdir: str | Path, sample_fn: SampleFn | None 
     mesh = partition.make_mesh(config.mesh)
     _check_batches(config, mesh)
     checkpoint.write_config(workdir, config)
+    checkpoint.write_encoders(workdir, check_records(config))
     with contextlib.ExitStack() as stack:
         run = _Run(config, workdir, mesh, sample_fn, stack)
         stack.enter_context(partition.use_mesh(mesh))

