@@ -25,8 +25,11 @@ PROGRAMS = "~/.cache/mmjax/programs"  # where the commands without an experiment
 _CACHE = flags.DEFINE_string("compilation_cache", None, "Folder in which JAX keeps compiled programs between runs.")
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the command line and calls `main()`; the user's mistakes become one message and status 2."""
+def run(main: Callable[[], None], default: Path | None = None) -> None:
+    """Parses the command line and calls `main()`; the user's mistakes become one message and status 2.
+
+    `default` is the experiment's file where `--config` names none.
+    """
 
     def checked(arguments: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
@@ -35,7 +38,7 @@ def run(main: Callable[[], None]) -> None:
             raise ConfigError(f"{arguments[1]}: unknown argument; settings are given as --config.KEY=VALUE")
         main()
 
-    exits_cleanly(app.run)(checked, flags_parser=_parse)
+    exits_cleanly(app.run)(checked, flags_parser=lambda arguments: _parse(_with_config(arguments, default)))
     sys.exit(0)
 
 
@@ -59,6 +62,11 @@ def experiment(values, workdir: str | None) -> Experiment:
     from mmjax.training.checkpoint import read_config
 
     return read_config(workdir)
+
+
+def _with_config(argv: list[str], default: Path | None) -> list[str]:
+    named = any(argument.lstrip("-").partition("=")[0] == "config" for argument in argv[1:])
+    return argv if named or default is None else [argv[0], f"--config={default}", *argv[1:]]
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -18,14 +18,14 @@ LAYERS = [
     ["mmjax.validation"],
     ["mmjax.config", "mmjax.architectures"],
     ["mmjax.precision", "mmjax.media"],
-    ["mmjax.partition", "mmjax.trees", "mmjax.data.schema", "mmjax.nn.autoencoder"],
+    ["mmjax.partition", "mmjax.trees", "mmjax.data.fingerprints", "mmjax.data.schema", "mmjax.nn.autoencoder"],
     ["mmjax.nn.layers", "mmjax.nn.rope", "mmjax.nn.attention", "mmjax.nn.modulation", "mmjax.diffusion.schedule"],
     ["mmjax.nn", "mmjax.data", "mmjax.diffusion.guidance", "mmjax.diffusion.loss", "mmjax.identity"],
     ["mmjax.nn.magicmirror", "mmjax.diffusion", "mmjax.conversion"],
     ["mmjax.features"],
     ["mmjax.training"],
     ["mmjax.sampling"],
-    ["mmjax.training.loop"],
+    ["mmjax.training.loop", "mmjax.preparation"],
     ["mmjax.cli"],
     ["mmjax.train", "mmjax.sample", "mmjax.convert", "mmjax.prepare", "mmjax.evaluate", "mmjax.demo"],
     ["mmjax.quickstart", "mmjax.bench", "mmjax.benchmarks"],
@@ -34,7 +34,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 NOWHERE = {"diffusers", "tensorflow", "clu", "skvideo", "requests"}
 LAZY_ONLY = {"torch": ("mmjax.conversion",)}  # for a .bin or .pth that has no safetensors twin
-ONLY_IN = {name: ("mmjax.identity", "mmjax.prepare") for name in ("cv2", "insightface", "onnxruntime")}
+ONLY_IN = {name: ("mmjax.identity", "mmjax.preparation") for name in ("cv2", "insightface", "onnxruntime")}
 WITHOUT_JAX = (
     "mmjax.errors",
     "mmjax.validation",
@@ -42,6 +42,9 @@ WITHOUT_JAX = (
     "mmjax.media",
     "mmjax.data",
     "mmjax.identity.metrics",
+    "mmjax.preparation.analysis",  # what its worker processes run
+    "mmjax.preparation.encoding",
+    "mmjax.preparation.workers",
 )
 
 

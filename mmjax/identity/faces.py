@@ -40,6 +40,7 @@ TEMPLATE = np.array(
 MIN_SCORE = 0.5  # of a detection
 PORTRAIT_SCALE = 2.0  # side of the portrait by the longer side of the face's box
 _SIDE, _BORDERED_SIDE, _LARGEST_SIDE = 640, 320, 1920  # pixels that the detector sees
+_BORDERED_SHARE = 0.15  # of the longer side, from which on a face scores better with the border
 _DETECTOR_OUTPUTS = (9, 15)  # scores, boxes and landmarks at three or five scales
 _PROVIDERS = ["CPUExecutionProvider"]
 _ADVICE = (
@@ -79,16 +80,24 @@ class FaceDetector:
     def __init__(self, network: Any, fingerprint: str):
         self._network, self.fingerprint = network, fingerprint
 
-    def __call__(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
-        """Faces of an RGB picture, the largest first; none for a picture without any."""
+    def __call__(self, picture: UInt8[np.ndarray, "h w 3"], like: Face | None = None) -> list[Face]:
+        """Faces of an RGB picture, the largest first; none for a picture without any.
+
+        like: a face of the frame before, to follow it through a clip. The picture is then seen once, in the way that
+          shows faces of its size best: others may be missed.
+        """
         picture = np.ascontiguousarray(picture[..., ::-1])  # insightface takes blue first
         shorter, longer = sorted(picture.shape[:2])
         if longer > _SIDE * shorter:
             return []  # a line, which would shrink to nothing
-        border = longer // 2
-        bordered = cv2.copyMakeBorder(picture, *[border] * 4, cv2.BORDER_CONSTANT)
-        found = self._detect(picture, _SIDE) + self._detect(bordered, _BORDERED_SIDE, border)
-        if not found and longer > _SIDE:
+        found = []
+        if like is None or like.side < _BORDERED_SHARE * longer:
+            found += self._detect(picture, _SIDE)
+        if like is None or like.side >= _BORDERED_SHARE * longer:
+            border = longer // 2
+            bordered = cv2.copyMakeBorder(picture, *[border] * 4, cv2.BORDER_CONSTANT)
+            found += self._detect(bordered, _BORDERED_SIDE, border)
+        if like is None and not found and longer > _SIDE:
             found = self._detect(picture, min(longer, _LARGEST_SIDE))
         return sorted(_distinct(found), key=lambda face: -face.area)
 

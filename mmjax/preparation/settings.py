@@ -1,0 +1,63 @@
+"""What a preparation keeps and drops: every threshold in one record. `python -m mmjax.prepare --settings.KEY=VALUE`."""
+
+import dataclasses
+
+from mmjax.validation import one_of, positive
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Defaults are for photographs and clips of people who know that they are filmed; the report shows what they drop.
+
+    Pixels are those of the source, but for shares, which are of the record's shorter side.
+    """
+
+    # looking at faces
+    detect_every: int = 4  # frames of a record from one detection to the next; tracked between
+    min_confidence: float = 0.6
+    min_face: int = 48  # pixels, longer side of the face's box
+    min_face_share: float = 0.1
+    min_sharpness: float = 0.3  # see mmjax.identity.quality
+    max_yaw: float = 60.0  # degrees, of a sample's median frame
+    reference_yaw: float = 45.0  # degrees, of a reference
+    # pictures and shots
+    fit: str = "auto"  # crop | border | auto: crop where that holds the face, else border
+    max_upscale: float = 1.0
+    min_resolution: int = 0  # pixels, shorter side; the paper takes 720
+    cut_threshold: float = 27.0  # of PySceneDetect's content detector
+    clips_per_video: int = 0  # at most; 0: all
+    min_motion: float = 0.1  # percent of the frame's height a second; see mmjax.preparation.scores
+    max_motion: float = 50.0  # 0: no limit
+    max_text: float = 0.005  # share of the picture; 0: do not look for text
+    # captions
+    caption_template: str = ""  # for what has no caption; {class_word} is filled in
+    class_word: str = ""  # where nobody can be estimated: man, woman, person, ...
+    captioner: str = ""  # MODULE:FUNCTION that is shown the frames and returns a caption
+    # pairs
+    min_cosine: float = 0.65  # between a sample and its reference (SPEC 4)
+    self_reference: str = "always"  # never | photos | clips | always: a sample's own picture as its reference
+    # what is written
+    validation_share: float = 0.02  # of the people
+    chunk_photos: int = 128  # looked at between two notes on disk: what a kill costs at most
+    chunk_videos: int = 4
+    shard_photos: int = 256
+    shard_clips: int = 32
+    # limits on hostile files
+    item_seconds: float = 20.0  # without a sign of life
+    max_megapixels: float = 100.0  # of a picture or a frame
+    max_frames: int = 200_000  # of a video
+    max_gibibytes: float = 8.0  # of a worker's memory
+
+    def problems(self):
+        yield from positive(self, "detect_every min_face max_upscale item_seconds")
+        yield from positive(self, "chunk_photos chunk_videos shard_photos shard_clips")
+        yield from positive(self, "max_megapixels max_frames max_gibibytes")
+        yield from one_of(self, fit=("auto", "crop", "border"), self_reference=("never", "photos", "clips", "always"))
+        for name in ("min_confidence", "min_face_share", "min_sharpness", "validation_share", "max_text"):
+            if not 0 <= getattr(self, name) <= 1:
+                yield name, getattr(self, name), "0 to 1"
+        for name in ("min_resolution", "clips_per_video", "min_motion", "max_motion", "cut_threshold"):
+            if getattr(self, name) < 0:
+                yield name, getattr(self, name), "0 or more"
+        if not -1 <= self.min_cosine <= 1:
+            yield "min_cosine", self.min_cosine, "a cosine, -1 to 1"

@@ -1,0 +1,95 @@
+"""Turns photos and clips of people into training records.
+
+python -m mmjax.prepare --input photos --input clips --output records --face-models antelopev2
+python -m mmjax.prepare --input clips --output records --config configs/magicmirror_5b.py --face-models antelopev2 \\
+  --config.autoencoder.weights=weights/5b/vae --config.encoders.text_encoder=weights/5b/text_encoder \\
+  --config.encoders.photomaker=weights/5b/photomaker
+python -m mmjax.train --config configs/faces.py --config.data.sources="('records/images', 'records/clips')"
+
+The experiment says what the records hold: size, frames, encoders. What is kept and dropped is said by
+--settings.KEY=VALUE (mmjax/preparation/settings.py). The same command goes on with what was stopped; report.html in the
+output shows what was dropped and why.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from mmjax import cli
+from mmjax.config import Experiment
+from mmjax.errors import ConfigError
+from mmjax.preparation.settings import Settings
+from mmjax.validation import validated_record
+
+_DEFAULT = Path(__file__).resolve().parent.parent / "configs" / "faces.py"
+
+_INPUT = flags.DEFINE_multi_string("input", [], "Folder, tar, photo or video; may be given several times.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the records; an output that was begun is gone on with.")
+_MANIFEST = flags.DEFINE_string("manifest", "", "CSV or JSONL with the columns path, caption, person, role.")
+_TFDS = flags.DEFINE_string("tfds", "", "Data set of TFDS, such as lfw: its examples with pictures.")
+_REFERENCES = flags.DEFINE_multi_string("references", [], "Folder of generated pictures of the people of the input.")
+_MODELS = flags.DEFINE_string("face-models", "", "insightface model pack, by name or folder.")
+_WORKERS = flags.DEFINE_integer("workers", None, "Processes that look at items; by default one a core.", lower_bound=0)
+_PROCESS = flags.DEFINE_integer("process", 0, "Number of this process, from 0, with --processes.")
+_PROCESSES = flags.DEFINE_integer("processes", 1, "How many processes, on one machine or several, share the output.")
+_TEXTS = flags.DEFINE_string("text-cache", None, "Folder in which captions' embeddings are kept.")
+_SETTINGS = config_flags.DEFINE_config_dict(
+    "settings",
+    ml_collections.ConfigDict(dataclasses.asdict(Settings()), convert_dict=False),
+    "What is kept and dropped: --settings.KEY=VALUE.",
+    accept_new_attributes=True,  # an unknown setting gets through to `Settings`, which names the nearest known one
+    lock_config=False,
+)
+
+
+def main() -> None:
+    """Reads the settings, then starts JAX."""
+    if not _OUTPUT.value:
+        raise ConfigError("expected --output DIR, the folder for the records")
+    if not (_INPUT.value or _MANIFEST.value or _TFDS.value):
+        raise ConfigError("expected --input DIR with photos or clips, --manifest FILE, or --tfds NAME")
+    settings = validated_record(Settings, _SETTINGS.value.to_dict())
+    config = _experiment()
+
+    cli.keep_compiled_programs(cli.PROGRAMS)
+
+    from mmjax.preparation.run import prepare
+
+    report = prepare(
+        config,
+        _OUTPUT.value,
+        _INPUT.value,
+        settings=settings,
+        manifest=_MANIFEST.value,
+        dataset=_TFDS.value,
+        references=_REFERENCES.value,
+        workers=_WORKERS.value,
+        process=_PROCESS.value,
+        processes=_PROCESSES.value,
+        text_cache=_TEXTS.value,
+    )
+    if report:
+        _tell(report, Path(_OUTPUT.value))
+
+
+def _experiment() -> Experiment:
+    """That of --config, with the face models of the command line."""
+    values = cli.CONFIG.value
+    if _MODELS.value:
+        values.encoders.face_models = _MODELS.value
+    return Experiment.from_config_dict(values)
+
+
+def _tell(report: dict, output: Path) -> None:
+    counts, rate = report["counts"], report["items_per_second"]
+    print(f"{counts['records']} records of {counts['items']} items, {rate} items a second, in {output}")
+    for reason, count in report["dropped"].items():
+        print(f"  dropped {count}: {reason}")
+    print(f"look at {output / 'report.html'}")
+
+
+if __name__ == "__main__":
+    cli.run(main, default=_DEFAULT)
