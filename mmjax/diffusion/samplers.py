@@ -180,13 +180,13 @@ def _dpm_weights(here: np.ndarray, there: np.ndarray, last: np.ndarray) -> tuple
     abar = 1) must land on x0 itself: both are first order.
 
     The first timestep has lambda = -inf and the end +inf. numpy's infinities give the right limits there: keep 0, clean
-    sqrt(there), and 1 / 2r = 0 in the second step.
+    sqrt(there), and 1 / 2r = 0 in the second step. Where that is the last one as well, they would give none.
     """
     with np.errstate(divide="ignore"):
         lamb, lamb_there = (np.log(np.sqrt(abar / (1.0 - abar))) for abar in (here, there))
     h = lamb_there - lamb
-    extrapolate = np.concatenate([[0.0], h[1:] / (2.0 * np.diff(lamb))])  # 1 / 2r
-    extrapolate[last] = 0.0
+    extrapolate = np.zeros_like(h)  # 1 / 2r
+    np.divide(h[1:], 2.0 * np.diff(lamb), out=extrapolate[1:], where=~last[1:])
     keep = np.sqrt((1.0 - there) / (1.0 - here)) * np.exp(-h)
     clean = -np.expm1(-2.0 * h) * np.sqrt(there)
     fresh = np.sqrt(1.0 - there) * np.sqrt(1.0 - np.exp(-2.0 * h))
