@@ -4,11 +4,12 @@ import pytest
 
 from mmjax import bench
 from tests import tiny_run
+from tests.unoptimized import unoptimized  # noqa: F401
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return bench.measure(tiny_run.experiment(adapter=True), repeats=1)
+    return bench.measure(tiny_run.experiment(adapter=True, sampling={"steps": 4}), repeats=1)
 
 
 def test_every_measurement_has_its_row(rows):

@@ -19,6 +19,7 @@ from mmjax.precision import FLOAT32  # noqa: E402
 from mmjax.sampling import Request, load_sampler  # noqa: E402
 from mmjax.training import checkpoint, optim, state  # noqa: E402
 from tests import diffusers_folders, face_pictures, photomaker_files, tiny  # noqa: E402
+from tests.unoptimized import unoptimized  # noqa: E402, F401
 
 SIZE = (9, 64, 96)
 PROMPT, NEGATIVE = "A cat sits.", "blur"
@@ -155,7 +156,7 @@ def adapter(published, tmp_path_factory):
     model = c.Model(transformer, c.Adapter(**(FACES.adapter_settings | settings | {"can_condition_dim": 16})))
     data = c.Data(sources=("clips",), weights=(1.0,), batches=(8,), frames=(9,), height=64, width=96)
     config = c.Experiment(model=model, data=data, precision=FLOAT32).validated()
-    workdir, mesh = tmp_path_factory.mktemp("adapter"), partition.make_mesh(config.mesh)
+    workdir, mesh = tmp_path_factory.mktemp("adapter"), partition.make_mesh(config.mesh, jax.devices()[:1])
     fresh = state.create_state(config, optim.make_optimizer(config.optim, 2), mesh)
     drawn = jax.device_put(tiny.redrawn(fresh.trained), jax.tree.map(lambda leaf: leaf.sharding, fresh.trained))
     checkpoint.write_config(workdir, config)

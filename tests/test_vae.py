@@ -11,6 +11,7 @@ from mmjax import config as c  # noqa: E402
 from mmjax import partition  # noqa: E402
 from mmjax.nn import vae, vae_layers  # noqa: E402
 from tests import vae_reference as reference  # noqa: E402
+from tests.unoptimized import unoptimized  # noqa: E402, F401
 
 CASES = [(frames, size) for size in ((16, 24), (32, 16)) for frames in (1, 9, 17, 49)]
 TRUE_SIZE = dict(block_out_channels=(128, 256, 256, 512), latent_channels=16, layers_per_block=3, norm_num_groups=32)
@@ -26,6 +27,12 @@ def tiny():
 @pytest.fixture(scope="module")
 def shallow():
     return reference.ours(reference.torch_vae(**reference.SHALLOW))
+
+
+@pytest.fixture(scope="module")
+def published():
+    model = reference.torch_vae(**TRUE_SIZE)
+    return model, *reference.ours(model)
 
 
 def latent_shape(record, frames, size):
@@ -100,11 +107,9 @@ def test_other_settings_equal_diffusers(settings):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 9])
-def test_published_widths_equal_diffusers(frames):
-    model = reference.torch_vae(**TRUE_SIZE)
-    record, params = reference.ours(model)
-    errors = compare_encode(model, record, params, frames, (16, 8))
-    error = compare_decode(model, record, params, frames, (16, 8))
+def test_published_widths_equal_diffusers(published, frames):
+    errors = compare_encode(*published, frames, (16, 8))
+    error = compare_decode(*published, frames, (16, 8))
     print(f"published widths, {frames}x16x8: mean {errors[0]:.1e}, log variance {errors[1]:.1e}, video {error:.1e}")
     assert max(*errors, error) <= BAR
 

@@ -12,9 +12,10 @@ from mmjax import config as c  # noqa: E402
 from mmjax import conversion, partition  # noqa: E402
 from mmjax.errors import CheckpointError, ConfigError, DataError  # noqa: E402
 from mmjax.features import video as features  # noqa: E402
-from mmjax.features.video import CogVideoXAutoencoder, load_autoencoder  # noqa: E402
+from mmjax.features.video import CogVideoXAutoencoder, autoencoder_fingerprint, load_autoencoder  # noqa: E402
 from mmjax.nn.autoencoder import Autoencoder  # noqa: E402
 from tests import vae_reference as reference  # noqa: E402
+from tests.unoptimized import unoptimized  # noqa: E402, F401
 
 FLOAT32 = c.Precision(encode="float32", decode="float32")
 SIZE = (16, 12)
@@ -140,6 +141,8 @@ def test_the_fingerprint_tells_what_changes_latents(folder, autoencoder, tmp_pat
         load_autoencoder(folder, precision=FLOAT32, tiling=True),
     ]
     assert len({each.fingerprint for each in made}) == len(made)
+    assert autoencoder_fingerprint(tmp_path / "other", FLOAT32) == made[1].fingerprint
+    assert autoencoder_fingerprint(folder, c.Precision(encode="bfloat16")) == made[2].fingerprint
     decode_only = load_autoencoder(folder, precision=c.Precision(encode="float32", decode="bfloat16"))
     assert decode_only.fingerprint == autoencoder.fingerprint
 
