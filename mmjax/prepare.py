@@ -12,6 +12,7 @@ output shows what was dropped and why.
 """
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import ml_collections
@@ -33,8 +34,10 @@ _TFDS = flags.DEFINE_string("tfds", "", "Data set of TFDS, such as lfw: its exam
 _REFERENCES = flags.DEFINE_multi_string("references", [], "Folder of generated pictures of the people of the input.")
 _MODELS = flags.DEFINE_string("face-models", "", "insightface model pack, by name or folder.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes that look at items; by default one a core.", lower_bound=0)
-_PROCESS = flags.DEFINE_integer("process", 0, "Number of this process, from 0, with --processes.")
-_PROCESSES = flags.DEFINE_integer("processes", 1, "How many processes, on one machine or several, share the output.")
+_PROCESS = flags.DEFINE_integer("process", 0, "Number of this process, from 0, with --processes.", lower_bound=0)
+_PROCESSES = flags.DEFINE_integer(
+    "processes", 1, "How many processes, on one machine or several, share the output.", lower_bound=1
+)
 _TEXTS = flags.DEFINE_string("text-cache", None, "Folder in which captions' embeddings are kept.")
 _SETTINGS = config_flags.DEFINE_config_dict(
     "settings",
@@ -58,19 +61,23 @@ def main() -> None:
 
     from mmjax.preparation.run import prepare
 
-    report = prepare(
-        config,
-        _OUTPUT.value,
-        _INPUT.value,
-        settings=settings,
-        manifest=_MANIFEST.value,
-        dataset=_TFDS.value,
-        references=_REFERENCES.value,
-        workers=_WORKERS.value,
-        process=_PROCESS.value,
-        processes=_PROCESSES.value,
-        text_cache=_TEXTS.value,
-    )
+    try:
+        report = prepare(
+            config,
+            _OUTPUT.value,
+            _INPUT.value,
+            settings=settings,
+            manifest=_MANIFEST.value,
+            dataset=_TFDS.value,
+            references=_REFERENCES.value,
+            workers=_WORKERS.value,
+            process=_PROCESS.value,
+            processes=_PROCESSES.value,
+            text_cache=_TEXTS.value,
+        )
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
     if report:
         _tell(report, Path(_OUTPUT.value))
 

@@ -1,6 +1,5 @@
 """Captions: where the trigger goes, what a caption without a class word becomes, and whose word counts."""
 
-import dataclasses
 import sys
 
 import numpy as np
@@ -9,23 +8,17 @@ import pytest
 from mmjax.data.prompts import split_at_trigger
 from mmjax.errors import ConfigError
 from mmjax.preparation.captions import MAX_CHARACTERS, caption_for, check_captions, load_captioner, with_trigger
-from mmjax.preparation.framing import Framing
-from mmjax.preparation.samples import Rejected, Sample
+from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.settings import Settings
 from tests import face_pictures as fp
+from tests.made_samples import sample
 
 PICTURES = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
 PROMPTS = fp.DATA / "prompts"
 
 
-def sample(caption=None, person=None):
-    nothing = np.zeros((1, 4), np.float32), np.zeros((1, 5, 2), np.float32)
-    window = Framing(0, 0, 64, 64, 64, 64)
-    return Sample("a.jpg", "a.jpg", person, "photos", caption, (0,), (0.0, 0.0), 0, window, *nothing, {})
-
-
 def caption(text=None, settings=None, attributes=None, captioner=None):
-    return caption_for(sample(text), lambda: PICTURES, settings or Settings(), attributes, captioner)
+    return caption_for(sample("a.jpg", caption=text), lambda: PICTURES, settings or Settings(), attributes, captioner)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +137,7 @@ def test_the_captioner_is_shown_frames_and_caption():
         seen.append((frames, text, person))
         return "A woman\nsings" if text is None else ""
 
-    named = dataclasses.replace(sample(), person="anna")
+    named = sample("a.jpg", person="anna")
     assert caption_for(named, lambda: PICTURES, Settings(), None, captioner) == "A woman img sings"
     assert caption("A man", captioner=captioner) == "A man img", "an empty answer leaves the caption"
     assert [each[1:] for each in seen] == [(None, "anna"), ("A man", None)] and seen[0][0] is PICTURES
@@ -154,7 +147,7 @@ def test_frames_are_read_for_a_captioner_only():
     def fails():
         raise AssertionError
 
-    assert caption_for(sample("A man"), fails, Settings(), None, None) == "A man img"
+    assert caption_for(sample("a.jpg", caption="A man"), fails, Settings(), None, None) == "A man img"
 
 
 def test_a_captioner_that_fails_drops_the_sample_and_a_wrong_one_ends_the_run():

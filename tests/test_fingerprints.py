@@ -144,9 +144,10 @@ def test_every_network_with_a_folder_is_asked_for_its_fingerprint(monkeypatch):
 
 def test_a_damaged_memory_is_named(tmp_path):
     assert checkpoint.read_encoders(tmp_path) == {}
-    (tmp_path / "encoders.json").write_text("{")
-    with pytest.raises(CheckpointError, match="encoders.json cannot be read"):
-        checkpoint.read_encoders(tmp_path)
+    for damage in ("{", "[7]"):
+        (tmp_path / "encoders.json").write_text(damage)
+        with pytest.raises(CheckpointError, match="encoders.json cannot be read"):
+            checkpoint.read_encoders(tmp_path)
 
 
 def test_drawn_records_are_expected_to_be_of_the_very_encoders_that_draw_them():

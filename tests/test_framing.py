@@ -11,7 +11,7 @@ from mmjax.preparation.framing import (
     move_boxes,
     move_landmarks,
 )
-from mmjax.preparation.samples import Rejected
+from mmjax.preparation.reasons import Rejected
 from tests import face_pictures as fp
 
 

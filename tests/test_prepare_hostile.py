@@ -13,7 +13,7 @@ from worker_tasks import look, misbehave, start
 
 from mmjax.errors import ConfigError, DataError
 from mmjax.preparation.inputs import list_items
-from mmjax.preparation.samples import REASONS, Rejected
+from mmjax.preparation.reasons import REASONS, Rejected
 from mmjax.preparation.settings import Settings
 from mmjax.preparation.workers import Workers
 

@@ -18,7 +18,8 @@ from mmjax.errors import DataError
 from mmjax.preparation import decode
 from mmjax.preparation.decode import read_frames, read_photo, video_frames
 from mmjax.preparation.inputs import list_items
-from mmjax.preparation.samples import Item, Rejected
+from mmjax.preparation.reasons import Rejected
+from mmjax.preparation.samples import Item
 from mmjax.preparation.settings import Settings
 
 SETTINGS = Settings()
@@ -206,6 +207,26 @@ def test_generated_pictures_join_their_originals(tmp_path):
         ("made/12.png", "no_reference"),
         ("made/7.png", "no_reference"),
     ]
+
+
+def test_generated_pictures_in_an_input_are_references_all_the_same(tmp_path):
+    folder = write(tmp_path / "set", dict.fromkeys(("a.jpg", "b.jpg", "made/a_0.png", "made/a_1.png"), "x"))
+    items, dropped = list_items([folder], references=[f"{folder}/made"])
+    assert {item.key: item.role for item in items if item.role != "both"} == {
+        "made/a_0.png": "reference",
+        "made/a_1.png": "reference",
+    }
+    assert len(items) == 4 and not dropped
+
+
+def test_halves_of_letters_are_left_out(tmp_path):
+    """As in a caption that was cut in the middle of an emoji."""
+    rows = r'{"path": "1.jpg", "caption": "a man \ud83d", "person": "x\ud83d"}'
+    folder = write(tmp_path / "set", {"1.jpg": "x", "list.jsonl": rows, "2.jpg": "x", "2.json": rows})
+    (item,), _ = list_items([], manifest=f"{folder}/list.jsonl")
+    assert (item.caption, item.person) == ("a man", "list/x")
+    item = list_items([folder])[0][1]
+    assert (item.caption, item.person) == ("a man", "set/x")
 
 
 def test_nothing_to_look_at_is_told(tmp_path):

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from mmjax.errors import DataError
-from mmjax.preparation.framing import Framing
 from mmjax.preparation.pairs import Pair
+from mmjax.preparation.reasons import REASONS
 from mmjax.preparation.report import (
     BINS,
     DROPPED_SHOWN,
@@ -23,8 +23,9 @@ from mmjax.preparation.report import (
     report_of,
     write_report,
 )
-from mmjax.preparation.samples import REASONS, Dropped, Finding, Sample, Still
+from mmjax.preparation.samples import Dropped, Finding
 from mmjax.preparation.settings import Settings
+from tests import made_samples
 
 HOSTILE = "\"'><script>alert(1)</script>{{ 7 * 7 }}\udcff"
 VERSIONS = {"python": "3.11", "jax": "0.10"}
@@ -35,13 +36,11 @@ def picture(seed, side=32):
 
 
 def sample(key, **scores):
-    window = Framing(0, 0, 64, 64, 64, 64)
-    boxes, landmarks = np.zeros((1, 4), np.float32), np.zeros((1, 5, 2), np.float32)
-    return Sample(key, key, "anna", "photos", f"A man {HOSTILE}", (0,), (0, 0), 0, window, boxes, landmarks, scores)
+    return made_samples.sample(key, person="anna", caption=f"A man {HOSTILE}", scores=scores)
 
 
 def still(key, seed=0):
-    return Still(key, key, "anna", "both", 0, 0.0, 0, {}, picture(seed), picture(seed, 64))
+    return made_samples.still(key, portrait=picture(seed, 64))
 
 
 def pair(key, cosine, origin="other", other=None):

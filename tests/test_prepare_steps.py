@@ -16,14 +16,15 @@ from mmjax.nn.autoencoder import Pixel
 from mmjax.preparation import analysis, encoding, findings
 from mmjax.preparation.framing import Framing
 from mmjax.preparation.pairs import Pair
+from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.report import Summary
-from mmjax.preparation.samples import Dropped, Finding, Item, Rejected, Sample, Still
+from mmjax.preparation.samples import Dropped, Finding, Item
 from mmjax.preparation.settings import Settings
 from mmjax.preparation.work import Work, chunks
+from mmjax.validation import validated_record
 from tests import face_pictures as fp
+from tests import made_samples
 from tests import prepared_input as pi
-
-SETTINGS = Settings(caption_template=pi.CAPTION, class_word="person", max_upscale=2.0, max_text=0.0)
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def looking(monkeypatch):
     """`analyse` with the real detector, for records of 32 x 32 at 8 frames a second."""
 
     def start(**changes):
-        plan = analysis.Plan(SETTINGS, str(fp.PACK), 32, 32, 8.0, True, 9, 32)
+        plan = analysis.Plan(pi.SETTINGS, str(fp.PACK), 32, 32, 8.0, True, 9, 32)
         tools = analysis._Tools(dataclasses.replace(plan, **changes), fp.tools().detect, None)
         monkeypatch.setattr(analysis, "_tools", tools)
 
@@ -52,7 +53,7 @@ def portrait(shift=0):
 @fp.needs_pack
 def test_a_video_is_cut_into_windows_without_cuts(looking, tmp_path):
     """24 frames a second, records of 8: 27 frames make one of nine; a shot of 20 frames makes none."""
-    looking(settings=dataclasses.replace(SETTINGS, min_motion=0.0))
+    looking(settings=dataclasses.replace(pi.SETTINGS, min_motion=0.0))
     grey = np.full((400, 400, 3), 128, np.uint8)
     found = analysis.analyse(film(tmp_path / "a.mp4", [(portrait(), 60), (grey, 20), (portrait(8), 30)]))
     assert [sample.key for sample in found.samples] == ["film.mp4#0", "film.mp4#27", "film.mp4#80"]
@@ -69,7 +70,9 @@ def test_what_a_window_is_dropped_for(looking, tmp_path):
     assert [each.reason for each in still.dropped] == ["still"] and still.stills  # that may be references
     assert {each.key for each in still.stills} == {"film.mp4"}
     slow = analysis.analyse(film(tmp_path / "slow.mp4", [(portrait(2 * n), 1) for n in range(12)], fps=4))
-    assert {each.reason for each in slow.dropped} == {"low_rate"} and not slow.samples
+    assert [each.reason for each in slow.dropped] == ["low_rate"] and not slow.samples
+    slower = analysis.analyse(film(tmp_path / "slower.mp4", [(portrait(2 * n), 1) for n in range(12)], fps=6))
+    assert [each.reason for each in slower.dropped] == ["low_rate"] and not slower.samples
     looking(clip_frames=0)
     with pytest.raises(Rejected, match="no clips"):
         analysis.analyse(film(tmp_path / "b.mp4", [(portrait(), 27)]))
@@ -92,7 +95,7 @@ def test_what_a_window_is_dropped_for(looking, tmp_path):
     ],
 )
 def test_what_a_photo_is_dropped_for(looking, tmp_path, changes, reason):
-    looking(settings=dataclasses.replace(SETTINGS, **changes))
+    looking(settings=dataclasses.replace(pi.SETTINGS, **changes))
     picture = Image.fromarray(fp.astronaut())
     write = ImageDraw.Draw(picture).text
     write((20, 460), "She has been to space", "white", ImageFont.load_default(36), stroke_width=2, stroke_fill="black")
@@ -123,15 +126,11 @@ def test_an_item_that_is_only_a_reference_gives_stills_alone(looking, tmp_path):
 
 
 def sample(key, caption="A man img is here", frames=1):
-    return Sample(
-        key=key,
-        item=key.partition("#")[0],
-        person=None,
+    return made_samples.sample(
+        key,
         collection="set",
         caption=caption,
         frames=tuple(range(frames)),
-        times=(0.0, 0.0),
-        shot=0,
         framing=Framing(1.0, 2.0, 32.0, 32.0, 32, 32),
         boxes=np.full((frames, 4), [8, 8, 24, 24], np.float32),
         landmarks=np.tile(np.float32([[12, 14], [20, 14], [16, 18], [13, 21], [19, 21]]), (frames, 1, 1)),
@@ -141,9 +140,7 @@ def sample(key, caption="A man img is here", frames=1):
 
 def still(key, number, embedding=(1.0, 0.0)):
     pixels = np.full((32, 32, 3), number, np.uint8)
-    scores = {"confidence": 0.9, "face": 90.0, "sharpness": 0.5, "yaw": 1.0}
-    aligned, embedding = np.zeros((112, 112, 3), np.uint8), np.float32(embedding)
-    return Still(key, key.partition("#")[0], None, "both", number, 0.5, 0, scores, aligned, pixels, embedding)
+    return made_samples.still(key, frame=number, time=0.5, portrait=pixels, embedding=np.float32(embedding))
 
 
 def test_findings_are_the_same_from_disk(tmp_path):
@@ -159,9 +156,10 @@ def test_findings_are_the_same_from_disk(tmp_path):
     assert whole.summary.as_json() == summary.as_json() and whole.seconds == 2.5
     findings.write_chunk(tmp_path / "none.npz", findings.Chunk([], [], Summary()))
     assert findings.read_chunk(tmp_path / "none.npz", portraits=False).stills == []
-    (tmp_path / "none.npz").write_bytes((tmp_path / "chunk.npz").read_bytes()[:-300])
-    with pytest.raises(DataError, match="none.npz: expected what an earlier run found, found damage"):
-        findings.read_chunk(tmp_path / "none.npz", portraits=True)
+    for damaged in ((tmp_path / "chunk.npz").read_bytes()[:-300], b""):
+        (tmp_path / "none.npz").write_bytes(damaged)
+        with pytest.raises(DataError, match="none.npz: expected what an earlier run found, found damage"):
+            findings.read_chunk(tmp_path / "none.npz", portraits=True)
 
 
 def test_a_window_in_which_the_person_changes_is_dropped():
@@ -186,7 +184,7 @@ class _Faces:
 def test_records_keep_their_order_and_what_fails_is_told():
     """20 photos make a batch of 16 and one that is filled up; one file is gone, one caption too long."""
     config = pi.experiment()
-    maker = encoding.RecordMaker(config, Encoders(WordTable(20, 8, 2), _Faces(), Pixel()), SETTINGS)
+    maker = encoding.RecordMaker(config, Encoders(WordTable(20, 8, 2), _Faces(), Pixel()), pi.SETTINGS)
     pairs = [Pair(sample(f"{n:02d}"), (still("other", n),), "other", 0.8, still("own", 0)) for n in range(20)]
     pairs[7] = dataclasses.replace(pairs[7], sample=sample("07", "A man img " + "and on " * 20))
     pixels = [np.full((1, 32, 32, 3), n, np.uint8) for n in range(20)]
@@ -210,7 +208,8 @@ def test_a_captioner_is_asked_with_the_records_pixels():
         return "a woman reads" if len(seen) == 1 else ""
 
     encoders = Encoders(WordTable(20, 8, 2), _Faces(), Pixel())
-    maker = encoding.RecordMaker(pi.experiment(), encoders, dataclasses.replace(SETTINGS, captioner="a:b"), captioner)
+    settings = dataclasses.replace(pi.SETTINGS, captioner="a:b")
+    maker = encoding.RecordMaker(pi.experiment(), encoders, settings, captioner)
     pairs = [Pair(sample(key, "A boy."), (still("o", 1),), "other", 0.8, still("o", 0)) for key in ("a", "b")]
     made = [record["caption"] for _, record in maker.records(pairs, [np.zeros((1, 32, 32, 3), np.uint8)] * 2, [])]
     assert made == ["a woman img reads", "A boy img."] and seen[0] == ((1, 32, 32, 3), "A boy.", None)
@@ -218,11 +217,21 @@ def test_a_captioner_is_asked_with_the_records_pixels():
 
 def test_work_is_shared_without_overlap_whatever_the_number_of_processes(tmp_path):
     items = [Item(f"{n}", "photo" if n % 3 else "video", f"{n}", "set") for n in range(500)]
-    everything = chunks(items, SETTINGS)
+    everything = chunks(items, pi.SETTINGS)
     assert sorted(item.key for *_, own in everything for item in own) == sorted(item.key for item in items)
     for count in (1, 2, 3, 7):
         shares = [Work(tmp_path, process, count).mine(everything) for process in range(count)]
         assert sorted(str(each[:2]) for share in shares for each in share) == sorted(str(e[:2]) for e in everything)
+
+
+def test_a_process_keeps_another_of_its_number_out(tmp_path):
+    first, second, third = (Work(tmp_path, *place).alone() for place in ((0, 2), (1, 2), (1, 3)))
+    with first, second, pytest.raises(ConfigError, match="process 1 of this preparation is at work already"), third:
+        pass
+    with Work(tmp_path, 1, 3).alone():  # they are gone
+        (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="file: expected a folder that can be written, found: Not a directory"):
+        Work(tmp_path / "file").alone().__enter__()
 
 
 def test_a_damaged_plan_is_said(tmp_path):
@@ -234,3 +243,20 @@ def test_a_damaged_plan_is_said(tmp_path):
     (tmp_path / "work" / "plan.json").write_text(json.dumps({})[:1])
     with pytest.raises(DataError, match=r"plan.json: damaged"):
         work.begin({"settings": {"a": 1}})
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"max_yaw": -1.0}, "max_yaw = -1.0"),
+        ({"min_motion": 5.0, "max_motion": 1.0}, "max_motion = 1.0"),
+        ({"min_sharpness": 3.0}, "min_sharpness = 3.0"),
+        ({"min_cosine": 65.0}, "min_cosine = 65.0"),
+        ({"fit": "squeeze"}, "fit = 'squeeze'"),
+        ({"chunk_photos": 0}, "chunk_photos = 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(change, said):
+    with pytest.raises(ConfigError, match=said):
+        validated_record(Settings, change)
+    validated_record(Settings, {"min_motion": 5.0, "max_motion": 0.0})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmjax.errors import ConfigError
 from mmjax.preparation.decode import read_photo, video_frames
-from mmjax.preparation.samples import Rejected
+from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.settings import Settings
 from mmjax.preparation.workers import beat
 

@@ -24,7 +24,7 @@ from mmjax.config import Experiment
 from mmjax.data import clips, drawn, people
 from mmjax.data.drawing import DRAWING_VERSION
 from mmjax.data.records import Encoders, description
-from mmjax.data.schema import SCHEMA_VERSION, Record, encode_record, record_fields
+from mmjax.data.schema import SCHEMA_VERSION, SPLITS, Record, encode_record, record_fields
 from mmjax.data.storage import record_features
 from mmjax.errors import ConfigError
 
@@ -74,7 +74,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(split) for split in ("train", "validation")}
+        return {split: self._generate_examples(split) for split in SPLITS}
 
     def _generate_examples(self, split):
         fields = record_fields(self.experiment, self.frames)

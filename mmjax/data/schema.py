@@ -17,6 +17,7 @@ from mmjax.data.fingerprints import agrees
 from mmjax.errors import DataError
 
 SCHEMA_VERSION = 1  # raise it when fields or their meaning change
+SPLITS = ("train", "validation")
 STRINGS = ("person", "caption", "source")  # fields that stay on the host
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 

@@ -2,7 +2,7 @@
 
 A configuration alone knows a stand-in's fingerprint whole and a network's in part (`mmjax.data.records`). Where it also
 names the folder of a network's weights, the whole fingerprint is read from there, so that records of one T5 are never
-trained with the empty prompt of another. The weights themselves are not read.
+trained with the empty prompt of another. Of weights only the face models' are read, which are small.
 """
 
 from mmjax.config import Experiment

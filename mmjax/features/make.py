@@ -45,7 +45,7 @@ def make_face_encoder(
     if not config.encoders.face_models:
         raise ConfigError(
             "encoders.face_models: expected an insightface model pack with a detector and a recogniser (*.onnx), such "
-            "as antelopev2, by name or folder; on the command line of mmjax.sample: --face-models PACK"
+            "as antelopev2, by name or folder; for mmjax.sample and mmjax.prepare: --face-models PACK"
         )
     if config.encoders.face == "arcface":
         return load_arcface_encoder(config, strict)

@@ -7,21 +7,18 @@ but the choice between man, woman, boy and girl follows from it.
 This was tested with a network of the same shapes and drawn weights, never with the published ones.
 """
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from jaxtyping import UInt8
 
-from mmjax.errors import CheckpointError
 from mmjax.identity.faces import Face
+from mmjax.identity.packs import PROVIDERS, file_fingerprint, open_network
 
 _SIDE = 96  # pixels that the network sees
 _GENDERS = ("woman", "man")  # in the order of the logits
-_PROVIDERS = ["CPUExecutionProvider"]
 
 
 class Attributes:
@@ -52,21 +49,12 @@ def load_attributes(pack: str | os.PathLike) -> Attributes | None:
         if _estimates_gender_and_age(file):
             from insightface.model_zoo import get_model  # takes a second to import
 
-            network = get_model(str(file), providers=_PROVIDERS)
-            return Attributes(network, f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}")
+            network = get_model(str(file), providers=PROVIDERS)
+            return Attributes(network, file_fingerprint(file))
     return None
 
 
 def _estimates_gender_and_age(file: Path) -> bool:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=_PROVIDERS)
-    except Exception as error:  # onnxruntime's errors have no common class but this
-        raise CheckpointError(
-            f"face models {file}: expected an ONNX network, found {file.stat().st_size} bytes that do not load; "
-            "download it again"
-        ) from error
+    session = open_network(file)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     return len(outputs) == 1 and inputs[0].shape[2:] == [_SIDE, _SIDE] and outputs[0].shape[1:] == [3]

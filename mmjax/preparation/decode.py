@@ -21,7 +21,8 @@ from PIL import Image, ImageOps
 
 from mmjax.media import to_rgb
 from mmjax.preparation import datasets
-from mmjax.preparation.samples import Item, Rejected
+from mmjax.preparation.reasons import Rejected
+from mmjax.preparation.samples import Item
 from mmjax.preparation.settings import Settings
 from mmjax.preparation.workers import beat
 

@@ -12,7 +12,7 @@ those cut by a tenth so tightly that the portrait moves. Of 1,004 different phot
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8, UInt64
@@ -22,7 +22,6 @@ from mmjax.preparation.samples import Dropped, Sample, Still
 
 HASH_BITS, DUPLICATE_COSINE = 8, 0.9
 _BANDS = 6  # of a hash, one of which near ones must share
-_ROWS = 1024  # hashes that are compared at once
 
 
 def group_of(thing: Sample | Still) -> str:
@@ -56,59 +55,51 @@ def near_duplicates(
     Returns:
       The samples dropped, and the numbers of stills that a better one of their own group stands in for.
     """
-    photos = np.array([number for number, still in enumerate(stills) if still.key == still.item], int)
-    links = defaultdict(set)
-    for one, other in zip(*(photos[side] for side in near_hashes(hashes[photos])), strict=True):
-        if units[one] @ units[other] >= DUPLICATE_COSINE:
-            links[one].add(other)
-            links[other].add(one)
-    keys, groups = {sample.key for sample in samples}, {number: group_of(stills[number]) for number in links}
-    first: dict[str, str] = {}
-    for number in sorted(links):
-        first.setdefault(groups[number], stills[number].key)
-    dropped, spare, kept = [], set(), set()
-    for number in sorted(
-        links, key=lambda n: (stills[n].key not in keys, first[groups[n]], -quality[n], stills[n].key, n)
-    ):
-        better = links[number] & kept
-        if any(groups[other] == groups[number] for other in better):
-            spare.add(int(number))
-        if better and stills[number].key in keys:
-            instead = min(better)
-            dropped.append(_duplicate(stills[number], stills[instead], float(units[number] @ units[instead])))
+    keys, first = {sample.key for sample in samples}, {}
+    photos = [number for number, still in enumerate(stills) if still.key == still.item]
+    for number in photos:
+        first.setdefault(group_of(stills[number]), stills[number].key)
+
+    def rank(number: int) -> tuple:
+        still = stills[number]
+        return still.key not in keys, first[group_of(still)], -quality[number], still.key, number
+
+    dropped, spare, kept = [], set(), NearPictures(hashes, units)
+    for number in sorted(photos, key=rank):
+        still, better = stills[number], kept.near(number)
+        if any(group_of(stills[other]) == group_of(still) for other in better):
+            spare.add(number)
+        if better and still.key in keys:
+            dropped.append(_duplicate(still, stills[better[0]], float(units[number] @ units[better[0]])))
         elif number not in spare:
             kept.add(number)
     return dropped, spare
 
 
-def near_hashes(hashes: UInt64[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers (i, j) of hashes that differ in at most `HASH_BITS` bits and agree in one of six bands of 10 or 11 bits.
+class NearPictures:
+    """Pictures that were added one by one, and which of them are near-duplicates of another one.
 
-    Five differing bits leave a band untouched and are always found; the bands save comparing all with all.
+    Only those are compared whose hashes agree in one of six bands of 10 or 11 bits, which saves comparing all with all.
+    Five differing bits leave a band untouched and are always found.
     """
-    found = {(one, other) for rows in _bands(hashes) for one, other in _near_in(hashes, rows)}
-    pairs = np.array(sorted(found), int).reshape(-1, 2)
-    return pairs[:, 0], pairs[:, 1]
 
+    def __init__(self, hashes: UInt64[np.ndarray, " n"], units: Float[np.ndarray, "n width"]):
+        edges = np.linspace(0, 64, _BANDS + 1).astype(np.uint64)
+        masks = (np.uint64(1) << np.diff(edges)) - np.uint64(1)
+        self._hashes, self._units = hashes, units
+        self._bands = (hashes[:, None] >> edges[:-1]) & masks
+        self._added: dict[tuple[int, int], list[int]] = defaultdict(list)  # by number and value of a band
 
-def _bands(hashes: np.ndarray) -> Iterator[np.ndarray]:
-    """Numbers of the hashes that share a band, for each band and each of its values that is there twice."""
-    edges = np.linspace(0, 64, _BANDS + 1).astype(np.uint64)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        values = (hashes >> low) & ((np.uint64(1) << (high - low)) - np.uint64(1))
-        order = np.argsort(values, kind="stable")
-        starts = np.flatnonzero(np.diff(values[order])) + 1
-        yield from (rows for rows in np.split(order, starts) if len(rows) > 1)
+    def add(self, number: int) -> None:
+        for band in enumerate(self._bands[number].tolist()):
+            self._added[band].append(number)
 
-
-def _near_in(hashes: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, int]]:
-    rows = np.sort(rows)
-    for start in range(0, len(rows), _ROWS):
-        block = rows[start : start + _ROWS]
-        far = np.bitwise_count(hashes[block][:, None] ^ hashes[rows])
-        ones, others = np.nonzero(far <= HASH_BITS)
-        upper = block[ones] < rows[others]
-        yield from zip(block[ones[upper]].tolist(), rows[others[upper]].tolist(), strict=True)
+    def near(self, number: int) -> list[int]:
+        """Numbers of those added that are near-duplicates of this one, in order."""
+        bands = enumerate(self._bands[number].tolist())
+        rows = np.array(sorted({row for band in bands for row in self._added.get(band, ())}), int)
+        rows = rows[np.bitwise_count(self._hashes[rows] ^ self._hashes[number]) <= HASH_BITS]
+        return rows[self._units[rows] @ self._units[number] >= DUPLICATE_COSINE].tolist()
 
 
 def _duplicate(still: Still, better: Still, cosine: float) -> Dropped:

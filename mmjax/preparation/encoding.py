@@ -22,7 +22,8 @@ from mmjax.preparation.captions import Captioner, caption_for
 from mmjax.preparation.decode import read_frames, read_photo
 from mmjax.preparation.framing import apply_framing
 from mmjax.preparation.pairs import Pair
-from mmjax.preparation.samples import Dropped, Item, Rejected, Sample, Still
+from mmjax.preparation.reasons import Rejected
+from mmjax.preparation.samples import Dropped, Item, Sample, Still
 from mmjax.preparation.settings import Settings
 
 _PHOTOS, _CLIPS = 16, 1  # that the autoencoder sees at once

@@ -66,7 +66,7 @@ def read_chunk(path: Path, portraits: bool) -> Chunk:
         samples = _samples(texts["samples"], arrays)
         stills = [_still(row, arrays, number, portraits) for number, row in enumerate(texts["stills"])]
         return Chunk(samples, stills, Summary.from_json(texts["summary"]), texts["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path}: expected what an earlier run found, found damage ({error}); delete this file and start again: "
             "its items are looked at once more"

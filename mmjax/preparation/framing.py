@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mmjax.media import spread
+from mmjax.preparation.reasons import Rejected
 
 _MARGIN = 0.2  # of the face's box, on each side, that a crop has to hold as well
 _OUTSIDE = 0.15  # of the face's box, that may lie outside of the picture
@@ -85,10 +86,10 @@ def frame_on_face(
         corner = np.clip(np.round((face_low + face_high - window) / 2), low, high - window)
     else:
         face, found = (f"{width:.0f}x{height:.0f}" for width, height in (face_high - face_low, crop))
-        raise _rejection("cut_off", f"the face and its margin take {face} pixels, the largest crop has {found}")
+        raise Rejected("cut_off", f"the face and its margin take {face} pixels, the largest crop has {found}")
     framing = Framing(*corner.tolist(), *window.tolist(), out_height, out_width)
     if (upscale := float(framing.scale.max())) > max_upscale * (1 + 1e-3):  # a window of whole pixels is a trifle off
-        raise _rejection(
+        raise Rejected(
             "low_resolution",
             f"{window[0]:.0f}x{window[1]:.0f} pixels would be enlarged {upscale:.2f} times to "
             f"{out_width}x{out_height}, more than max_upscale {max_upscale:g}",
@@ -152,7 +153,7 @@ def _check_whole(boxes: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
     """Raises for a face of which too much lies outside of the picture."""
     outside = np.concatenate([low - boxes[:, :2], boxes[:, 2:] - high], 1) / np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     if (worst := float(outside.max())) > _OUTSIDE:
-        raise _rejection("cut_off", f"{100 * worst:.0f} % of the face's box is outside of the picture", worst)
+        raise Rejected("cut_off", f"{100 * worst:.0f} % of the face's box is outside of the picture", worst)
 
 
 def _window(width: float, proportions: float) -> np.ndarray:
@@ -166,9 +167,3 @@ def _overlap(start: float, length: float, size: int, out: int) -> tuple[tuple[in
     source = round(shared[0]), round(shared[1])
     target = (round((edge - start) * out / length) for edge in shared)
     return source, tuple(target)
-
-
-def _rejection(*what):
-    from mmjax.preparation.samples import Rejected  # which needs a Framing
-
-    return Rejected(*what)

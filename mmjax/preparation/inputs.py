@@ -20,7 +20,8 @@ from absl import logging
 from mmjax.errors import DataError
 from mmjax.preparation import archives, datasets, joining
 from mmjax.preparation.manifests import SIDECARS, read_manifest, read_sidecars
-from mmjax.preparation.samples import Dropped, Item, Rejected
+from mmjax.preparation.reasons import Rejected
+from mmjax.preparation.samples import Dropped, Item
 
 KINDS = {
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp"), "photo"),
@@ -64,7 +65,8 @@ def list_items(
         for path in references:
             _list_root(_existing(path), names, generated)
         generated.check(references)
-        items, alone = joining.join(items, generated.items)
+        theirs = {_place(item) for item in generated.items}  # their folder may lie in an input
+        items, alone = joining.join([item for item in items if _place(item) not in theirs], generated.items)
         dropped = dropped + generated.dropped + alone
     return _with_unique_keys(items, dropped, several=names.several)
 
@@ -73,7 +75,7 @@ def _with_unique_keys(items, dropped, several):
     """Keys of all inputs together; what is listed twice is dropped."""
     kept, lost, places, keys = [], [], set(), set()
     for item in items:
-        place = (item.path, item.offset, item.dataset)
+        place = _place(item)
         key = _unique(f"{item.collection}/{item.key}" if several else item.key, keys)
         if place in places:
             lost.append(Dropped(key, "duplicate", "the same file is listed twice"))
@@ -253,6 +255,10 @@ def _list_manifest(manifest: str, roots: Sequence[Path], collection: str, listin
         item = _file(path, os.path.relpath(path, place), collection)
         person = f"{collection}/{row.person}" if row.person else None
         listing.items.append(dataclasses.replace(item, kind=kind, caption=row.caption, person=person, role=row.role))
+
+
+def _place(item: Item) -> tuple[str, int, str]:
+    return item.path, item.offset, item.dataset
 
 
 def _existing(path: str) -> Path:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from mmjax.errors import DataError
 from mmjax.preparation.decode import read_bytes
-from mmjax.preparation.samples import Item, Rejected
+from mmjax.preparation.reasons import Rejected
+from mmjax.preparation.samples import Item
 
 COLUMNS = ("path", "caption", "person", "role")
 ROLES = ("sample", "reference", "both")
@@ -104,7 +105,8 @@ def _row(values: dict, where: str) -> Row:
 
 
 def _filled(value) -> str | None:
-    return str(value).strip() or None if value is not None else None
+    """Text without the halves of letters that JSON can hold ("\\ud83d") and no file or record can."""
+    return str(value).encode("utf-8", "ignore").decode().strip() or None if value is not None else None
 
 
 def _object(item: Item) -> dict:

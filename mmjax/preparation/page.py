@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import jinja2
 
-WIDTH, HEIGHT, _FOOT = 360, 130, 34  # of a histogram, SVG units; of its axis
+_WIDTH, _HEIGHT, _FOOT = 360, 130, 34  # of a histogram, SVG units; of its axis
 
 
 def render(numbers: dict, pictures: Mapping[str, list[dict]], reasons: Mapping[str, str]) -> str:
@@ -35,8 +35,8 @@ def render(numbers: dict, pictures: Mapping[str, list[dict]], reasons: Mapping[s
         pairs=pairs,
         kept=pictures.get("kept", []),
         dropped={reason: pictures.get(f"dropped {reason}", []) for reason in numbers["dropped"]},
-        width=WIDTH,
-        height=HEIGHT,
+        width=_WIDTH,
+        height=_HEIGHT,
         foot=_FOOT,
     )
 
@@ -51,22 +51,22 @@ def _histogram(name: str, histogram: dict) -> dict:
     kept, dropped = histogram["kept"], histogram["dropped"]
     most = max(map(sum, zip(kept, dropped, strict=True)))
     lines = [
-        {"name": setting, "value": value, "x": WIDTH * (value - low) / (high - low)}
+        {"name": setting, "value": value, "x": _WIDTH * (value - low) / (high - low)}
         for setting, value in histogram["thresholds"].items()
         if low < value <= high
     ]
-    ticks = [{"value": low + (high - low) * part / 4, "x": WIDTH * part / 4} for part in range(5)]
+    ticks = [{"value": low + (high - low) * part / 4, "x": _WIDTH * part / 4} for part in range(5)]
     head = {"name": name, "title": histogram["title"], "kept": sum(kept), "dropped": sum(dropped)}
     return head | {"bars": list(_bars(kept, dropped, most)), "lines": lines, "ticks": ticks}
 
 
 def _bars(kept: list[int], dropped: list[int], most: int) -> Iterator[dict]:
-    wide = WIDTH / len(kept)
+    wide = _WIDTH / len(kept)
     for number, (one, other) in enumerate(zip(kept, dropped, strict=True)):
-        top = HEIGHT
+        top = _HEIGHT
         for kind, count in (("kept", one), ("dropped", other)):
             if count:
-                tall = max(HEIGHT * count / most, 1.5)  # a single one can be seen
+                tall = max(_HEIGHT * count / most, 1.5)  # a single one can be seen
                 top -= tall
                 yield {"kind": kind, "x": number * wide + 0.5, "y": top, "width": wide - 1, "height": tall, "n": count}
 

@@ -35,14 +35,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
+from mmjax.data.schema import SPLITS
 from mmjax.identity.metrics import mean_embedding, unit
 from mmjax.preparation.duplicates import DUPLICATE_COSINE, HASH_BITS, difference_hash, group_of, near_duplicates
 from mmjax.preparation.samples import Dropped, Sample, Still
 from mmjax.preparation.settings import Settings
 
-ORIGINS = ("other", "shot", "self")
-APART = 2.0  # seconds between a sample and a reference of the same shot
-SPLITS = ("train", "validation")
+_APART = 2.0  # seconds between a sample and a reference of the same shot
 _SHARP, _LARGE = 0.57, 112  # sharpness of a good photograph and pixels of a face that the aligned crop can use
 _ROWS = 1024  # embeddings or cosines that are computed at once
 
@@ -52,7 +51,7 @@ class Pair:
     """A sample and its references.
 
     stills: as many as a record has references; some repeat where there are too few.
-    origin: of `ORIGINS`; of several that of the first, which is "other" if any is.
+    origin: "other", "shot" or "self"; of several that of the first, which is "other" if any is.
     cosine: the lowest between the sample's embedding and its references.
     own: the best of the sample's own stills, to show beside the references.
     """
@@ -91,33 +90,51 @@ def choose_pairs(
     return sorted(pairs, key=lambda pair: pair.sample.key), sorted(dropped, key=lambda each: each.key)
 
 
-def assign_splits(samples: Sequence[Sample], share: float, seed: int = 0) -> dict[str, str]:
-    """Split of each sample, by its key: nobody is in both, and neither is empty if that can be had.
+def assign_splits(datasets: Sequence[Sequence[Sample]], share: float, seed: int = 0) -> dict[str, str]:
+    """Split of each sample, by its key: nobody is in both, and none is empty in any data set if that can be had.
 
     A group (a person, or an item without one) is in the split that its hash says, alone or among others: two inputs
-    with a person in common agree. Training asks for both splits, so where hashes leave one empty, the group with the
-    fewest samples moves there. A single group is split by items and a single item by samples: the same person is then
-    in both, which shows whether a model learns but not whether it carries over. A single sample is for training.
+    with a person in common agree. Training asks for both splits, so where hashes leave one of a data set empty, its
+    group with the fewest samples moves there, in all data sets. A single group is split by items and a single item by
+    samples: the same person is then in both, which shows whether a model learns but not whether it carries over. A
+    single sample is for training.
 
     Args:
+      datasets: the samples of each.
       share: of the groups that are for validation, 0 to 1; at least one is.
     """
+    named = [_units(samples) for samples in datasets]
+    splits = {unit: split_of(unit, share, seed) for units in named for unit in units.values()}
+    moved: set[str] = set()
+    for units in named:
+        counts = Counter(units.values())
+        for split in SPLITS if len(counts) > 1 else ():
+            if split not in {splits[unit] for unit in counts}:
+                unit = min(counts, key=lambda each, counts=counts: (each in moved, counts[each], lot(f"{seed}/{each}")))
+                splits[unit] = split
+                moved.add(unit)
+        splits |= dict.fromkeys(counts, "train") if len(counts) == 1 else {}
+    return {key: splits[unit] for units in named for key, unit in units.items()}
+
+
+def _units(samples: Sequence[Sample]) -> dict[str, str]:
+    """What decides the split of each sample, by its key: its group, or where all have one, its item or itself."""
+    units: dict[str, str] = {}
     for name in (group_of, lambda sample: sample.item, lambda sample: sample.key):
-        counts = Counter(name(sample) for sample in samples)
-        if len(counts) > 1:
+        units = {sample.key: name(sample) for sample in samples}
+        if len(set(units.values())) > 1:
             break
-    splits = {each: split_of(each, share, seed) for each in counts}
-    for split in SPLITS:
-        if len(counts) > 1 and split not in splits.values():
-            splits[min(counts, key=lambda each: (counts[each], _lot(f"{seed}/{each}")))] = split
-    if len(counts) == 1:
-        splits = dict.fromkeys(counts, "train")
-    return {sample.key: splits[name(sample)] for sample in samples}
+    return units
 
 
 def split_of(group: str, share: float, seed: int = 0) -> str:
     """ "train", or "validation" for the `share` of all groups whose hash is lowest."""
-    return "validation" if _lot(f"{seed}/{group}") < share * 2**64 else "train"
+    return "validation" if lot(f"{seed}/{group}") < share * 2**64 else "train"
+
+
+def lot(name: str) -> int:
+    """64 bits that follow from a name, file names that are no Unicode included."""
+    return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest(), "big")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -145,7 +162,7 @@ class _Table:
             np.array([difference_hash(still.portrait) for still in stills], np.uint64),
             np.array([_quality(still) for still in stills]),
             np.array([_fit(still, settings) for still in stills], bool),
-            np.array([_lot(f"{still.key} {still.frame}") for still in stills], np.uint64),
+            np.array([lot(f"{still.key} {still.frame}") for still in stills], np.uint64),
             np.array([(still.shot, still.time) for still in stills]).reshape(-1, 2),
             np.array([items.setdefault(still.item, len(items)) for still in stills], int),
         )
@@ -186,9 +203,10 @@ def _compared(
     for row in rows.tolist():
         own[table.stills[row].key].append(row)
     units = table.units[rows]
+    nobody = np.zeros(units.shape[1])
     for start in range(0, len(samples), _ROWS):
         block = samples[start : start + _ROWS]
-        means = [mean_embedding(table.units[own[sample.key]]) if own[sample.key] else 0 * units[0] for sample in block]
+        means = [mean_embedding(table.units[own[sample.key]]) if own[sample.key] else nobody for sample in block]
         cosines = np.stack(means).astype(np.float32) @ units.T
         for sample, line in zip(block, cosines, strict=True):
             yield sample, line, np.array(own[sample.key], int)
@@ -228,7 +246,7 @@ def _candidates(
     """Which of a group's stills may be the sample's references as "other", and which as "shot", whoever they show."""
     same = table.items[rows] == table.items[own[0]]
     shots, times = table.places[rows].T
-    apart = (shots != sample.shot) | (times <= sample.times[0] - APART) | (times >= sample.times[1] + APART)
+    apart = (shots != sample.shot) | (times <= sample.times[0] - _APART) | (times >= sample.times[1] + _APART)
     other, shot = table.fit[rows] & ~same, table.fit[rows] & same & apart & ~np.isin(rows, own)
     other[other] = ~_copies(rows[other], own, table)
     return other, shot
@@ -247,7 +265,7 @@ def _draw(sample: Sample, chosen: np.ndarray, rows: np.ndarray, table: _Table) -
 
     The key of P. Efraimidis and P. Spirakis (2006), -log(u) / weight, with u a hash of sample and still.
     """
-    lots = _mix(table.lots[rows[chosen]] ^ np.uint64(_lot(sample.key)))
+    lots = _mix(table.lots[rows[chosen]] ^ np.uint64(lot(sample.key)))
     uniform = (lots.astype(np.float64) + 0.5) / 2**64
     return chosen[np.argsort(-np.log(uniform) / np.maximum(table.quality[rows[chosen]] ** 2, 1e-6))].tolist()
 
@@ -257,11 +275,6 @@ def _mix(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-def _lot(name: str) -> int:
-    """64 bits that follow from a name, file names that are no Unicode included."""
-    return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest(), "big")
 
 
 def _self_allowed(sample: Sample, settings: Settings) -> bool:
@@ -274,5 +287,6 @@ def _unpaired(sample: Sample, cosines: np.ndarray, own: Still, settings: Setting
         best = float(cosines.max())
         detail = f"expected a reference with a cosine above {settings.min_cosine}, found {best:.3f} at best"
         return Dropped(sample.key, "other_person", detail, best, own.portrait)
-    detail = "expected another picture of this person, sharp, large and from the front; found none"
+    wanted = "a reference that is sharp, large and from the front"
+    detail = f"expected {wanted}, found none; settings.self_reference = {settings.self_reference}"
     return Dropped(sample.key, "no_reference", detail, None, own.portrait)

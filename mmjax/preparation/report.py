@@ -7,7 +7,6 @@ an input (chunks read back after a restart, other machines) merge into that of t
 
 import base64
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -21,8 +20,9 @@ from PIL import Image
 
 from mmjax.errors import DataError
 from mmjax.preparation.page import render
-from mmjax.preparation.pairs import Pair
-from mmjax.preparation.samples import REASONS, Dropped, Finding, Still
+from mmjax.preparation.pairs import Pair, lot
+from mmjax.preparation.reasons import REASONS
+from mmjax.preparation.samples import Dropped, Finding, Still
 from mmjax.preparation.settings import Settings
 
 BINS = 40
@@ -64,7 +64,7 @@ class Summary:
     """What was found, dropped, paired and written so far; see the module. `as_json` and `from_json` lose nothing."""
 
     def __init__(self):
-        self.counts = Counter()  # items, samples, stills, pairs, records
+        self.counts = Counter()  # items, samples, stills, pairs, records, dropped
         self.reasons = Counter()
         self.collections: dict[str, Counter] = {}
         self.origins, self.splits = Counter(), Counter()
@@ -80,7 +80,7 @@ class Summary:
             for name, value in sample.scores.items():
                 self._measure(name, "kept", value)
             if number < len(finding.pictures):
-                self._show("kept", sample.key, KEPT_SHOWN, lambda n=number: finding.pictures[n], text=sample.caption)
+                self._show("kept", sample.key, lambda n=number: finding.pictures[n], text=sample.caption)
         for dropped in finding.dropped:
             self.add_dropped(dropped, collection)
 
@@ -91,7 +91,7 @@ class Summary:
         if dropped.value is not None and (name := _measured(dropped)):
             self._measure(name, "dropped", dropped.value)
         fields = {"value": _number(dropped.value), "text": dropped.detail}
-        self._show(f"dropped {dropped.reason}", dropped.key, DROPPED_SHOWN, lambda: dropped.picture, **fields)
+        self._show(f"dropped {dropped.reason}", dropped.key, lambda: dropped.picture, **fields)
 
     def add_pairs(
         self,
@@ -106,9 +106,9 @@ class Summary:
                 self._measure("cosine", "kept", pair.cosine)
             fields = {"value": _number(pair.cosine), "text": pair.origin, "other": pair.stills[0].key}
             both = lambda pair=pair: _beside(picture(pair.own), picture(pair.stills[0]))  # noqa: E731
-            self._show(f"pairs {pair.origin}", pair.sample.key, PAIRS_SHOWN, both, **fields)
+            self._show(f"pairs {pair.origin}", pair.sample.key, both, **fields)
             if pair.origin != "self":
-                self._show("pairs worst", pair.sample.key, PAIRS_SHOWN, both, order=pair.cosine, **fields)
+                self._show("pairs worst", pair.sample.key, both, order=pair.cosine, **fields)
 
     def add_record(self, collection: str, split: str) -> None:
         """A record that was written."""
@@ -146,9 +146,10 @@ class Summary:
             place = (abs(value) - score.low) / (score.high - score.low)
             self.histograms[name][side][min(max(int(place * BINS), 0), BINS - 1)] += 1
 
-    def _show(self, kind: str, key: str, most: int, picture: Callable, order: float | None = None, **fields) -> None:
-        """Keeps a picture if it is among the `most` of its kind that come first, by hash or by `order`."""
-        shown, order = self.pictures.setdefault(kind, []), _lot(key) if order is None else _number(order)
+    def _show(self, kind: str, key: str, picture: Callable, order: float | None = None, **fields) -> None:
+        """Keeps a picture if it is among those of its kind that come first, by hash or by `order`."""
+        most = _most(kind)
+        shown, order = self.pictures.setdefault(kind, []), lot(key) if order is None else _number(order)
         if len(shown) == most and (order, _text(key)) >= (shown[-1]["order"], shown[-1]["key"]):
             return
         row = {name: _text(value) if isinstance(value, str) else value for name, value in fields.items()}
@@ -257,11 +258,6 @@ def _jpeg(picture: UInt8[np.ndarray, "h w 3"] | None) -> str:
     file = io.BytesIO()
     image.save(file, "jpeg", quality=_QUALITY)
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _lot(key: str) -> float:
-    digest = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=6).digest()
-    return int.from_bytes(digest, "big") / 2**48  # 48 bits, which a float holds
 
 
 def _number(value: float | None) -> float | None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from mmjax.config import Experiment
 from mmjax.data.records import Encoders
-from mmjax.data.schema import describe, record_fields
+from mmjax.data.schema import SPLITS, describe, record_fields
 from mmjax.errors import ConfigError, DataError
 from mmjax.features.make import make_autoencoder, make_face_encoder, make_text_encoder
 from mmjax.features.real_faces import RealFaceEncoder
@@ -34,14 +34,16 @@ from mmjax.preparation.encoding import RecordMaker, read_pixels, start_reading, 
 from mmjax.preparation.findings import Chunk, read_chunk, without_changes, write_chunk
 from mmjax.preparation.inputs import list_items
 from mmjax.preparation.pairs import Pair, assign_splits, choose_pairs
+from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.report import Summary, merge, write_report
-from mmjax.preparation.samples import Dropped, Finding, Item, Rejected, Still
+from mmjax.preparation.samples import Dropped, Finding, Item, Still
 from mmjax.preparation.settings import Settings
-from mmjax.preparation.shards import SPLITS, finish_dataset, shard_path, write_shard
+from mmjax.preparation.shards import finish_dataset, shard_path, write_shard
 from mmjax.preparation.work import Work, chunks, listing_digest, write_json
 from mmjax.preparation.workers import Workers
 from mmjax.training.checkpoint import versions
 
+_CLIPS_AHEAD = 2  # for each worker; 49 frames of 480 x 720 are 50 MB
 DEFAULTS = Settings()
 DATASETS = {"photo": "images", "video": "clips"}  # folder of the records that are made of each kind of item
 
@@ -88,18 +90,21 @@ def prepare(
       DataError: no input, or nothing of it was kept (the report says why).
       CheckpointError: weights or face models that are not there.
     """
-    run = _Preparation(config.validated(), Path(output), settings, workers, process, processes, text_cache)
-    run.begin(inputs, manifest, dataset, references)
-    run.look()
-    run.pair()
-    run.encode()
-    return run.finish() if process == 0 else {}
+    config, work = config.validated(), Work(Path(output), process, processes)
+    items, unlisted = list_items(inputs, manifest, dataset, references)  # a wrong path is told before models are loaded
+    with work.alone():
+        run = _Preparation(config, work, settings, workers, text_cache)
+        run.begin(items, unlisted)
+        run.look()
+        run.pair()
+        run.encode()
+        return run.finish() if process == 0 else {}
 
 
 class _Preparation:
-    def __init__(self, config, output, settings, workers, process, processes, text_cache):
-        self.config, self.output, self.settings = config, output, settings
-        self.work = Work(output, process, processes)
+    def __init__(self, config, work, settings, workers, text_cache):
+        self.config, self.work, self.settings = config, work, settings
+        self.output = work.folder.parent
         self.workers = os.cpu_count() or 1 if workers is None else workers
         self.frames = _frames(config)
         check_captions(settings)
@@ -117,13 +122,13 @@ class _Preparation:
         self.shards: list[_Shard] = []
         self.found, self.places, self.seconds = Summary(), {}, 0.0
 
-    def begin(self, inputs, manifest, dataset, references) -> None:
-        """Lists the items, and makes sure that an earlier run in this folder meant the same."""
-        items, self.unlisted = list_items(inputs, manifest, dataset, references)
-        self.items = {item.key: item for item in items}
+    def begin(self, items, unlisted) -> None:
+        """Takes what was listed, and makes sure that an earlier run in this folder meant the same."""
+        self.items, self.unlisted = {item.key: item for item in items}, unlisted
         self._check_captions(items)
         self.chunks = chunks(items, self.settings)
         plan = {"items": f"{len(items)}, {listing_digest(items)}", "settings": dataclasses.asdict(self.settings)}
+        plan |= {"fps": self.config.data.fps} if "clips" in self.frames else {}
         self.work.begin(plan | {"records": {name: self._description(name) for name in self.frames}})
 
     def look(self) -> None:
@@ -158,9 +163,12 @@ class _Preparation:
         for each in dropped:
             self.found.add_dropped(each, collections[each.key])
         sizes = {"images": self.settings.shard_photos, "clips": self.settings.shard_clips}
-        for name in self.frames:
-            own = [pair for pair in self.pairs if DATASETS[self.items[pair.sample.item].kind] == name]
-            splits = assign_splits([pair.sample for pair in own], self.settings.validation_share)
+        parts: dict[str, list[Pair]] = {name: [] for name in self.frames}
+        for pair in self.pairs:
+            parts[DATASETS[self.items[pair.sample.item].kind]].append(pair)
+        samples_of = [[pair.sample for pair in part] for part in parts.values()]
+        splits = assign_splits(samples_of, self.settings.validation_share)
+        for name, own in parts.items():
             for split in SPLITS:
                 part, size = [pair for pair in own if splits[pair.sample.key] == split], sizes[name]
                 starts = range(0, len(part), size)
@@ -173,7 +181,9 @@ class _Preparation:
         if todo:
             tasks = ((self.items[p.sample.item], p.sample) for shard in todo for p in shard.pairs)
             with (
-                Workers(self.workers, read_pixels, self.settings, start_reading, (self.settings,)) as workers,
+                Workers(
+                    self.workers, read_pixels, self.settings, start_reading, (self.settings,), _CLIPS_AHEAD
+                ) as workers,
                 self._progress("encoding", sum(len(shard.pairs) for shard in todo), " records") as bar,
             ):
                 pixels = (result for _, result in workers.run(tasks))

@@ -25,7 +25,7 @@ class Settings:
     max_upscale: float = 1.0
     min_resolution: int = 0  # pixels, shorter side; the paper takes 720
     cut_threshold: float = 27.0  # of PySceneDetect's content detector
-    clips_per_video: int = 0  # at most; 0: all
+    clips_per_video: int = 64  # at most, which bounds the memory that a video takes; 0: all
     min_motion: float = 0.1  # percent of the frame's height a second; see mmjax.preparation.scores
     max_motion: float = 50.0  # 0: no limit
     max_text: float = 0.005  # share of the picture; 0: do not look for text
@@ -56,8 +56,11 @@ class Settings:
         for name in ("min_confidence", "min_face_share", "min_sharpness", "validation_share", "max_text"):
             if not 0 <= getattr(self, name) <= 1:
                 yield name, getattr(self, name), "0 to 1"
-        for name in ("min_resolution", "clips_per_video", "min_motion", "max_motion", "cut_threshold"):
+        at_least_0 = "max_yaw reference_yaw min_resolution clips_per_video min_motion max_motion cut_threshold"
+        for name in at_least_0.split():
             if getattr(self, name) < 0:
                 yield name, getattr(self, name), "0 or more"
+        if 0 < self.max_motion < self.min_motion:
+            yield "max_motion", self.max_motion, f"min_motion = {self.min_motion:g} or more, or 0 for no limit"
         if not -1 <= self.min_cosine <= 1:
             yield "min_cosine", self.min_cosine, "a cosine, -1 to 1"

@@ -19,11 +19,10 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from mmjax.config import Experiment
-from mmjax.data.schema import SCHEMA_VERSION, Field, Record, encode_record, record_fields
+from mmjax.data.schema import SCHEMA_VERSION, SPLITS, Field, Record, encode_record, record_fields
 from mmjax.data.storage import record_features
 from mmjax.errors import DataError
 
-SPLITS = ("train", "validation")
 _FORMAT = tfds.core.FileFormat.ARRAY_RECORD
 _TEMPLATE = "{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"  # TFDS's own one has the number of shards in every name
 _LAST = "dataset_info.json"

@@ -1,5 +1,6 @@
 """The folder `work/` of a preparation: what is done, so that it can be stopped and gone on with at any moment.
 
+    process-0.lock           held by that process while it is at work
     plan.json                what is prepared, from what, by which encoders; a later run must mean the same
     analysis/photos-00003.npz    findings of a chunk of items (`mmjax.preparation.findings`)
     encoded/images-train-00003.json    a shard that is written: how many records, and what was dropped on the way
@@ -9,11 +10,13 @@ how many processes there are, and process P of N does those whose number is P mo
 with more machines.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mmjax.errors import ConfigError, DataError
@@ -32,13 +35,38 @@ class Work:
             raise ConfigError(f"--process = {process}: expected 0 to {processes - 1}, below --processes")
         self.folder, self.process, self.processes = output / "work", process, processes
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps others from being this process meanwhile: two would write to the same files.
+
+        The lock ends with the process that holds it, whatever it dies of. Raises `ConfigError` where another one is at
+        work, or the folder cannot be written.
+        """
+        output = self.folder.parent
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.folder / f"process-{self.process}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise ConfigError(f"{output}: expected a folder that can be written, found: {error.strerror}") from error
+        with os.fdopen(lock):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"{output}: process {self.process} of this preparation is at work already; wait for it or end it, "
+                    "or give each its own --process"
+                ) from error
+            except OSError:
+                pass  # a shared disk without locks
+            yield
+
     def begin(self, plan: dict) -> None:
         """Notes what is prepared. Raises `ConfigError` where an earlier run in this folder meant something else."""
         path, plan = self.folder / "plan.json", json.loads(json.dumps({"schema": SCHEMA, **plan}))
         try:
-            found = json.loads(path.read_text())
-        except FileNotFoundError:
-            return write_json(path, plan)
+            if not path.is_file():
+                write_json(path, plan)
+            found = json.loads(path.read_text())  # what another process may have noted at the same time
         except ValueError as error:
             raise DataError(f"{path}: damaged ({error}); delete the folder {self.folder} and start again") from error
         if changes := list(_changes(found, plan)):

@@ -27,10 +27,9 @@ from typing import Any
 from absl import logging
 
 from mmjax.errors import DataError, MMJaxError
-from mmjax.preparation.samples import Rejected
+from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.settings import Settings
 
-_AHEAD = 8  # results for each worker that may wait for an earlier one, or for the main process to take them
 _BEAT = 0.5  # seconds between two beats that are sent
 _START = 300.0  # seconds a worker may take to start: models are loaded, perhaps over a network
 _POLL = 0.2  # seconds between two looks at the clock
@@ -61,6 +60,7 @@ class Workers:
       function: of a module that can be imported; takes a task, returns what can be pickled.
       settings: its limits `item_seconds` and `max_gibibytes` hold for each worker.
       initializer, arguments: called once in each worker before its first task.
+      ahead: results for each worker that may wait for an earlier one, and as many for the main process to take them.
     """
 
     def __init__(
@@ -70,8 +70,14 @@ class Workers:
         settings: Settings,
         initializer: Callable | None = None,
         arguments: tuple = (),
+        ahead: int = 8,
     ):
-        self.count, self._settings, self._start = count, settings, (function, initializer, arguments)
+        self.count, self._ahead, self._settings, self._start = (
+            count,
+            ahead,
+            settings,
+            (function, initializer, arguments),
+        )
         self._processes: dict[Connection, _Process] = {}
         self._stopping, self._pump = threading.Event(), threading.Thread()
         if not count and initializer:
@@ -95,8 +101,9 @@ class Workers:
     def run(self, tasks: Iterable) -> Iterator[tuple[Any, Any]]:
         """(task, result) in the order of `tasks`; the result is a `Rejected` for a task that failed.
 
-        Workers go on while the caller is busy with a result, but only `8 * count` tasks ahead of it; `tasks` are asked
-        for in another thread. After a run the workers wait for the next one. A run that is left early closes them.
+        Workers go on while the caller is busy with a result, but only `ahead * count` tasks ahead of it; `tasks` are
+        asked for in another thread. After a run the workers wait for the next one; a run that is left early closes
+        them.
 
         Raises:
           MMJaxError: of the function or the initializer, but for `DataError`, which is the item's own trouble: no other
@@ -108,7 +115,15 @@ class Workers:
             for task in tasks:
                 yield task, _outcome(self._start[0], task)
             return
-        run = _Run(self._processes, self.count, self._settings, self._start, self._stopping, iter(tasks))
+        run = _Run(
+            self._processes,
+            self.count,
+            self._ahead * self.count,
+            self._settings,
+            self._start,
+            self._stopping,
+            iter(tasks),
+        )
         self._pump = threading.Thread(target=run.go, daemon=True)
         self._pump.start()
         whole = False
@@ -126,10 +141,11 @@ class Workers:
 class _Run:
     """One run over tasks: which worker has which task, and which results wait for earlier ones."""
 
-    def __init__(self, processes, count: int, settings: Settings, start, stopping: threading.Event, tasks: Iterator):
-        self._processes, self._count, self._settings, self._start = processes, count, settings, start
+    def __init__(self, processes, count: int, ahead: int, settings: Settings, start, stopping, tasks: Iterator):
+        self._processes, self._count, self._ahead = processes, count, ahead
+        self._settings, self._start = settings, start
         self._stopping, self._tasks = stopping, tasks
-        self.done: queue.Queue = queue.Queue(count * _AHEAD)
+        self.done: queue.Queue = queue.Queue(ahead)
         self._pending: deque = deque()  # (number, task, how many workers it may take down)
         self._waiting: dict[int, tuple] = {}  # (task, result) by number
         self._given = self._taken = 0
@@ -165,7 +181,7 @@ class _Run:
         return True
 
     def _fetch(self):
-        while not self._exhausted and self._given - self._taken < self._count * _AHEAD:
+        while not self._exhausted and self._given - self._taken < self._ahead:
             try:
                 task = next(self._tasks)
             except StopIteration:

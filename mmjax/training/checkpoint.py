@@ -37,6 +37,7 @@ FREE = (
     r"model\.transformer\.(attention|remat)",
     r"(sampling|mesh)\..*",
     r"data\.dir",
+    r"encoders\.(text_encoder|photomaker|face_models)|autoencoder\.weights",  # folders; see encoders.json
 )
 
 
@@ -147,9 +148,7 @@ def write_config(workdir: Path, config: c.Experiment) -> None:
             )
     if jax.process_index() == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")  # another process may read while this one writes
-        partial.write_text(json.dumps(as_json(config), indent=2) + "\n")
-        partial.replace(path)
+        _write_json(path, as_json(config))
 
 
 def read_config(workdir: Path | str) -> c.Experiment:
@@ -177,9 +176,7 @@ def write_encoders(workdir: Path, encoders: dict[str, str]) -> None:
             "  go on with those records, or give another --workdir for a new run"
         )
     if jax.process_index() == 0 and not before:
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(encoders, indent=2) + "\n")
-        partial.replace(path)
+        _write_json(path, encoders)
 
 
 def read_encoders(workdir: Path | str) -> dict[str, str]:
@@ -189,7 +186,7 @@ def read_encoders(workdir: Path | str) -> dict[str, str]:
         return {}
     try:
         return dict(json.loads(path.read_text()))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}; delete it, and the next run writes it anew") from error
 
 
@@ -312,6 +309,13 @@ class _explained:
 def _first_line(error: Exception) -> str:
     line = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {line[:200]}"
+
+
+def _write_json(path: Path, values: dict) -> None:
+    """Whole or not at all: another process may read while this one writes."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(values, indent=2) + "\n")
+    partial.replace(path)
 
 
 def _settings(nested: dict, path: str = "") -> dict:
