@@ -13,6 +13,7 @@ from mmjax.data.schema import STRINGS
 from mmjax.data.sources import open_source
 from mmjax.errors import ConfigError, DataError
 from mmjax.features.fingerprints import check_records
+from mmjax.preparation import run
 from mmjax.preparation.run import prepare
 from mmjax.preparation.work import Work
 from tests import face_pictures as fp
@@ -176,3 +177,21 @@ def test_killed_at_ten_random_moments_it_gives_the_same_records(tmp_path):
     found = records(output, frames=(1,))
     assert len(found) > 60
     assert_same(found, records(tmp_path / "whole", frames=(1,)))
+
+
+@pytest.mark.parametrize(
+    "kept, message", [(1, "images: expected records to train on, found only 1"), (0, "nothing was")]
+)
+def test_what_cannot_be_trained_on_is_said_with_a_report(photos, tmp_path, monkeypatch, kept, message):
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for number, source in enumerate(("crew/0.png", "astronaut/1.png")):
+        (folder / f"{number}.png").write_bytes((photos / source).read_bytes())
+        if number >= kept:
+            (folder / f"{number}.txt").write_text("A woman img " + "and then " * 20)
+    splits = {"0.png": "validation", "1.png": "train"}
+    monkeypatch.setattr(run, "assign_splits", lambda *_: splits)
+    with pytest.raises(DataError, match=message):
+        prepare(pi.experiment(), tmp_path / "out", [str(folder)], settings=pi.SETTINGS, workers=1)
+    dropped = json.loads((tmp_path / "out" / "report.json").read_text())["dropped"]
+    assert dropped == {"long_caption": 2 - kept}

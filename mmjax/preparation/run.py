@@ -267,8 +267,13 @@ class _Preparation:
         for shard in self.shards:
             if shard.dataset == name:
                 lengths[shard.split].append(json.loads(self._done(shard).read_text())["records"])
-        if not sum(lengths["train"]):
+        if not sum(map(sum, lengths.values())):
             return False
+        if not sum(lengths["train"]):
+            raise DataError(
+                f"{self.output / name}: expected records to train on, found only {sum(lengths['validation'])} for "
+                "validation; prepare more, or see report.html for what was dropped"
+            )
         frames = self.frames[name]
         finish_dataset(self.output / name, name, self.config, frames, self._description(name), lengths)
         return True
