@@ -234,6 +234,15 @@ def test_a_process_keeps_another_of_its_number_out(tmp_path):
         Work(tmp_path / "file").alone().__enter__()
 
 
+def test_who_is_waited_for_is_said(tmp_path, monkeypatch, capsys):
+    paths = [tmp_path / f"{n}" for n in range(9)]
+    for path in paths[:4]:
+        path.touch()
+    monkeypatch.setattr("mmjax.preparation.work.time.sleep", lambda _: [path.touch() for path in paths])
+    Work(tmp_path, 0, 3).wait_for(paths, "chunks")
+    assert capsys.readouterr().out == "waiting for process 0, 1, 2: 5 of 9 chunks left\n"
+
+
 def test_a_damaged_plan_is_said(tmp_path):
     work = Work(tmp_path)
     work.begin({"settings": {"a": 1}})

@@ -87,11 +87,12 @@ class Work:
         return list(things)[self.process :: self.processes]
 
     def wait_for(self, paths: Sequence[Path], what: str) -> None:
-        """Returns when all files are there, of which other processes write some."""
+        """Returns when the files of all chunks or shards are there, of which other processes write some."""
         told = None
-        while missing := [path for path in paths if not path.is_file()]:
+        while missing := [number for number, path in enumerate(paths) if not path.is_file()]:
             if len(missing) != told:
-                print(f"waiting for other processes: {len(missing)} of {len(paths)} {what} left", flush=True)
+                others = ", ".join(map(str, sorted({number % self.processes for number in missing})))
+                print(f"waiting for process {others}: {len(missing)} of {len(paths)} {what} left", flush=True)
                 told = len(missing)
             time.sleep(_POLL)
 
