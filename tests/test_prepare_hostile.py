@@ -149,6 +149,8 @@ def test_workers_end_with_the_main_process(tmp_path, end):
     """Even in the middle of a task, and however the main process came to its end."""
     program = tmp_path / "program.py"
     program.write_text(
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
         "from worker_tasks import misbehave, start\n"
         "from mmjax.preparation.settings import Settings\n"
         "from mmjax.preparation.workers import Workers\n"
