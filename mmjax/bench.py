@@ -18,8 +18,8 @@ from absl import flags
 from mmjax import benchmarks, cli, partition
 from mmjax import config as c
 from mmjax.benchmarks import MEASUREMENTS, Case
+from mmjax.models import flops
 from mmjax.sampling.estimate import held_bytes
-from mmjax.training import flops
 
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed repeats of each measurement.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file for the figures, beside the printed table.")

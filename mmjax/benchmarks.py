@@ -13,19 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax import architectures, partition, trees
 from mmjax import config as c
+from mmjax import partition, trees
 from mmjax.conversion.photomaker import abstract_photomaker
 from mmjax.conversion.t5 import abstract_t5
 from mmjax.conversion.vae import abstract_vae
-from mmjax.data import schema
-from mmjax.features.video import CogVideoXAutoencoder
-from mmjax.nn.clip import CLIPVisionTower
-from mmjax.nn.face_encoder import Conditions
-from mmjax.nn.t5 import T5Encoder
+from mmjax.encoders.vae import CogVideoXAutoencoder
+from mmjax.models import build, flops, sizes
+from mmjax.models.clip import CLIPVisionTower
+from mmjax.models.magicmirror.face_branch import Conditions
+from mmjax.models.t5 import T5Encoder
+from mmjax.records import schema
 from mmjax.sampling import Denoiser
 from mmjax.sampling.load import STREAMED
-from mmjax.training import flops, optim
+from mmjax.training import optimizer
 from mmjax.training import state as states
 from mmjax.training import step as steps
 
@@ -120,17 +121,17 @@ def _placed(boxed, mesh, dtype):
 
 
 def _text(config, mesh):
-    record, dtype = architectures.T5(), jnp.dtype(config.precision.compute)
+    record, dtype = sizes.T5(), jnp.dtype(config.precision.compute)
     network, params = T5Encoder(record, dtype), draw(_placed(abstract_t5(record), mesh, dtype))
     tokens = jnp.ones((2, config.model.transformer.text_length), jnp.int32)
     return jax.jit(lambda params, tokens: network.apply({"params": params}, tokens)), (params, tokens)
 
 
 def _faces(config, mesh):
-    record, dtype = architectures.PhotoMaker(), jnp.dtype(config.precision.compute)
-    network, model = CLIPVisionTower(record.clip, dtype), states.make_model(config)
+    record, dtype = sizes.PhotoMaker(), jnp.dtype(config.precision.compute)
+    network, model = CLIPVisionTower(record.clip, dtype), build.make_model(config)
     clip = draw(_placed(abstract_photomaker(record), mesh, dtype)["clip"])
-    branch = {"face_encoder": draw(states.abstract_params(config, mesh)["face_encoder"])}
+    branch = {"face_encoder": draw(build.abstract_params(config, mesh)["face_encoder"])}
     batch = random_batch(config, _latents(config), 1, mesh)
     pictures = jnp.zeros((1, record.clip.side, record.clip.side, 3))
 
@@ -143,7 +144,7 @@ def _faces(config, mesh):
 
 
 def _transformer(config, mesh, wanted, timed) -> Iterator[Case]:
-    model, abstract, shape = states.make_model(config), _abstract(config, mesh), _latents(config)
+    model, abstract, shape = build.make_model(config), _abstract(config, mesh), _latents(config)
     trained, frozen = trees.split(abstract, config.train.trainable)
     needed = flops.sample_flops(config, trained, frozen, shape)
     alone = flops.sample_flops(_without_adapter(config), {}, abstract, shape)
@@ -185,7 +186,7 @@ def _video(config, mesh, params, forward) -> Case:
 def _autoencoder(config, mesh, wanted, timed) -> Iterator[Case]:
     if not {"decode", "decode_tiled", "encode"} & set(wanted):
         return
-    record = architectures.VAE()
+    record = sizes.VAE()
     params = draw(_placed(abstract_vae(record), mesh, jnp.dtype(config.precision.decode)))
     frames, height, width = max(config.data.frames), config.data.height, config.data.width
     latents = np.random.default_rng(0).standard_normal((1, *_latents(config)), np.float32)
@@ -202,13 +203,13 @@ def _autoencoder(config, mesh, wanted, timed) -> Iterator[Case]:
 
 def _training_step(config: c.Experiment, mesh, params, batch):
     """(the jitted step, its arguments): a state round the given parameters, with moments of zero."""
-    tx = optim.make_optimizer(config.optim, config.train.steps)
+    tx = optimizer.make_optimizer(config.optim, config.train.steps)
     abstract = states.abstract_state(config, tx, mesh)
     trained, frozen = trees.split(params, config.train.trainable)
     moments = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding), abstract.opt_state)
     ema = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) + 0, trained) if abstract.ema else None
     state = states.TrainState(jnp.zeros((), jnp.int32), trained, frozen, moments, ema)
-    loss = steps.make_loss(config, states.make_model(config), jnp.zeros(batch["text"].shape[1:]))
+    loss = steps.make_loss(config, build.make_model(config), jnp.zeros(batch["text"].shape[1:]))
     step = steps.make_train_step(config, loss, tx, states.random_streams(config.seed).train)
     return steps.jit_train_step(step, abstract), (state, batch)
 
@@ -219,9 +220,9 @@ def _latents(config: c.Experiment) -> tuple[int, ...]:
     return (shape[0] + -shape[0] % config.model.transformer.patch_t, *shape[1:])
 
 
-def _abstract(config: c.Experiment, mesh) -> states.Params:
+def _abstract(config: c.Experiment, mesh) -> build.Params:
     """The model's parameters; those of the blocks in host memory where they are streamed from there."""
-    abstract = states.abstract_params(config, mesh)
+    abstract = build.abstract_params(config, mesh)
     if not config.model.transformer.stream:
         return abstract
     shardings = partition.in_host_memory(jax.tree.map(lambda leaf: leaf.sharding, abstract), STREAMED)

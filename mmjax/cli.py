@@ -59,7 +59,7 @@ def experiment(values, workdir: str | None) -> Experiment:
         raise ConfigError(
             "expected --config FILE to start a run, such as configs/tiny.py, or --workdir to go on with one"
         )
-    from mmjax.training.checkpoint import read_config
+    from mmjax.weights.runs import read_config
 
     return read_config(workdir)
 

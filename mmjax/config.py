@@ -14,7 +14,7 @@ from mmjax.validation import one_of, positive, validated_record
 
 @dataclasses.dataclass(frozen=True)
 class Transformer:
-    """The CogVideoX diffusion transformer (SPEC 1). Defaults are the 5B model's."""
+    """The CogVideoX diffusion transformer (METHOD 1). Defaults are the 5B model's."""
 
     layers: int = 42
     heads: int = 48
@@ -58,7 +58,7 @@ class Transformer:
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
-    """The face branch and the cross-modal adapter (SPEC 2, 3). The four switches are the ablations of table 3."""
+    """The face branch and the cross-modal adapter (METHOD 2, 3). The four switches are the ablations of table 3."""
 
     enabled: bool = True
     identity_branch: bool = True  # ID perceiver, eq. 3, and its fusion into the text, eq. 5
@@ -122,7 +122,7 @@ class Autoencoder:
 
 @dataclasses.dataclass(frozen=True)
 class Encoders:
-    """Who turns prompts and reference pictures into features. See `mmjax/data/encoders.py` and `mmjax/features/`."""
+    """Who turns prompts and reference pictures into features. See `mmjax.encoders`."""
 
     text: str = "word_table"  # word_table | t5
     face: str = "drawn"  # drawn | pixels | arcface | photomaker
@@ -137,7 +137,7 @@ class Encoders:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Noise schedule (SPEC 1): scaled-linear betas, SNR shift, zero terminal SNR, v-prediction."""
+    """Noise schedule (METHOD 1): scaled-linear betas, SNR shift, zero terminal SNR, v-prediction."""
 
     steps: int = 1000
     beta_start: float = 0.00085
@@ -152,7 +152,7 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """The denoising loss (SPEC 4) and conditioning dropout. The three drops exclude each other in a sample."""
+    """The denoising loss (METHOD 4) and conditioning dropout. The three drops exclude each other in a sample."""
 
     face_region_probability: float = 0.5  # samples whose loss counts the face region alone
     drop_text: float = 0.1
@@ -171,7 +171,7 @@ class Loss:
 class Data:
     """Record sources, mixed by weight; each source has one shape (frames, height, width) and its own batch size.
 
-    A source is the name of a builder of `mmjax.data.builders` (made under `dir` when it is not there yet) or the
+    A source is the name of a builder of `mmjax.records.builders` (made under `dir` when it is not there yet) or the
     path of a prepared folder.
     """
 
@@ -273,7 +273,7 @@ class Train:
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How a video is denoised (SPEC 1)."""
+    """How a video is denoised (METHOD 1)."""
 
     sampler: str = "dpm"  # ddim (2B) | dpm (5B)
     steps: int = 50

@@ -21,6 +21,7 @@ from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
 from mmjax.errors import DataError
 
+Picture = str | os.PathLike | Image.Image  # a file, or an opened picture
 AI_NOTICE = "AI-generated: made with mmjax by a diffusion model; not a recording of a real event."
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 MAX_PIXELS = 100_000_000  # of a picture to read: a small file can unpack to gigabytes

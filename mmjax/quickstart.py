@@ -21,13 +21,15 @@ from tqdm import tqdm
 
 from mmjax import media
 from mmjax.config import Experiment
-from mmjax.data import evaluation, pipeline, portraits
-from mmjax.data.schema import Record
 from mmjax.errors import ConfigError, exits_cleanly
-from mmjax.identity.fisherfaces import Fisherfaces, fit_fisherfaces
-from mmjax.identity.metrics import Retrieval, mean_embedding, retrieval
+from mmjax.evaluation.retrieval import Retrieval, retrieval
+from mmjax.faces.embeddings import mean_embedding
+from mmjax.records import pipeline
+from mmjax.records.schema import Record
 from mmjax.sampling import Batch, Sampler, checked_size, frame_cells, load_sampler
-from mmjax.training.checkpoint import versions
+from mmjax.synthetic import galleries, portraits
+from mmjax.synthetic.fisherfaces import Fisherfaces, fit_fisherfaces
+from mmjax.versions import versions
 
 SOURCE = "drawn_clips"
 FIT_PEOPLE, PICTURES = 800, 12  # training people that the recogniser is fitted on; pictures of each person
@@ -82,7 +84,7 @@ def held_out_clips(config: Experiment, count: int | None = None) -> list[Record]
         raise ConfigError(
             f"quickstart: expected a run on {SOURCE} and two held-out people or more, found {people} people"
         )
-    wanted = [person.name for person in evaluation.held_out_people(config, people, frames=1)]
+    wanted = [person.name for person in galleries.held_out_people(config, people, frames=1)]
     records = pipeline.validation_records(config, SOURCE, config.data.held_out_people * config.data.clips_per_person)
     first = {str(record["person"]): record for record in reversed(records)}
     return [first[name] for name in wanted]
@@ -103,7 +105,7 @@ def make_clips(sampler: Sampler, records: Sequence[Record]) -> Clips:
 def judge(config: Experiment, records: Sequence[Record], clips: Clips) -> dict[str, Retrieval]:
     """Rank-1 rates of the three kinds of clips among the people of the records."""
     recogniser = fit_recogniser(config)
-    people = evaluation.held_out_people(config, len(records), PICTURES)
+    people = galleries.held_out_people(config, len(records), PICTURES)
     gallery = np.stack([mean_embedding(recogniser.embed(person.frames)) for person in people])
     own = np.arange(len(records))
 
@@ -115,7 +117,7 @@ def judge(config: Experiment, records: Sequence[Record], clips: Clips) -> dict[s
 
 def fit_recogniser(config: Experiment) -> Fisherfaces:
     """Fisherfaces of people of the training split, drawn at the experiment's size."""
-    people = evaluation.training_people(config, FIT_PEOPLE, PICTURES)
+    people = galleries.training_people(config, FIT_PEOPLE, PICTURES)
     return fit_fisherfaces(
         np.concatenate([person.frames for person in people]), np.repeat(np.arange(len(people)), PICTURES)
     )
@@ -142,7 +144,7 @@ def report_sheet(sampler: Sampler, records: Sequence[Record], clips: Clips) -> U
 
 def _how_to_sample(config: Experiment, workdir: Path) -> str:
     """Writes portraits of the people on the sheet, and says how to make a video of one of them."""
-    for person in evaluation.held_out_people(config, min(SHOWN, config.data.held_out_people), frames=1):
+    for person in galleries.held_out_people(config, min(SHOWN, config.data.held_out_people), frames=1):
         path = portraits.save_portrait(workdir / "people" / f"{person.name}.png", person.references[0])
     return (
         f"make another video of one of them:\n  python -m mmjax.sample --model {workdir} --reference {path} "

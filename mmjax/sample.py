@@ -23,7 +23,7 @@ from tqdm import tqdm
 from mmjax import cli, media
 from mmjax.errors import ConfigError, DataError, exits_cleanly
 from mmjax.sampling import Clip, Encoded, Request, Sampler, Size, checked_size, frame_cells, load_sampler
-from mmjax.training.checkpoint import versions
+from mmjax.versions import versions
 
 RESPONSIBLE_USE = (
     "note: use pictures of yourself or of people who agreed; do not deceive, harass or impersonate. The video says in "

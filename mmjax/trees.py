@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mmjax.errors import TreeError
@@ -107,6 +108,11 @@ def check_same(expected: Tree, found: Tree, what: str) -> None:
 def count(tree: Tree) -> int:
     """Number of parameters; arrays and `jax.ShapeDtypeStruct`s alike."""
     return sum(int(np.prod(leaf.shape, dtype=np.int64)) for leaf in jax.tree.leaves(tree))
+
+
+def in_float32(abstract: Tree) -> Tree:
+    """The same shapes and shardings in float32, as gradients, moments and averages have them."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=leaf.sharding), abstract)
 
 
 def _some(names: list[str], limit: int = 8) -> str:

@@ -3,8 +3,8 @@
 import pytest
 
 from mmjax import bench
-from tests import tiny_run
-from tests.unoptimized import unoptimized  # noqa: F401
+from tests.helpers import tiny_run
+from tests.helpers.unoptimized import unoptimized  # noqa: F401
 
 
 @pytest.fixture(scope="module")

@@ -11,41 +11,43 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "mmjax"
 
-# From the ground up. A module may import its own layer and the ones above this line's layer in the table, never a
-# later one. The longest name that fits a module decides; a new module must find its place here.
-LAYERS = [
-    ["mmjax", "mmjax.errors"],
-    ["mmjax.validation"],
-    ["mmjax.config", "mmjax.architectures"],
-    ["mmjax.precision", "mmjax.media"],
-    ["mmjax.partition", "mmjax.trees", "mmjax.data.fingerprints", "mmjax.data.schema", "mmjax.nn.autoencoder"],
-    ["mmjax.nn.layers", "mmjax.nn.rope", "mmjax.nn.attention", "mmjax.nn.modulation", "mmjax.diffusion.schedule"],
-    ["mmjax.nn", "mmjax.data", "mmjax.diffusion.guidance", "mmjax.diffusion.loss", "mmjax.identity"],
-    ["mmjax.nn.magicmirror", "mmjax.diffusion", "mmjax.conversion"],
-    ["mmjax.features"],
-    ["mmjax.training"],
-    ["mmjax.sampling"],
-    ["mmjax.training.loop", "mmjax.preparation"],
-    ["mmjax.cli"],
-    ["mmjax.train", "mmjax.sample", "mmjax.convert", "mmjax.prepare", "mmjax.evaluate", "mmjax.demo"],
-    ["mmjax.quickstart", "mmjax.bench", "mmjax.benchmarks"],
+# From the ground up: each package has one rank, and imports packages of lower ranks alone. Packages of one rank stand side
+# by side. The modules beside the packages make up the ground floor, but for the entry points on top.
+RANKS = [
+    ["ground floor"],
+    ["nn", "diffusion", "faces"],
+    ["models"],
+    ["conversion"],
+    ["weights"],
+    ["encoders"],
+    ["records", "evaluation"],
+    ["synthetic", "preparation", "training", "sampling"],
+    ["entry points"],
 ]
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
+GROUND_FLOOR = {
+    *("config", "errors", "files", "media", "partition", "precision", "trees", "validation", "versions"),
+}
+ENTRY_POINTS = {"bench", "cli", "convert", "demo", "evaluate", "prepare", "quickstart", "sample", "train"}
 
 NOWHERE = {"diffusers", "tensorflow", "clu", "skvideo", "requests"}
 LAZY_ONLY = {"torch": ("mmjax.conversion",)}  # for a .bin or .pth that has no safetensors twin
-ONLY_IN = {name: ("mmjax.identity",) for name in ("insightface", "onnxruntime")}
-ONLY_IN["cv2"] = ("mmjax.identity", "mmjax.preparation")  # what mmjax.prepare is made of: flow, resizing, cuts
+ONLY_IN = {name: ("mmjax.faces",) for name in ("insightface", "onnxruntime")}
+ONLY_IN["cv2"] = ("mmjax.faces", "mmjax.preparation", "mmjax.evaluation")  # flow, resizing, cuts
 WITHOUT_JAX = (
     "mmjax.errors",
     "mmjax.validation",
     "mmjax.config",
+    "mmjax.files",
     "mmjax.media",
-    "mmjax.data",
-    "mmjax.identity.metrics",
+    "mmjax.records",
+    "mmjax.synthetic",
+    "mmjax.evaluation",
+    "mmjax.faces",
+    "mmjax.encoders.placeholders",
+    "mmjax.encoders.pixel",
     "mmjax.preparation.analysis",  # what its worker processes run
-    "mmjax.preparation.encoding",
-    "mmjax.preparation.workers",
+    "mmjax.preparation.writing",
 )
 
 
@@ -86,22 +88,26 @@ def package_of(name):
     return name if path.is_dir() else name.rpartition(".")[0]
 
 
-def rank(name):
+def place(name):
+    """The package of a module, "ground floor" or "entry points"."""
     parts = name.split(".")
-    for length in range(len(parts), 0, -1):
-        key = ".".join(parts[:length])
-        if key in RANK and (length > 1 or len(parts) == 1):
-            return RANK[key]
-    raise AssertionError(f"{name} has no layer: add it to LAYERS in {Path(__file__).name}")
+    if len(parts) > 1 and parts[1] in RANK:
+        return parts[1]
+    if len(parts) == 2 and parts[1] in ENTRY_POINTS:
+        return "entry points"
+    if len(parts) == 1 or (len(parts) == 2 and parts[1] in GROUND_FLOOR):
+        return "ground floor"
+    raise AssertionError(f"{name} has no rank: add its package to RANKS in {Path(__file__).name}")
 
 
 def inside(name, places):
     return any(name == place or name.startswith(place + ".") for place in places)
 
 
-def broken_layers(name, imported):
-    if rank(imported) > rank(name):
-        yield f"{name} (layer {rank(name)}) imports {imported} (layer {rank(imported)})"
+def broken_ranks(name, imported):
+    mine, its = place(name), place(imported)
+    if mine != its and RANK[its] >= RANK[mine]:
+        yield f"{name} (rank {RANK[mine]}) imports {imported} (rank {RANK[its]})"
 
 
 def broken_libraries(name, library, lazy):
@@ -116,7 +122,7 @@ def broken_libraries(name, library, lazy):
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_point_one_way(name):
     own = [found for found in imports(MODULES[name], package_of(name)) if inside(found, [PACKAGE])]
-    assert not [line for found in own for line in broken_layers(name, found)]
+    assert not [line for found in own for line in broken_ranks(name, found)]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -148,6 +154,15 @@ def test_data_is_read_without_jax(name):
     assert not {found for found in loaded_by(name) if found.partition(".")[0] in heavy}
 
 
+def test_the_table_of_ranks(capsys):
+    """Every package stands in the table; printed with `pytest -s`."""
+    lines = [f"{rank}  {', '.join(names)}" for rank, names in enumerate(RANKS)]
+    with capsys.disabled():
+        print("", *lines, sep="\n")
+    packages = {path.parent.name for path in (ROOT / PACKAGE).glob("*/__init__.py")}
+    assert packages == set(RANK) - {"ground floor", "entry points"}
+
+
 def test_modules_do_not_import_each_other_in_circles():
     graph = {
         name: {found for found in imports(tree, package_of(name), lazy=False) if found in MODULES and found != name}
@@ -165,13 +180,13 @@ def test_the_rules_catch_what_they_should():
     assert list(broken_layers("mmjax.nn.layers", "mmjax.training.loop"))
     assert list(broken_layers("mmjax.training.step", "mmjax.training.loop"))
     assert not list(broken_layers("mmjax.training.loop", "mmjax.training.step"))
-    assert list(broken_libraries("mmjax.nn.dit", "diffusers", lazy=True))
+    assert list(broken_libraries("mmjax.models.cogvideox.transformer", "diffusers", lazy=True))
     assert list(broken_libraries("mmjax.conversion.tables", "torch", lazy=False))
     assert not list(broken_libraries("mmjax.conversion.tables", "torch", lazy=True))
     assert list(broken_libraries("mmjax.media", "cv2", lazy=True))
-    assert list(broken_libraries("mmjax.preparation.analysis", "onnxruntime", lazy=True))
+    assert list(broken_libraries("mmjax.preparation.analysis.item", "onnxruntime", lazy=True))
     tree = ast.parse("from . import config\nfrom .. import trees\ndef f():\n    import torch\n")
     assert list(imports(tree, "mmjax.nn", lazy=False)) == ["mmjax.nn", "mmjax.trees"]
     assert "torch" in list(imports(tree, "mmjax.nn"))
-    with pytest.raises(AssertionError, match="has no layer"):
-        rank("mmjax.stray")
+    with pytest.raises(AssertionError, match="has no rank"):
+        place("mmjax.stray")

@@ -10,7 +10,7 @@ from mmjax import config as c
 from mmjax import partition, trees
 from mmjax.errors import ConfigError
 from mmjax.nn.attention import attention
-from tests import tiny
+from tests.helpers import tiny
 
 MESHES = {
     "data 8": c.Mesh(data=8),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmjax import config as c
-from tests import tiny
+from tests.helpers import tiny
 
 
 def test_bfloat16_compute_is_near_float32():

@@ -11,10 +11,10 @@ pipeline = conversion.read_pipeline("weights/5b")
 config, params = conversion.load_component(pipeline.folders["vae"])
 """
 
-from mmjax.conversion.components import COMPONENTS, PIPELINE
 from mmjax.conversion.folders import convert, convert_back, load_component, read_record
 from mmjax.conversion.pipeline import Pipeline, convert_pipeline, convert_pipeline_back, read_pipeline
 from mmjax.conversion.plans import Report
+from mmjax.conversion.registry import COMPONENTS, PIPELINE
 from mmjax.conversion.transformer import abstract_transformer
 
 __all__ = [

@@ -8,8 +8,8 @@ import jax
 
 from mmjax.conversion import plans, store
 from mmjax.conversion.component import Component
-from mmjax.conversion.components import PIPELINE, component
 from mmjax.conversion.plans import Report
+from mmjax.conversion.registry import PIPELINE, component
 from mmjax.errors import CheckpointError, ConfigError, ConversionError, TreeError
 from mmjax.trees import Tree, check_same
 from mmjax.validation import validated_record

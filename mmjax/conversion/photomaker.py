@@ -17,14 +17,14 @@ import jax
 import jax.numpy as jnp
 
 from mmjax import config as c
-from mmjax.architectures import CLIPVision, PhotoMaker
 from mmjax.conversion import pickles
 from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Blocks, Misfit, Row, Shape, conv_patch, identity, transpose
 from mmjax.conversion.source import Source, download, open_tensors
 from mmjax.errors import ConversionError
-from mmjax.nn.clip import CHANNELS, CLIPVisionTower
-from mmjax.nn.face_encoder import IdPerceiver
+from mmjax.models.clip import CHANNELS, CLIPVisionTower
+from mmjax.models.magicmirror.face_branch import IdPerceiver
+from mmjax.models.sizes import CLIPVision, PhotoMaker
 from mmjax.trees import Tree
 
 STEM = "photomaker-v2"

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmjax.architectures import T5, VAE
 from mmjax.config import Sampling, Schedule, Transformer
 from mmjax.conversion import folders, plans, scheduler, store
-from mmjax.conversion.components import PIPELINE, component
+from mmjax.conversion.registry import PIPELINE, component
 from mmjax.conversion.source import download, read_json
 from mmjax.errors import CheckpointError, ConfigError, ConversionError
+from mmjax.models.sizes import T5, VAE
 from mmjax.validation import validated_record
 
 PARTS = {"transformer": "transformer", "vae": "vae", "text_encoder": "text-encoder"}  # folder -> component
@@ -33,7 +33,7 @@ _PUBLISHED = {  # `model_index.json` of a folder that is written back
     "transformer": ["diffusers", "CogVideoXTransformer3DModel"],
     "vae": ["diffusers", "AutoencoderKLCogVideoX"],
 }
-_FPS = {"sincos": 8, "rope": 8, "rope_slice": 16}  # by the transformer's positions; SPEC 1
+_FPS = {"sincos": 8, "rope": 8, "rope_slice": 16}  # by the transformer's positions; METHOD 1
 _LARGEST = {"rope_slice": (768, 1360)}  # of 1.5, whose position grid has more room than its videos take
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mmjax.architectures import T5
 from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Blocks, Misfit, Row, identity, transpose
 from mmjax.conversion.source import TRANSFORMERS, open_model
 from mmjax.errors import ConversionError
-from mmjax.nn.t5 import T5Encoder
+from mmjax.models.sizes import T5
+from mmjax.models.t5 import T5Encoder
 from mmjax.trees import Tree
 
 MODEL_TYPE = "t5"

@@ -16,7 +16,7 @@ from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Blocks, Misfit, Row, conv_patch, identity, transpose
 from mmjax.conversion.source import open_diffusers
 from mmjax.errors import ConversionError
-from mmjax.nn.dit import CogVideoXTransformer
+from mmjax.models.cogvideox.transformer import CogVideoXTransformer
 from mmjax.precision import FLOAT32
 from mmjax.trees import Tree
 

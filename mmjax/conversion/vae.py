@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.architectures import VAE
 from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Misfit, Row, Transform, identity
 from mmjax.conversion.source import open_diffusers
 from mmjax.errors import ConversionError
-from mmjax.nn.vae import Decoder, Encoder
+from mmjax.models.cogvideox.vae import Decoder, Encoder
+from mmjax.models.sizes import VAE
 from mmjax.trees import Tree
 
 CLASS_NAME = "AutoencoderKLCogVideoX"

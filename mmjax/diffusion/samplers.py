@@ -1,4 +1,4 @@
-"""DDIM and the CogVideoX DPM sampler as one linear recurrence under one `lax.scan` (SPEC 1).
+"""DDIM and the CogVideoX DPM sampler as one linear recurrence under one `lax.scan` (METHOD 1).
 
 Both samplers turn the model's velocity into an estimate of the clean latents and then move to the next noise level
 by a weighted sum whose weights depend on the step alone:

@@ -1,4 +1,4 @@
-"""The CogVideoX noise schedule and the v-prediction algebra on it (SPEC 1).
+"""The CogVideoX noise schedule and the v-prediction algebra on it (METHOD 1).
 
 A noisy latent is `x_t = signal(t) x_0 + sigma(t) noise` with `signal = sqrt(abar)` and `sigma = sqrt(1 - abar)`. The
 model predicts the velocity `v = signal noise - sigma x_0` (Salimans and Ho, arXiv 2202.00512, appendix D). Since

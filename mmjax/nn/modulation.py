@@ -1,4 +1,4 @@
-"""Adaptive layer normalization: named triples that shift, scale and gate a token stream (SPEC 1, 3)."""
+"""Adaptive layer normalization: named triples that shift, scale and gate a token stream (METHOD 1, 3)."""
 
 from typing import NamedTuple
 

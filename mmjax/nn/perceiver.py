@@ -1,4 +1,4 @@
-"""The perceiver resampler that both face perceivers are made of (SPEC 2; PhotoMaker V2's and IP-Adapter's shape).
+"""The perceiver resampler that both face perceivers are made of (METHOD 2; PhotoMaker V2's and IP-Adapter's shape).
 
 Latent queries read picture features: in each block, keys and values come from [features ; latents], projections carry
 no bias, the softmax runs in float32, and a feed-forward layer follows.

@@ -22,26 +22,26 @@ import numpy as np
 from tqdm import tqdm
 
 from mmjax.config import Experiment
-from mmjax.data.records import Encoders
-from mmjax.data.schema import SPLITS, describe, record_fields
+from mmjax.encoders.build import make_autoencoder, make_face_encoder, make_text_encoder
+from mmjax.encoders.photographs import RealFaceEncoder
 from mmjax.errors import ConfigError, DataError
-from mmjax.features.make import make_autoencoder, make_face_encoder, make_text_encoder
-from mmjax.features.real_faces import RealFaceEncoder
-from mmjax.identity.packs import find_pack
-from mmjax.preparation.analysis import Plan, analyse, start
-from mmjax.preparation.captions import check_captions, load_captioner
-from mmjax.preparation.encoding import RecordMaker, read_pixels, start_reading, still_name, with_portraits
-from mmjax.preparation.findings import Chunk, read_chunk, without_changes, write_chunk
-from mmjax.preparation.inputs import list_items
-from mmjax.preparation.pairs import Pair, assign_splits, choose_pairs
+from mmjax.faces.packs import find_pack
+from mmjax.preparation.analysis.findings import Chunk, read_chunk, without_changes, write_chunk
+from mmjax.preparation.analysis.item import Plan, analyse, start
+from mmjax.preparation.analysis.workers import Workers
+from mmjax.preparation.inputs.captions import check_captions, load_captioner
+from mmjax.preparation.inputs.listing import list_items
+from mmjax.preparation.items import Dropped, Finding, Item, Still
+from mmjax.preparation.pairing.pairs import Pair, assign_splits, choose_pairs
 from mmjax.preparation.reasons import Rejected
-from mmjax.preparation.report import Summary, merge, write_report
-from mmjax.preparation.samples import Dropped, Finding, Item, Still
+from mmjax.preparation.report.summary import Summary, merge, write_report
 from mmjax.preparation.settings import Settings
-from mmjax.preparation.shards import finish_dataset, shard_path, write_shard
 from mmjax.preparation.work import Work, chunks, listing_digest, write_json
-from mmjax.preparation.workers import Workers
-from mmjax.training.checkpoint import versions
+from mmjax.preparation.writing.encoding import RecordMaker, read_pixels, start_reading, still_name, with_portraits
+from mmjax.preparation.writing.shards import finish_dataset, shard_path, write_shard
+from mmjax.records.making import Encoders
+from mmjax.records.schema import SPLITS, describe, record_fields
+from mmjax.versions import versions
 
 _CLIPS_AHEAD = 2  # for each worker; 49 frames of 480 x 720 are 50 MB
 DEFAULTS = Settings()
@@ -76,7 +76,7 @@ def prepare(
       config: its `data` says the records' size, frames and references, its encoders what they hold.
       output: takes `images/`, `clips/`, `report.json`, `report.html` and `work/`. Where an earlier run was stopped,
         this one goes on.
-      inputs, manifest, dataset, references: see `mmjax.preparation.inputs.list_items`.
+      inputs, manifest, dataset, references: see `mmjax.preparation.inputs.listing.list_items`.
       workers: processes that decode and look at items; by default one a core.
       process, processes: this one's number, of how many that share the output; on one machine, or on several with a
         shared disk.

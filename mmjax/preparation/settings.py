@@ -17,7 +17,7 @@ class Settings:
     min_confidence: float = 0.6
     min_face: int = 48  # pixels, longer side of the face's box
     min_face_share: float = 0.1
-    min_sharpness: float = 0.3  # see mmjax.identity.quality
+    min_sharpness: float = 0.3  # see mmjax.faces.quality
     max_yaw: float = 60.0  # degrees, of a sample's median frame
     reference_yaw: float = 45.0  # degrees, of a reference
     # pictures and shots
@@ -26,7 +26,7 @@ class Settings:
     min_resolution: int = 0  # pixels, shorter side; the paper takes 720
     cut_threshold: float = 27.0  # of PySceneDetect's content detector
     clips_per_video: int = 64  # at most, which bounds the memory that a video takes; 0: all
-    min_motion: float = 0.1  # percent of the frame's height a second; see mmjax.preparation.scores
+    min_motion: float = 0.1  # percent of the frame's height a second; see mmjax.preparation.analysis.scores
     max_motion: float = 50.0  # 0: no limit
     max_text: float = 0.005  # share of the picture; 0: do not look for text
     # captions
@@ -34,7 +34,7 @@ class Settings:
     class_word: str = ""  # where nobody can be estimated: man, woman, person, ...
     captioner: str = ""  # MODULE:FUNCTION that is shown the frames and returns a caption
     # pairs
-    min_cosine: float = 0.65  # between a sample and its reference (SPEC 4)
+    min_cosine: float = 0.65  # between a sample and its reference (METHOD 4)
     self_reference: str = "always"  # never | photos | clips | always: a sample's own picture as its reference
     # what is written
     validation_share: float = 0.02  # of the people

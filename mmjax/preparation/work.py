@@ -2,7 +2,7 @@
 
     process-0.lock           held by that process while it is at work
     plan.json                what is prepared, from what, by which encoders; a later run must mean the same
-    analysis/photos-00003.npz    findings of a chunk of items (`mmjax.preparation.findings`)
+    analysis/photos-00003.npz    findings of a chunk of items (`mmjax.preparation.analysis.findings`)
     encoded/images-train-00003.json    a shard that is written: how many records, and what was dropped on the way
 
 A file here takes its name when what it stands for is on disk. Work is cut into chunks and shards that do not depend on
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mmjax.errors import ConfigError, DataError
-from mmjax.preparation.samples import Item
+from mmjax.preparation.items import Item
 from mmjax.preparation.settings import Settings
 
 SCHEMA = 1  # raise it when what is kept in this folder changes

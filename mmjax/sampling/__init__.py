@@ -12,8 +12,8 @@ from mmjax.sampling.denoiser import Batch, Denoiser, Progress
 from mmjax.sampling.estimate import Estimate
 from mmjax.sampling.load import load_sampler
 from mmjax.sampling.preview import Preview
-from mmjax.sampling.sampler import Clip, Encoded, Request, Sampler
 from mmjax.sampling.size import Size, checked_size, frame_cells
+from mmjax.sampling.text_to_video import Clip, Encoded, Request, Sampler
 
 __all__ = [
     "Batch",

@@ -14,14 +14,15 @@ from jaxtyping import Float
 
 from mmjax import config as c
 from mmjax import partition
-from mmjax.data import schema
 from mmjax.diffusion import guidance, samplers
 from mmjax.diffusion.schedule import make_schedule
 from mmjax.errors import DataError
+from mmjax.models.build import Params, make_model
+from mmjax.models.magicmirror.inputs import CONDITION_FIELDS
+from mmjax.records import schema
 from mmjax.sampling.size import Size
-from mmjax.training.state import MODEL_FIELDS, Params, make_model
 
-Batch = dict[str, np.ndarray]  # fields of `mmjax.data.schema`, leading axis: samples
+Batch = dict[str, np.ndarray]  # fields of `mmjax.records.schema`, leading axis: samples
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 
@@ -51,7 +52,7 @@ class Denoiser:
 
         Args:
           params: the model's parameter tree.
-          batch: `MODEL_FIELDS`, and `keep_identity` [b] where some samples are to go without it.
+          batch: `CONDITION_FIELDS`, and `keep_identity` [b] where some samples are to go without it.
           null_text: embedding of what to steer away from, one for all samples or one for each.
           seeds: one for each sample.
           size: of the videos, from `checked_size`.
@@ -84,7 +85,7 @@ class Denoiser:
         """
         data = dataclasses.replace(self.config.data, references=max(references, 1))
         fields = schema.record_fields(dataclasses.replace(self.config, data=data), 1)
-        batch = {name: np.zeros((count, *fields[name].shape), fields[name].dtype) for name in MODEL_FIELDS}
+        batch = {name: np.zeros((count, *fields[name].shape), fields[name].dtype) for name in CONDITION_FIELDS}
         null_text = batch["text"][0]
         with partition.use_mesh(self.mesh):
             keys = self._abstract(jax.eval_shape(lambda: samplers.sample_keys(0, np.arange(count))))
@@ -104,8 +105,8 @@ class Denoiser:
         return self._programs[key]
 
     def _conditions(self, batch: Batch, null_text: np.ndarray) -> tuple[Batch, Batch]:
-        """The batch as it is, and the same without its prompt and its identity (SPEC 2)."""
-        positive = {name: np.asarray(batch[name]) for name in MODEL_FIELDS}
+        """The batch as it is, and the same without its prompt and its identity (METHOD 2)."""
+        positive = {name: np.asarray(batch[name]) for name in CONDITION_FIELDS}
         count = len(batch["text"])
         positive["keep_identity"] = np.asarray(batch.get("keep_identity", np.ones(count, bool)))
         if self.config.sampling.identity_scale != 1:

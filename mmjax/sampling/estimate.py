@@ -6,7 +6,7 @@ import jax
 
 from mmjax import config as c
 from mmjax import trees
-from mmjax.training import flops
+from mmjax.models import flops
 
 ASSUMED_MFU = 0.45  # of one H200 with CogVideoX-5B: `python -m mmjax.bench`
 

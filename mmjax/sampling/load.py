@@ -12,11 +12,11 @@ from mmjax import config as c
 from mmjax import conversion, partition, trees
 from mmjax.conversion import store
 from mmjax.errors import ConfigError
+from mmjax.models.build import Params, abstract_params
 from mmjax.precision import FLOAT32
-from mmjax.sampling.sampler import Sampler, Weights
-from mmjax.training import checkpoint
-from mmjax.training.start import check_same_model
-from mmjax.training.state import Params, abstract_params
+from mmjax.sampling.text_to_video import Sampler, Weights
+from mmjax.weights import parameters, runs
+from mmjax.weights.fit import check_same_model
 
 STREAMED = (r"transformer/blocks/.*",)  # what stays in host memory with `low_memory`
 _LARGE = (r"(?!.*time_embed).*kernel",)  # weights that are kept in the frozen dtype; norms and the like stay float32
@@ -66,7 +66,7 @@ def load_sampler(
         why = ": CogVideoX overflows in float16 and gives black videos" if precision == "float16" else ""
         raise ConfigError(f"precision = {precision!r}: expected {' or '.join(PRECISIONS)}{why}")
     published = (folder / store.MANIFEST).is_file()
-    config = _published_experiment(folder, adapter) if published else checkpoint.read_config(folder)
+    config = _published_experiment(folder, adapter) if published else runs.read_config(folder)
     config = _with_settings(config, folder, mesh, photomaker, face_models, precision, low_memory, settings)
     devices = partition.make_mesh(config.mesh)
     source, abstract = {"model": str(folder)}, _abstract(config, devices, low_memory, cast=published)
@@ -77,7 +77,7 @@ def load_sampler(
         read = functools.partial(_read_published, config, folder, adapter, abstract, step, weights == "ema")
     else:
         if adapter is not None:
-            check_same_model(checkpoint.read_config(adapter).model, config.model, f"adapter {adapter}")
+            check_same_model(runs.read_config(adapter).model, config.model, f"adapter {adapter}")
         source |= _run(folder, weights, step)
         read = functools.partial(_read_run, config, folder, adapter, abstract, source["step"], weights == "ema")
     promised = Weights(abstract, read)
@@ -89,7 +89,7 @@ def load_sampler(
         tiling=low_memory,
         text_cache=text_cache,
         strict=strict,
-        trained_with=checkpoint.read_encoders(adapter or folder),
+        trained_with=runs.read_encoders(adapter or folder),
     )
 
 
@@ -99,7 +99,7 @@ def _published_experiment(folder: Path, adapter: Path | None) -> c.Experiment:
     model = c.Model(pipeline.transformer, c.Adapter(enabled=False))
     config = c.Experiment(name=folder.name, model=model)
     if adapter is not None:
-        config = checkpoint.read_config(adapter)
+        config = runs.read_config(adapter)
         check_same_model(c.Model(pipeline.transformer, config.model.adapter), config.model, f"--model {folder}")
     data = dataclasses.replace(
         config.data,
@@ -144,8 +144,8 @@ def _with_settings(config, folder, mesh, photomaker, face_models, precision, low
 
 def _run(workdir: Path, weights: str, step: int | None) -> dict:
     """Which of a run's weights these are."""
-    averaged = weights == "ema" and checkpoint.read_config(workdir).train.ema_decay > 0
-    return {"step": checkpoint.complete_step(workdir, step), "weights": "ema" if averaged else "raw"}
+    averaged = weights == "ema" and runs.read_config(workdir).train.ema_decay > 0
+    return {"step": parameters.complete_step(workdir, step), "weights": "ema" if averaged else "raw"}
 
 
 def _abstract(config: c.Experiment, devices: jax.sharding.Mesh, low_memory: bool, cast: bool) -> Params:
@@ -178,17 +178,17 @@ def _read_published(config, folder: Path, adapter: Path | None, abstract: Params
     params = {"transformer": _like(params, wanted)}
     if adapter is None:
         return params
-    return trees.merge(params, _like(checkpoint.load_trained(adapter, added, step, ema), added))
+    return trees.merge(params, _like(parameters.load_trained(adapter, added, step, ema), added))
 
 
 def _read_run(config, folder: Path, adapter: Path | None, abstract: Params, step: int, ema: bool) -> Params:
     """A run's parameters, with another run's adapter where one is named."""
-    params = checkpoint.load_params(folder, step, ema, abstract=abstract)
+    params = parameters.load_params(folder, step, ema, abstract=abstract)
     if adapter is None:
         return params
     old, rest = trees.split(params, trees.ADAPTER_PATTERNS)
     wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), old)
-    return trees.merge(checkpoint.load_trained(adapter, wanted, None, ema), rest)
+    return trees.merge(parameters.load_trained(adapter, wanted, None, ema), rest)
 
 
 def _like(params: Params, abstract: Params) -> Params:

@@ -6,11 +6,11 @@ from jaxtyping import UInt8
 
 from mmjax import config as c
 from mmjax import media
-from mmjax.data import pipeline
-from mmjax.features.make import make_autoencoder, make_text_encoder
+from mmjax.encoders.build import make_autoencoder, make_text_encoder
+from mmjax.models.build import Params
+from mmjax.records import pipeline
 from mmjax.sampling.denoiser import Denoiser
 from mmjax.sampling.size import checked_size, frame_cells
-from mmjax.training.state import Params
 
 
 class Preview:

@@ -23,16 +23,18 @@ from jaxtyping import UInt8
 
 from mmjax import config as c
 from mmjax import partition
-from mmjax.data import pipeline
+from mmjax.encoders.agreement import check_records
+from mmjax.encoders.build import make_text_encoder
 from mmjax.errors import ConfigError, MMJaxError
-from mmjax.features.fingerprints import check_records
-from mmjax.features.make import make_text_encoder
-from mmjax.training import checkpoint, flops, optim, report, start
+from mmjax.models import build, flops
+from mmjax.records import pipeline
+from mmjax.training import checkpoints, optimizer, summary
 from mmjax.training import state as states
 from mmjax.training import step as steps
 from mmjax.training.telemetry import Meter, Telemetry, bucket_row
+from mmjax.weights import runs, start
 
-SampleFn = Callable[[states.Params, int], UInt8[np.ndarray, "h w 3"]]
+SampleFn = Callable[[build.Params, int], UInt8[np.ndarray, "h w 3"]]
 
 
 def train(config: c.Experiment, workdir: str | Path, sample_fn: SampleFn | None = None) -> states.TrainState:
@@ -55,8 +57,8 @@ def train(config: c.Experiment, workdir: str | Path, sample_fn: SampleFn | None 
     config, workdir = config.validated(), Path(workdir)
     mesh = partition.make_mesh(config.mesh)
     _check_batches(config, mesh)
-    checkpoint.write_config(workdir, config)
-    checkpoint.write_encoders(workdir, check_records(config))
+    runs.write_config(workdir, config)
+    runs.write_encoders(workdir, check_records(config))
     with contextlib.ExitStack() as stack:
         run = _Run(config, workdir, mesh, sample_fn, stack)
         stack.enter_context(partition.use_mesh(mesh))
@@ -70,12 +72,12 @@ class _Run:
     def __init__(self, config: c.Experiment, workdir: Path, mesh, sample_fn: SampleFn | None, stack):
         self.config, self.workdir, self.mesh, self.sample_fn = config, workdir, mesh, sample_fn
         self.streams = states.random_streams(config.seed)
-        self.tx = optim.make_optimizer(config.optim, config.train.steps)
+        self.tx = optimizer.make_optimizer(config.optim, config.train.steps)
         self.abstract = states.abstract_state(config, self.tx, mesh)
         self.iterator = pipeline.make_train_iterator(config, jax.process_index(), jax.process_count())
         if config.data.workers:
             stack.callback(self.iterator.close)
-        self.checkpoints = checkpoint.Checkpoints(workdir, config)
+        self.checkpoints = checkpoints.Checkpoints(workdir, config)
         stack.callback(self.checkpoints.close)
         self.first = self.checkpoints.latest_step() or 0
         self.telemetry = Telemetry(workdir, self.first, config.train.steps)
@@ -86,7 +88,7 @@ class _Run:
         self.stop = stack.enter_context(_StopSignals())
 
         null_text = make_text_encoder(config, mesh).encode_plain([""])[0]
-        loss_fn = steps.make_loss(config, states.make_model(config), null_text)
+        loss_fn = steps.make_loss(config, build.make_model(config), null_text)
         train_step = steps.make_train_step(config, loss_fn, self.tx, self.streams.train)
         self._train_step = steps.jit_train_step(train_step, self.abstract)
         self._validation = self._make_validation(loss_fn) if config.train.validate_every else {}
@@ -170,10 +172,10 @@ class _Run:
     def _log(self) -> None:
         self._settle()
         row = self.meter.row(jax.device_count(), flops.peak_flops(jax.devices()[0].device_kind))
-        if (peak := report.measured_bytes()) is not None:
-            row["memory/peak_gib"] = peak / report.GIB
+        if (peak := summary.measured_bytes()) is not None:
+            row["memory/peak_gib"] = peak / summary.GIB
             if self.step - self.first <= self.config.train.log_every:
-                self.telemetry.say(f"memory a device, measured: {report.size_text(peak)} at the peak")
+                self.telemetry.say(f"memory a device, measured: {summary.size_text(peak)} at the peak")
         self.telemetry.write(self.step, row)
         self.meter.clear()
 
@@ -215,15 +217,15 @@ class _Run:
         return found
 
     def _initial_state(self) -> states.TrainState:
-        say, predicted = self.telemetry.say, report.predicted_bytes(self.abstract)
+        say, predicted = self.telemetry.say, summary.predicted_bytes(self.abstract)
         devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
         say(f"{self.config.name}: {self.config.train.steps} steps on {devices}, workdir {self.workdir}")
-        say(report.parameter_table(self.abstract.trained, self.abstract.frozen))
-        say(report.memory_line(predicted))
+        say(summary.parameter_table(self.abstract.trained, self.abstract.frozen))
+        say(summary.memory_line(predicted))
         if self.first:
             say(f"going on from the checkpoint of step {self.first}")
             return self.checkpoints.restore(self.abstract, self.iterator)
-        loaded = start.load_start(self.config, states.abstract_params(self.config, self.mesh))
+        loaded = start.load_start(self.config, build.abstract_params(self.config, self.mesh))
         return states.create_state(self.config, self.tx, self.mesh, loaded)
 
     def _compiled_for(self, batch):
@@ -237,7 +239,7 @@ class _Run:
             needed = flops.sample_flops(self.config, self.abstract.trained, self.abstract.frozen, shape)
             memory = compiled.memory_analysis()
             space = (
-                "" if memory is None else f", {report.size_text(memory.temp_size_in_bytes)} a device for activations"
+                "" if memory is None else f", {summary.size_text(memory.temp_size_in_bytes)} a device for activations"
             )
             self.telemetry.say(
                 f"step for latents {list(shape)}: compiled in {seconds:.1f} s, {needed.training * shape[0] / 1e12:.3g} "
@@ -309,7 +311,7 @@ class _StopSignals:
             os.kill(os.getpid(), signal.SIGINT)
         self._caught = True
 
-    def now(self, step: int, checkpoints: checkpoint.Checkpoints) -> bool:
+    def now(self, step: int, checkpoints: checkpoints.Checkpoints) -> bool:
         """Whether to stop after this step; all processes agree."""
         if jax.process_count() > 1:
             return checkpoints.preempted(step) or _agreed(self._caught)

@@ -13,16 +13,14 @@ from flax import struct
 from jaxtyping import Array, Int, Key
 
 from mmjax import config as c
-from mmjax import partition, precision, trees
-from mmjax.data import schema
+from mmjax import partition, trees
 from mmjax.errors import ConfigError
-from mmjax.nn.magicmirror import MagicMirror
-from mmjax.training import optim
+from mmjax.models import build
+from mmjax.models.build import Params
+from mmjax.models.magicmirror.inputs import CONDITION_FIELDS
+from mmjax.training import optimizer
 
-Params = trees.Tree
-
-MODEL_FIELDS = ("text", "class_mask", "id_embedding", "clip_last", "clip_penultimate")  # of a record: the conditions
-BATCH_FIELDS = ("latents", "face_mask", *MODEL_FIELDS)  # of a record: what a training step reads
+BATCH_FIELDS = ("latents", "face_mask", *CONDITION_FIELDS)  # of a record: what a training step reads
 
 
 class Streams(NamedTuple):
@@ -57,36 +55,17 @@ class TrainState(struct.PyTreeNode):
         return trees.merge(best, self.frozen)
 
 
-def make_model(config: c.Experiment) -> MagicMirror:
-    """The model of an experiment; it holds no arrays."""
-    return MagicMirror(config.model, config.precision)
-
-
-def abstract_params(config: c.Experiment, mesh: jax.sharding.Mesh) -> Params:
-    """Shape, dtype by role, and sharding of every parameter, as `jax.ShapeDtypeStruct`s."""
-    boxed = jax.eval_shape(lambda key: _init(config, key), jax.random.key(0))
-    shapes = trees.flatten(partition.unbox(boxed))
-    shardings = trees.flatten(partition.param_shardings(mesh, boxed))
-    trained, frozen = precision.trained_dtype(config.precision), precision.frozen_dtype(config.precision)
-
-    def described(path):
-        dtype = trained if trees.matches(config.train.trainable, path) else frozen
-        return jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=shardings[path])
-
-    return trees.unflatten({path: described(path) for path in shapes})
-
-
 def abstract_state(config: c.Experiment, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> TrainState:
     """The state as `jax.ShapeDtypeStruct`s with shardings: what `create_state` fills and what a restore needs.
 
     The optimizer's moments are sharded like the parameters that they belong to. Raises `TreeError` when a pattern of
     `train.trainable` matches no parameter, `ConfigError` when none does.
     """
-    trained, frozen = trees.split(abstract_params(config, mesh), config.train.trainable)
+    trained, frozen = trees.split(build.abstract_params(config, mesh), config.train.trainable)
     if not trained:
         raise ConfigError(f"train.trainable = {config.train.trainable}: expected patterns that match a parameter")
     everywhere = partition.replicated(mesh)
-    average = in_float32(trained)
+    average = trees.in_float32(trained)
     opt_state = optax.tree_map_params(
         tx,
         lambda leaf, like: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=like.sharding),
@@ -121,24 +100,19 @@ def create_state(
     }
 
     def draw(key):
-        drawn = trees.flatten(partition.unbox(_init(config, key)))
+        drawn = trees.flatten(partition.unbox(build.init(config, key)))
         return {path: drawn[path].astype(leaf.dtype) for path, leaf in wanted.items()}
 
     drawn = _sharded_jit(draw, wanted)(random_streams(config.seed).init)
     trained, frozen = trees.split(trees.unflatten({**drawn, **known}), config.train.trainable)
 
     def rest(trained):
-        average = jax.tree.map(jnp.copy, optim.float32(trained))  # a copy: the step donates both
+        average = jax.tree.map(jnp.copy, optimizer.float32(trained))  # a copy: the step donates both
         ema = average if config.train.ema_decay else None
-        return jnp.zeros((), jnp.int32), tx.init(optim.float32(trained)), ema
+        return jnp.zeros((), jnp.int32), tx.init(optimizer.float32(trained)), ema
 
     step, opt_state, ema = _sharded_jit(rest, (abstract.step, abstract.opt_state, abstract.ema))(trained)
     return TrainState(step, trained, frozen, opt_state, ema)
-
-
-def in_float32(abstract: Params) -> Params:
-    """The same shapes and shardings in float32, as gradients, moments and averages have them."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=leaf.sharding), abstract)
 
 
 def bytes_per_device(tree) -> int:
@@ -152,16 +126,6 @@ def bytes_per_device(tree) -> int:
         return size * leaf.dtype.itemsize
 
     return sum(held(leaf) for leaf in jax.tree.leaves(tree))
-
-
-def _init(config: c.Experiment, key):
-    """Boxed parameters, from the smallest batch that the model takes: their shapes do not depend on it."""
-    transformer = config.model.transformer
-    fields = schema.record_fields(config, frames=1)
-    batch = {name: jnp.zeros((1, *fields[name].shape), fields[name].dtype) for name in MODEL_FIELDS}
-    side = transformer.patch
-    latents = jnp.zeros((1, transformer.patch_t, side, side, transformer.latent_channels))
-    return make_model(config).init(key, batch, latents, jnp.zeros(1, jnp.int32))["params"]
 
 
 def _sharded_jit(function, abstract):

@@ -17,11 +17,12 @@ from mmjax import config as c
 from mmjax import partition, trees
 from mmjax.diffusion import loss as diffusion_loss
 from mmjax.diffusion import schedule as noise_schedule
-from mmjax.nn.dit import pad_frames
-from mmjax.training import optim
-from mmjax.training.state import Params, TrainState
+from mmjax.models.build import Params
+from mmjax.models.cogvideox.transformer import pad_frames
+from mmjax.training import optimizer
+from mmjax.training.state import TrainState
 
-Batch = dict[str, Array]  # fields of `mmjax.data.schema`, leading axis: samples
+Batch = dict[str, Array]  # fields of `mmjax.records.schema`, leading axis: samples
 Metrics = dict[str, Array]
 LossFn = Callable[[Params, Params, Batch, diffusion_loss.Draws], tuple[Array, Metrics]]
 
@@ -57,7 +58,7 @@ def make_train_step(
     Metrics: loss; norms of the gradient (before clipping), of the trained parameters and of their change; the
     learning rate; sums and counts of the loss by timestep.
     """
-    rate, pieces = optim.learning_rate(config.optim, config.train.steps), config.train.accumulate
+    rate, pieces = optimizer.learning_rate(config.optim, config.train.steps), config.train.accumulate
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
     def train_step(state: TrainState, batch: Batch):
@@ -67,10 +68,10 @@ def make_train_step(
 
         def of_micro_batch(piece):
             (loss, metrics), grads = gradient(state.trained, state.frozen, *piece)
-            return (loss / pieces, jax.tree.map(lambda leaf: leaf / pieces, optim.float32(grads))), metrics
+            return (loss / pieces, jax.tree.map(lambda leaf: leaf / pieces, optimizer.float32(grads))), metrics
 
         (loss, grads), metrics = _scan_sum(of_micro_batch, _split_batch((batch, draws), pieces))
-        weights = optim.float32(state.trained)
+        weights = optimizer.float32(state.trained)
         updates, opt_state = tx.update(grads, state.opt_state, weights)
         trained = optax.apply_updates(state.trained, updates)
         metrics |= {
@@ -121,7 +122,7 @@ def _whole_patches(config: c.Experiment, batch: Batch) -> Batch:
 
 
 def _drop_conditions(batch: Batch, draws: diffusion_loss.Draws, null_text: Array) -> Batch:
-    """Conditioning dropout (SPEC 4): the empty prompt, which has no class word, in place of the text."""
+    """Conditioning dropout (METHOD 4): the empty prompt, which has no class word, in place of the text."""
     keep = draws.keep_text
     return batch | {
         "text": jnp.where(keep[:, None, None], batch["text"], jnp.asarray(null_text, batch["text"].dtype)),

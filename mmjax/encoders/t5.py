@@ -1,0 +1,258 @@
+"""Prompts to T5 embeddings: the text encoder of real experiments (METHOD 1, 2).
+
+    encoder = load_text_encoder("weights/text_encoder", length=226, id_tokens=2)
+    text, mask, negative = encoder.encode_both(["A man img is talking"], references=1, plain=[""])
+    encoder.free()  # before denoising, which needs the memory
+
+A prompt becomes the very token ids that CogVideoX was trained on: T5's pieces, one end-of-text token, padding up to the
+full length, no mask. Weights are read when the first prompt asks for them and not before, so that a run whose prompts
+are all in the cache reads none.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from transformers import T5Tokenizer
+
+from mmjax import config as c
+from mmjax import conversion, partition
+from mmjax.conversion import store
+from mmjax.conversion.source import tokenizer_files
+from mmjax.conversion.t5 import abstract_t5
+from mmjax.encoders.fingerprints import fingerprint
+from mmjax.encoders.prompts import TRIGGER, check_length, expand_trigger, split_at_trigger
+from mmjax.errors import CheckpointError, ConfigError
+from mmjax.models.t5 import T5Encoder
+
+_BATCH = 8  # prompts that the network sees at once
+_TRIGGER = re.compile(rf"\s*(?<!\w){TRIGGER}(?!\w)", re.IGNORECASE)
+_DIGEST = hashlib.sha256().digest_size
+
+
+class T5TextEncoder:
+    """A `mmjax.encoders.interface.TextEncoder`; made by `load_text_encoder`.
+
+    fingerprint: changes with the weights, the tokenizer and every setting, and with nothing else.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tokenizer: T5Tokenizer,
+        fingerprint: str,
+        *,
+        length: int,
+        id_tokens: int,
+        mesh: jax.sharding.Mesh,
+        dtype: str,
+        cache: Path | None,
+    ):
+        self.fingerprint, self.length, self.id_tokens = fingerprint, length, id_tokens
+        self._folder, self._tokenizer, self._mesh, self._dtype, self._cache = folder, tokenizer, mesh, dtype, cache
+        self._record = conversion.read_record(folder, "text-encoder")
+        self._params = None
+        network = T5Encoder(self._record, jax.numpy.dtype(dtype))
+        self._apply = jax.jit(
+            lambda params, tokens: network.apply({"params": params}, tokens), out_shardings=partition.replicated(mesh)
+        )
+
+    def encode(
+        self, prompts: Sequence[str], references: int
+    ) -> tuple[Float[np.ndarray, "n L text_dim"], Bool[np.ndarray, "n L"]]:
+        """Embeddings of prompts with class word and trigger, and m of eq. 5. Raises `PromptError`."""
+        text, mask, _ = self.encode_both(prompts, references, [])
+        return text, mask
+
+    def encode_plain(self, prompts: Sequence[str]) -> Float[np.ndarray, "n L text_dim"]:
+        """Embeddings of prompts that name nobody; "" gives the unconditional prompt. Raises `PromptError` if too long.
+
+        A trigger is dropped, so that the same sentence can be had with the identity withheld.
+        """
+        return self._embed([self._plain_tokens(prompt) for prompt in prompts])
+
+    def encode_both(
+        self, prompts: Sequence[str], references: int, plain: Sequence[str]
+    ) -> tuple[Float[np.ndarray, "n L text_dim"], Bool[np.ndarray, "n L"], Float[np.ndarray, "m L text_dim"]]:
+        """`encode(prompts, references)` and `encode_plain(plain)` in one pass through the network."""
+        expanded = [self.tokens(prompt, references) for prompt in prompts]
+        rows = [tokens for tokens, _ in expanded] + [self._plain_tokens(prompt) for prompt in plain]
+        masks = np.array([mask for _, mask in expanded], bool).reshape(len(expanded), self.length)
+        text = self._embed(rows)
+        return text[: len(expanded)], masks, text[len(expanded) :]
+
+    def tokens(self, prompt: str, references: int) -> tuple[Int[np.ndarray, " L"], Bool[np.ndarray, " L"]]:
+        """Token ids and m of a prompt with class word and trigger. Raises `PromptError`.
+
+        The whole sentence is split into pieces without its trigger, so that what follows the class word has the pieces
+        of running text: a comma right behind it is one piece there and two at the start of a text.
+        """
+        before, after = split_at_trigger(prompt)
+        head, whole = self._pieces(before), self._pieces(_TRIGGER.sub("", prompt))
+        tail = whole[len(head) :] if whole[: len(head)] == head else self._pieces(after)
+        parts = iter((head, tail))  # in the order in which they are asked for
+        pieces, marked = expand_trigger(prompt, lambda _: next(parts), references, self.id_tokens)
+        return self._padded(prompt, pieces), np.pad(marked, (0, self.length - len(marked)))
+
+    def free(self) -> None:
+        """Lets go of the weights; the next prompt that is not cached reads them again."""
+        self._params = None
+
+    def _plain_tokens(self, prompt: str) -> Int[np.ndarray, " L"]:
+        return self._padded(prompt, self._pieces(_TRIGGER.sub("", prompt)))
+
+    def _pieces(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+
+    def _padded(self, prompt: str, pieces: list[int]) -> Int[np.ndarray, " L"]:
+        ended = [*pieces, self._tokenizer.eos_token_id]
+        check_length(prompt, ended, self.length)
+        return np.array(ended + [self._tokenizer.pad_token_id] * (self.length - len(ended)), np.int32)
+
+    def _embed(self, rows: Sequence[Int[np.ndarray, " L"]]) -> Float[np.ndarray, "n L text_dim"]:
+        """Embeddings of token ids: from the cache where they are there, each of the others computed once."""
+        keys = [hashlib.sha256(self.fingerprint.encode() + row.tobytes()).hexdigest() for row in rows]
+        shape = (self.length, self._record.width)
+        found = {key: _read_cached(self._cache, key, shape) for key in dict.fromkeys(keys)}
+        missing = {key: row for key, row in zip(keys, rows, strict=True) if found[key] is None}
+        for start in range(0, len(missing), _BATCH):
+            batch = list(missing.items())[start : start + _BATCH]
+            computed = self._run(np.stack([row for _, row in batch]))
+            for (key, _), values in zip(batch, computed, strict=True):
+                found[key] = values
+                _write_cached(self._cache, key, values)
+        return np.array([found[key] for key in keys], np.float32).reshape(len(keys), *shape)
+
+    def _run(self, tokens: Int[np.ndarray, "n L"]) -> Float[np.ndarray, "n L text_dim"]:
+        """One pass. Rows are filled up to 1, 2, 4 or 8, so that few shapes are compiled."""
+        if self._params is None:
+            shardings = partition.param_shardings(self._mesh, abstract_t5(self._record))
+            _, self._params = conversion.load_component(self._folder, shardings, self._dtype)
+        filled = np.resize(tokens, (1 << (len(tokens) - 1).bit_length(), self.length))
+        with partition.use_mesh(self._mesh):
+            return np.asarray(self._apply(self._params, filled))[: len(tokens)]
+
+
+def load_text_encoder(
+    folder: str | os.PathLike,
+    length: int,
+    id_tokens: int,
+    *,
+    mesh: jax.sharding.Mesh | None = None,
+    dtype: str = "bfloat16",
+    cache: str | os.PathLike | None = None,
+) -> T5TextEncoder:
+    """The text encoder of a folder that `python -m mmjax.convert text-encoder` wrote. No weights are read yet.
+
+    Args:
+      length: tokens of a prompt, padding included (`model.transformer.text_length`).
+      id_tokens: repetitions of the class word for each reference (`model.adapter.id_tokens`).
+      mesh: devices that share the weights; by default the first device has them all.
+      dtype: of weights and matrix products, "bfloat16" or "float32".
+      cache: folder for embeddings, one file for each prompt (3.7 MB at 226 x 4096); none by default.
+
+    Raises:
+      CheckpointError: a folder that is missing, incomplete, not a text encoder's, or whose tokenizer does not fit.
+      ConversionError: no tokenizer in the folder.
+      ConfigError: a dtype or package that is not there.
+    """
+    folder = Path(folder)
+    if dtype not in ("bfloat16", "float32"):
+        why = ": T5's residual stream overflows in float16" if dtype == "float16" else ""
+        raise ConfigError(f"dtype of the text encoder = {dtype!r}: expected bfloat16 or float32{why}")
+    record = conversion.read_record(folder, "text-encoder")
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    if len(tokenizer) > record.vocabulary:
+        raise CheckpointError(
+            f"{folder / 'tokenizer'}: expected at most {record.vocabulary} tokens, as the encoder's table has, found "
+            f"{len(tokenizer)}: it is another model's. Convert again, with this model's tokenizer"
+        )
+    return T5TextEncoder(
+        folder,
+        tokenizer,
+        _fingerprint(folder, length, id_tokens, dtype),
+        length=length,
+        id_tokens=id_tokens,
+        mesh=mesh or partition.make_mesh(c.Mesh(), jax.local_devices()[:1]),
+        dtype=dtype,
+        cache=None if cache is None else Path(cache),
+    )
+
+
+def load_tokenizer(folder: Path) -> T5Tokenizer:
+    """T5's tokenizer, from its `spiece.model` or `tokenizer.json`.
+
+    Raises `ConversionError` when the folder holds none, `CheckpointError` when it is damaged, `ConfigError` when a
+    package that reads `spiece.model` is not installed.
+    """
+    files = tokenizer_files(folder)
+    lost = [name for name in ("sentencepiece", "protobuf") if not _installed(name)]
+    if lost and not any(file.name == "tokenizer.json" for file in files):
+        raise ConfigError(f"{folder}: reading spiece.model takes {' and '.join(lost)}: pip install {' '.join(lost)}")
+    try:
+        return T5Tokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # transformers and tokenizers raise plain Exceptions for a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(f"{folder}: the tokenizer cannot be read ({reason}); copy or convert it again") from error
+
+
+def _installed(package: str) -> bool:
+    module = {"protobuf": "google.protobuf"}.get(package, package)
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the parent package is there
+        return False
+
+
+def _fingerprint(folder: Path, length: int, id_tokens: int, dtype: str) -> str:
+    """What the embeddings depend on. Sources are told by their weights' hashes and not by names, which may differ."""
+    manifest = store.read_manifest(folder)
+    hashes = manifest.get("source", {}).get("sha256", {})
+    weights = sorted(value for name, value in hashes.items() if name.endswith((".safetensors", ".bin")))
+    files = tokenizer_files(folder / "tokenizer")
+    pieces = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    stored = sorted({leaf[0] for leaf in manifest["leaves"].values()})
+    record = dataclasses.asdict(conversion.read_record(folder))
+    digest = hashlib.sha256(json.dumps([record, weights, stored, pieces], sort_keys=True).encode()).hexdigest()
+    return fingerprint("t5/1", weights=digest[:16], length=length, id_tokens=id_tokens, dtype=dtype)
+
+
+def _read_cached(folder: Path | None, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The embedding in the cache, or None where there is none that is whole: a `.npy` and the SHA-256 of its bytes."""
+    path = None if folder is None else folder / f"{key}.npy"
+    if path is None or not path.is_file():
+        return None
+    data = path.read_bytes()
+    if hashlib.sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
+        return None
+    values = np.load(io.BytesIO(data[:-_DIGEST]), allow_pickle=False)
+    return values if values.shape == shape else None
+
+
+def _write_cached(folder: Path | None, key: str, values: np.ndarray) -> None:
+    """Puts an embedding into the cache; the file takes its name when it is whole."""
+    if folder is None:
+        return
+    data = io.BytesIO()
+    np.save(data, values)
+    partial = folder / f".{key}.partial-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data.getvalue() + hashlib.sha256(data.getvalue()).digest())
+        partial.replace(folder / f"{key}.npy")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise ConfigError(
+            f"{folder}: embeddings of prompts cannot be kept there ({error}); give another folder"
+        ) from error

@@ -1,0 +1,216 @@
+"""The published autoencoder behind the interface of `mmjax.encoders.pixel`: uint8 video to scaled latents and back.
+
+    autoencoder = load_autoencoder("weights/vae")
+    latents = autoencoder.encode(video)  # [13, 60, 90, 16] of uint8 [49, 480, 720, 3]
+    video = autoencoder.decode(latents)
+
+Latents are the posterior's mean, not a sample of it, times the scaling factor: a video has one encoding. Pixels cross
+to the device and back as uint8. Weights rest in host memory; the half that is needed, encoder or decoder, comes to the
+device at the first call or at `load`, and goes at `free`.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from mmjax import partition
+from mmjax.config import Precision
+from mmjax.conversion import load_component, read_record, store
+from mmjax.encoders.fingerprints import fingerprint
+from mmjax.errors import CheckpointError, DataError
+from mmjax.models.cogvideox import vae as network
+from mmjax.models.cogvideox import vae_tiling
+from mmjax.models.sizes import VAE
+from mmjax.trees import Tree
+
+HALVES = ("encoder", "decoder")
+PRECISION = Precision()  # encodes in float32, decodes in bfloat16
+
+
+class CogVideoXAutoencoder:
+    """An `Autoencoder`: the CogVideoX VAE on one device, or on a mesh.
+
+    On a mesh a batch is spread over the axes `data` and `fsdp` where it divides among them, and the pictures' height
+    over all axes that are left. The compiler exchanges the lines at the borders; weights are on every device.
+
+    Args:
+      record: sizes.
+      params: {"encoder": ..., "decoder": ...}, as `load_component` gives it, in any dtype.
+      mesh: where to compute; without one, JAX's default device.
+      precision: `encode` and `decode` are the dtypes of the two networks.
+      tiling: compute pictures larger than half of `record.sample_height` x `sample_width` in tiles, for less memory.
+        Each tile is normalized by itself, so that the numbers differ from those without tiling.
+      source: what the parameters were made from; a part of `fingerprint`.
+
+    Raises `ConfigError` for a record whose sizes cannot be tiled.
+    """
+
+    def __init__(
+        self,
+        record: VAE,
+        params: Tree,
+        mesh: jax.sharding.Mesh | None = None,
+        precision: Precision = PRECISION,
+        tiling: bool = False,
+        source: str = "unnamed",
+    ):
+        self.record, self.mesh, self.precision, self.tiling, self.source = record, mesh, precision, tiling, source
+        self._cuts = (vae_tiling.encoder_cuts(record), vae_tiling.decoder_cuts(record)) if tiling else (None, None)
+        self._at_rest: Tree = {half: jax.device_get(params[half]) for half in HALVES}
+        self._loaded: Tree = {}
+        self._encode = jax.jit(self._encode_traced)
+        self._decode = jax.jit(self._decode_traced)
+        self._to_uint8 = jax.jit(to_uint8)
+
+    @property
+    def fingerprint(self) -> str:
+        """Which latents `encode` makes: the weights' source, the sizes, the dtype and whether in tiles."""
+        return _fingerprint(self.record, self.source, self.precision, self.tiling)
+
+    def encode(self, video: UInt8[np.ndarray, "*b F H W 3"]) -> Float[np.ndarray, "*b T h w C"]:
+        """Scaled latents, float32, of 8k + 1 frames whose sides are multiples of 8; T = 2k + 1.
+
+        The shape is that of the published models. Raises `DataError` for another one, or for other values than uint8.
+        """
+        video = np.asarray(video)
+        self._check_video(video)
+        params = self.load("encoder")["encoder"]
+        latents = self._run(lambda tile: self._encode(params, tile), video, self._cuts[0], lambda part: part)
+        return latents.reshape(*video.shape[:-4], *latents.shape[1:])
+
+    def decode(self, latents: Float[np.ndarray, "*b T h w C"]) -> UInt8[np.ndarray, "*b F H W 3"]:
+        """uint8 video of scaled latents with an odd number of frames; values outside -1..1 are clipped.
+
+        Raises `DataError` for latents of another shape.
+        """
+        latents = np.asarray(latents, np.float32)
+        self._check_latents(latents)
+        params = self.load("decoder")["decoder"]
+        video = self._run(lambda tile: self._decode(params, tile), latents, self._cuts[1], self._to_uint8)
+        return video.reshape(*latents.shape[:-4], *video.shape[1:])
+
+    def decoder_program(self, shape: tuple[int, ...]) -> jax.stages.Compiled:
+        """The compiled decoder of latents [b, T, h, w, C], or of their largest tile; no weight is moved for it."""
+        if self.tiling:
+            shape = (
+                *shape[:-3],
+                *(min(side, cut.tile) for side, cut in zip(shape[-3:-1], self._cuts[1], strict=True)),
+                shape[-1],
+            )
+        everywhere = self.mesh and partition.replicated(self.mesh)
+        abstract = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)  # noqa: E731
+        sharding = self.mesh and partition.batch_sharding(self.mesh, shape[0])
+        with contextlib.nullcontext() if self.mesh is None else partition.use_mesh(self.mesh):
+            latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+            return self._decode.lower(jax.tree.map(abstract, self._at_rest["decoder"]), latents).compile()
+
+    def load(self, *halves: str) -> Tree:
+        """Brings the encoder's, the decoder's or by default all weights to the device; returns what is there."""
+        for half in set(halves or HALVES) - set(self._loaded):
+            self._loaded[half] = jax.device_put(self._at_rest[half], self.mesh and partition.replicated(self.mesh))
+        return self._loaded
+
+    def free(self) -> None:
+        """Takes the weights off the device again; the next call brings back what it needs."""
+        self._loaded = {}
+
+    def _run(self, compute, x, cuts, finish) -> np.ndarray:
+        """`compute` over a batch [*b, ...] of which only the last four axes matter, in tiles or whole."""
+        x = x.reshape(-1, *x.shape[-4:])
+        with contextlib.nullcontext() if self.mesh is None else partition.use_mesh(self.mesh):
+            x = jax.device_put(x, self.mesh and partition.batch_sharding(self.mesh, len(x)))
+            y = finish(compute(x)) if cuts is None else vae_tiling.in_tiles(compute, x, cuts, finish)
+            return np.asarray(jax.device_put(y, self.mesh and partition.replicated(self.mesh)))
+
+    def _encode_traced(self, params, video):
+        video = video.astype(jnp.float32) / 127.5 - 1
+        mean, _ = network.encode(self.record, params, video, jnp.dtype(self.precision.encode))
+        return mean * self.record.scaling_factor
+
+    def _decode_traced(self, params, latents):
+        latents = latents / self.record.scaling_factor
+        return network.decode(self.record, params, latents, jnp.dtype(self.precision.decode))
+
+    def _check_video(self, video: np.ndarray) -> None:
+        unit = self.record.spatial_compression
+        if video.dtype != np.uint8 or video.ndim < 4 or video.shape[-1] != 3 or 0 in video.shape:
+            raise DataError(
+                f"a video to encode: expected uint8 [..., frames, height, width, 3], found {video.dtype} "
+                f"{list(video.shape)}"
+            )
+        frames, height, width, _ = video.shape[-4:]
+        if frames % network.FRAMES != 1:
+            near = (frames - 1) // network.FRAMES * network.FRAMES + 1
+            raise DataError(
+                f"a video of {frames} frames cannot be encoded: expected 8k + 1, such as 9 or 17; cut it to {near}"
+            )
+        if height % unit or width % unit:
+            raise DataError(
+                f"a video of {height} x {width} pixels cannot be encoded: expected multiples of {unit}; cut or scale "
+                f"it to {height // unit * unit} x {width // unit * unit}"
+            )
+
+    def _check_latents(self, latents: np.ndarray) -> None:
+        channels = self.record.latent_channels
+        fits = latents.ndim >= 4 and latents.shape[-1] == channels and 0 not in latents.shape
+        if not fits or latents.shape[-4] % network.LATENT_FRAMES != 1:
+            raise DataError(
+                f"latents to decode: expected [..., frames, height, width, {channels}] with 1, 3, 5, ... frames, found "
+                f"{list(latents.shape)}"
+            )
+
+
+def load_autoencoder(
+    folder: str | Path,
+    mesh: jax.sharding.Mesh | None = None,
+    precision: Precision = PRECISION,
+    tiling: bool = False,
+) -> CogVideoXAutoencoder:
+    """The autoencoder of a converted folder (`python -m mmjax.convert vae`), its weights in host memory.
+
+    Raises `CheckpointError` for a folder that is incomplete or holds another component.
+    """
+    record, params = load_component(folder, jax.sharding.SingleDeviceSharding(_host()))
+    if not isinstance(record, VAE):
+        raise CheckpointError(f"{folder}: expected a converted vae, found the component of a {type(record).__name__}")
+    return CogVideoXAutoencoder(record, params, mesh, precision, tiling, _source(folder))
+
+
+def autoencoder_fingerprint(folder: str | Path, precision: Precision = PRECISION) -> str:
+    """`fingerprint` of `load_autoencoder(folder, precision=precision)`, without reading any weights.
+
+    Raises `CheckpointError` for a folder that is incomplete or holds another component.
+    """
+    return _fingerprint(read_record(folder, "vae"), _source(folder), precision, tiling=False)
+
+
+def to_uint8(video: Float[Array, "*b F H W 3"]) -> UInt8[Array, "*b F H W 3"]:
+    """Values -1..1 as 0..255, rounded; what is outside is clipped."""
+    return jnp.clip(jnp.round((video + 1) * 127.5), 0, 255).astype(jnp.uint8)
+
+
+def _source(folder: str | Path) -> str:
+    """Short hash of the weights that a converted folder was made from."""
+    hashes = json.dumps(store.read_manifest(Path(folder))["source"]["sha256"], sort_keys=True)
+    return hashlib.sha256(hashes.encode()).hexdigest()[:16]
+
+
+def _fingerprint(record: VAE, source: str, precision: Precision, tiling: bool) -> str:
+    sizes = hashlib.sha256(json.dumps(dataclasses.asdict(record), sort_keys=True).encode()).hexdigest()[:16]
+    tiles = {"tiling": True} if tiling else {}
+    return fingerprint("cogvideox_vae/1", source=source, record=sizes, encode=precision.encode, **tiles)
+
+
+def _host() -> jax.Device:
+    """The host as a device, or where JAX was told to leave it out, the first device: for a moment."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]

@@ -1,0 +1,43 @@
+"""The model of an experiment, and its parameters as shapes: what every use of weights starts from.
+
+Nothing here makes an array but `init`, which is traced: shapes, dtypes and shardings are known before weights are.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from mmjax import config as c
+from mmjax import partition, precision, trees
+from mmjax.models.magicmirror.inputs import condition_fields
+from mmjax.models.magicmirror.model import MagicMirror
+
+Params = trees.Tree
+
+
+def make_model(config: c.Experiment) -> MagicMirror:
+    """The model of an experiment; it holds no arrays."""
+    return MagicMirror(config.model, config.precision)
+
+
+def abstract_params(config: c.Experiment, mesh: jax.sharding.Mesh) -> Params:
+    """Shape, dtype by role, and sharding of every parameter, as `jax.ShapeDtypeStruct`s."""
+    boxed = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
+    shapes = trees.flatten(partition.unbox(boxed))
+    shardings = trees.flatten(partition.param_shardings(mesh, boxed))
+    trained, frozen = precision.trained_dtype(config.precision), precision.frozen_dtype(config.precision)
+
+    def described(path):
+        dtype = trained if trees.matches(config.train.trainable, path) else frozen
+        return jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=shardings[path])
+
+    return trees.unflatten({path: described(path) for path in shapes})
+
+
+def init(config: c.Experiment, key):
+    """Parameters in their logical-axis boxes, from the smallest batch: their shapes do not depend on it."""
+    transformer = config.model.transformer
+    fields = condition_fields(config.model, config.data.references)
+    batch = {name: jnp.zeros((1, *field.shape), field.dtype) for name, field in fields.items()}
+    side = transformer.patch
+    latents = jnp.zeros((1, transformer.patch_t, side, side, transformer.latent_channels))
+    return make_model(config).init(key, batch, latents, jnp.zeros(1, jnp.int32))["params"]

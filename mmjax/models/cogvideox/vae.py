@@ -1,0 +1,121 @@
+"""The CogVideoX video autoencoder (METHOD 1): 8 x 8 pixels of 4 frames become one place of 16 latent channels.
+
+`encode` and `decode` take a whole video through the networks in groups of frames: the first group takes what does not
+make a full one, the others run in a `lax.scan` whose carry is the memory of the causal convolutions. So 49 frames
+trace a network twice, and a group's activations are all that is in memory. Video is channels-last, -1..1, and the
+first frame stands for itself: 8k + 1 frames have 2k + 1 latent ones. Latents are the network's own, not yet scaled.
+
+Reference: `AutoencoderKLCogVideoX` of diffusers, whose numbers these are.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from mmjax.models.cogvideox.vae_layers import CausalConv, Downsample, ResnetBlock, Upsample, norm
+from mmjax.models.sizes import VAE
+from mmjax.trees import Tree
+
+FRAMES = 8  # of a group, at the encoder
+LATENT_FRAMES = 2  # of a group, at the decoder
+_LOGVAR = (-30.0, 20.0)
+
+
+class Level(nn.Module):
+    """Residual blocks of one width, and the change of size that follows them: "down", "up", or none."""
+
+    features: int
+    resnets: int
+    groups: int
+    dtype: jnp.dtype
+    resample: str = ""
+    time: bool = False  # the change of size is one of time as well
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b T H W i"], latents: Float[Array, "b t h w z"] | None = None
+    ) -> Float[Array, "b T_ H_ W_ o"]:
+        for i in range(self.resnets):
+            x = ResnetBlock(self.features, self.groups, self.dtype, name=f"resnet_{i}")(x, latents)
+        if not self.resample:
+            return x
+        kind = {"down": Downsample, "up": Upsample}[self.resample]
+        return kind(self.time, self.dtype, name=self.resample)(x)
+
+
+class Encoder(nn.Module):
+    """A group of frames to moments: means and log variances beside each other, float32."""
+
+    vae: VAE
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, video: Float[Array, "b F H W 3"]) -> Float[Array, "b t h w 2*z"]:
+        vae, dtype = self.vae, self.dtype
+        x = CausalConv(vae.channels[0], dtype, name="conv_in")(video)
+        for i, features in enumerate(vae.channels):
+            resample = "down" if i < len(vae.channels) - 1 else ""
+            time = 2**i < vae.temporal_compression
+            x = Level(features, vae.resnets, vae.norm_groups, dtype, resample, time, name=f"down_{i}")(x)
+        x = Level(x.shape[-1], 2, vae.norm_groups, dtype, name="mid")(x)
+        x = nn.silu(norm(vae.norm_groups, "norm_out", x))
+        return CausalConv(2 * vae.latent_channels, dtype, jnp.float32, name="conv_out")(x)
+
+
+class Decoder(nn.Module):
+    """A group of latent frames to pixels, float32; not clipped. Every norm is told of the latents in float32."""
+
+    vae: VAE
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, latents: Float[Array, "b t h w z"]) -> Float[Array, "b F H W 3"]:
+        vae, dtype = self.vae, self.dtype
+        x = CausalConv(vae.channels[-1], dtype, name="conv_in")(latents)
+        x = Level(x.shape[-1], 2, vae.norm_groups, dtype, name="mid")(x, latents)
+        for i, features in enumerate(reversed(vae.channels)):
+            resample = "up" if i < len(vae.channels) - 1 else ""
+            time = 2**i < vae.temporal_compression
+            x = Level(features, vae.resnets + 1, vae.norm_groups, dtype, resample, time, name=f"up_{i}")(x, latents)
+        x = nn.silu(norm(vae.norm_groups, "norm_out", x, latents))
+        return CausalConv(3, dtype, jnp.float32, name="conv_out")(x)
+
+
+def encode(
+    vae: VAE, encoder: Tree, video: Float[Array, "b F H W 3"], dtype: jnp.dtype
+) -> tuple[Float[Array, "b t h w z"], Float[Array, "b t h w z"]]:
+    """(mean, log variance) of the posterior of a video, float32.
+
+    `encoder` are the encoder's parameters; height and width are multiples of `vae.spatial_compression`.
+    """
+    moments = _in_groups(Encoder(vae, dtype), encoder, video, FRAMES)
+    mean, logvar = jnp.split(moments, 2, axis=-1)
+    return mean, jnp.clip(logvar, *_LOGVAR)
+
+
+def decode(vae: VAE, decoder: Tree, latents: Float[Array, "b t h w z"], dtype: jnp.dtype) -> Float[Array, "b F H W 3"]:
+    """The video of latents, float32, about -1..1. `decoder` are the decoder's parameters."""
+    return _in_groups(Decoder(vae, dtype), decoder, latents, LATENT_FRAMES)
+
+
+def first_group(frames: int, group: int) -> int:
+    """How many of `frames` the first group takes: a full group and what does not make another one, or all."""
+    return group + frames % group if frames >= group else frames
+
+
+def _in_groups(module, params, x, group):
+    """The network over groups of frames, the causal convolutions' memory handed on from each to the next."""
+
+    def run(memory, frames):
+        y, memory = module.apply({"params": params, **memory}, frames, mutable=["cache"])
+        return memory, y
+
+    size = first_group(x.shape[1], group)
+    memory, first = run({}, x[:, :size])
+    if size == x.shape[1]:
+        return first
+    rest = x[:, size:].reshape(x.shape[0], -1, group, *x.shape[2:]).swapaxes(0, 1)
+    _, rest = jax.lax.scan(run, memory, rest)
+    rest = rest.swapaxes(0, 1)
+    return jnp.concatenate([first, rest.reshape(rest.shape[0], -1, *rest.shape[3:])], axis=1)

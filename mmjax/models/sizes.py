@@ -1,0 +1,112 @@
+"""Sizes of the published networks round the transformer, as frozen records: VAE, T5 encoder, CLIP vision tower.
+
+They are what a converted folder says of its weights; an experiment names the folder and not the sizes.
+"""
+
+import dataclasses
+
+from mmjax.validation import one_of, positive
+
+
+@dataclasses.dataclass(frozen=True)
+class VAE:
+    """The CogVideoX video autoencoder (METHOD 1). Defaults are the 5B model's."""
+
+    latent_channels: int = 16
+    channels: tuple[int, ...] = (128, 256, 256, 512)  # of the levels, from pixels to latents
+    resnets: int = 3  # of an encoder level; a decoder level has one more
+    norm_groups: int = 32
+    temporal_compression: int = 4  # a power of two: one halving a level, first levels first
+    scaling_factor: float = 0.7  # latents of the diffusion model = scaling_factor * latents of the VAE; 2B: 1.15258426
+    sample_height: int = 480  # pixels; a tile of the tiled encoder and decoder has half of each
+    sample_width: int = 720
+    invert_scale: bool = False  # 1.5: of the picture given to an image-to-video model; video latents are the same
+
+    @property
+    def spatial_compression(self) -> int:
+        """Pixels for a latent pixel, each side."""
+        return 2 ** (len(self.channels) - 1)
+
+    def problems(self):
+        yield from positive(self, "latent_channels resnets norm_groups temporal_compression scaling_factor")
+        yield from positive(self, "sample_height sample_width")
+        if self.temporal_compression not in [2**n for n in range(len(self.channels))]:
+            allowed = ", ".join(str(2**n) for n in range(len(self.channels)))
+            yield "temporal_compression", self.temporal_compression, f"one of {allowed}"
+        if not self.channels or any(each % self.norm_groups for each in self.channels):
+            yield "channels", self.channels, f"multiples of norm_groups = {self.norm_groups}"
+
+
+@dataclasses.dataclass(frozen=True)
+class T5:
+    """A T5 v1.1 encoder (METHOD 1). Defaults are the XXL model's."""
+
+    layers: int = 24
+    width: int = 4096
+    heads: int = 64
+    head_dim: int = 64
+    hidden: int = 10240
+    vocabulary: int = 32128
+    buckets: int = 32  # of relative positions
+    max_distance: int = 128  # tokens, beyond which all distances share a bucket
+    norm_eps: float = 1e-6
+
+    def problems(self):
+        yield from positive(self, "layers width heads head_dim hidden vocabulary buckets max_distance norm_eps")
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIPVision:
+    """A CLIP vision tower (METHOD 2). Defaults are ViT-L/14's at 224 pixels."""
+
+    layers: int = 24
+    width: int = 1024
+    heads: int = 16
+    hidden: int = 4096
+    side: int = 224  # pixels of the square picture
+    patch: int = 14
+    activation: str = "quick_gelu"  # quick_gelu | gelu
+    norm_eps: float = 1e-5
+
+    @property
+    def tokens(self) -> int:
+        """Patches and the class token, which stands first."""
+        return (self.side // self.patch) ** 2 + 1
+
+    def problems(self):
+        yield from positive(self, "layers width heads hidden side patch norm_eps")
+        yield from one_of(self, activation=("quick_gelu", "gelu"))
+        if self.side % self.patch:
+            yield "side", self.side, f"a multiple of patch = {self.patch}"
+        if self.width % self.heads:
+            yield "width", self.width, f"a multiple of heads = {self.heads}"
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoMaker:
+    """PhotoMaker V2's ID encoder (METHOD 2): CLIP tower and ID perceiver. Defaults are the published model's."""
+
+    clip: CLIPVision = CLIPVision()
+    id_dim: int = 512  # ArcFace embedding
+    id_tokens: int = 2
+    width: int = 2048  # of the perceiver
+    depth: int = 4
+    head_dim: int = 128
+
+    @property
+    def adapter_settings(self) -> dict[str, int]:
+        """The settings of `mmjax.config.Adapter` that these weights fix."""
+        return {
+            "id_dim": self.id_dim,
+            "clip_dim": self.clip.width,
+            "clip_tokens": self.clip.tokens,
+            "id_tokens": self.id_tokens,
+            "perceiver_width": self.width,
+            "perceiver_depth": self.depth,
+            "perceiver_head_dim": self.head_dim,
+        }
+
+    def problems(self):
+        yield from positive(self, "id_dim id_tokens width depth head_dim")
+        if self.width % self.head_dim:
+            yield "width", self.width, f"a multiple of head_dim = {self.head_dim}"

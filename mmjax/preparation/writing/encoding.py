@@ -1,0 +1,194 @@
+"""From pairs to records: pixels come from the workers, the accelerator encodes them in batches.
+
+Latents are most of the work; captions and references are encoded a shard at a time, each of them once. The rows of a
+batch are always as many, whatever is left over: few programs are compiled, and a record does not depend on how a run
+was cut up.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from mmjax.config import Experiment
+from mmjax.encoders.interface import FaceFeatures
+from mmjax.errors import PromptError
+from mmjax.faces.masks import face_masks
+from mmjax.preparation.analysis.framing import apply_framing
+from mmjax.preparation.inputs.captions import Captioner, caption_for
+from mmjax.preparation.inputs.decode import read_frames, read_photo
+from mmjax.preparation.items import Dropped, Item, Sample, Still
+from mmjax.preparation.pairing.pairs import Pair
+from mmjax.preparation.reasons import Rejected
+from mmjax.preparation.settings import Settings
+from mmjax.records.making import Encoders, Footage, record_of
+from mmjax.records.schema import BFLOAT16, Record
+
+_PHOTOS, _CLIPS = 16, 1  # that the autoencoder sees at once
+_FACES, _CAPTIONS = 64, 8
+
+_settings = Settings()  # of this worker process
+
+
+def start_reading(settings: Settings) -> None:
+    """Called once in each worker that `read_pixels` runs in."""
+    global _settings
+    _settings = settings
+
+
+def read_pixels(task: tuple[Item, Sample]) -> UInt8[np.ndarray, "F h w 3"]:
+    """A sample's pixels at the record's size. Raises `Rejected` where the file is not as it was."""
+    item, sample = task
+    if item.kind == "photo":
+        frames = read_photo(item, _settings)[None]
+    else:
+        frames = read_frames(item, sample.frames, _settings, sample.times)
+    return apply_framing(sample.framing, frames)
+
+
+def still_name(still: Still) -> str:
+    """What tells a still from all others."""
+    return f"{still.item} {still.frame}"
+
+
+def with_portraits(pairs: Sequence[Pair], whole: Mapping[str, Still]) -> list[Pair]:
+    """Pairs with the stills of `whole`, by `still_name`, in place of those whose portraits were left on disk."""
+    return [
+        dataclasses.replace(pair, stills=tuple(whole[still_name(still)] for still in pair.stills)) for pair in pairs
+    ]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Ready:
+    """A sample that has all but its latents."""
+
+    pair: Pair
+    frames: UInt8[np.ndarray, "F h w 3"]
+    caption: str
+    text: np.ndarray
+    mask: np.ndarray
+
+
+class RecordMaker:
+    """Makes the records of shards.
+
+    Args:
+      encoders: of the experiment; the face encoder has `encode_crops`.
+      captioner: the user's, or None where samples carry their final captions.
+    """
+
+    def __init__(self, config: Experiment, encoders: Encoders, settings: Settings, captioner: Captioner | None = None):
+        self._references, self._encoders = config.data.references, encoders
+        self._settings, self._captioner = settings, captioner
+
+    def records(
+        self, pairs: Sequence[Pair], pixels: Iterable[UInt8[np.ndarray, "F h w 3"] | Rejected], dropped: list[Dropped]
+    ) -> Iterator[tuple[Pair, Record]]:
+        """Records of the pairs, in their order; what cannot be one is added to `dropped`.
+
+        Args:
+          pairs: with whole stills, of samples with as many frames each.
+          pixels: of the samples, or why there are none.
+        """
+        faces = self._faces(pairs)
+        texts = {} if self._captioner else self._texts([pair.sample.caption for pair in pairs])
+        with ThreadPoolExecutor(1) as accelerator:  # encodes a batch while the records of the last one are put together
+            under_way = None
+            for batch in self._batches(pairs, pixels, texts, dropped):
+                latents = accelerator.submit(self._latents, [ready.frames for ready in batch])
+                if under_way:
+                    yield from self._finished(*under_way, faces)
+                under_way = batch, latents
+            if under_way:
+                yield from self._finished(*under_way, faces)
+
+    def _batches(self, pairs, pixels, texts, dropped) -> Iterator[list[_Ready]]:
+        waiting: list[_Ready] = []
+        for pair, frames in zip(pairs, pixels, strict=True):
+            try:
+                waiting.append(self._ready(pair, frames, texts))
+            except Rejected as error:
+                dropped.append(Dropped(pair.sample.key, error.reason, error.detail, error.value))
+                continue
+            if len(waiting) == _rows(frames):
+                yield waiting
+                waiting = []
+        if waiting:
+            yield waiting
+
+    def _latents(self, videos: Sequence[UInt8[np.ndarray, "F h w 3"]]) -> Float[np.ndarray, "n T H W C"]:
+        filled = [videos[row % len(videos)] for row in range(_rows(videos[0]))]
+        return self._encoders.autoencoder.encode(np.stack(filled))[: len(videos)]
+
+    def _finished(
+        self, batch: list[_Ready], latents: Future, faces: Mapping[str, FaceFeatures]
+    ) -> Iterator[tuple[Pair, Record]]:
+        footages = []
+        for ready in batch:
+            sample = ready.pair.sample
+            masks = face_masks(sample.landmarks, sample.boxes, *ready.frames.shape[1:3])
+            footages.append(Footage(ready.frames, masks, sample.boxes, sample.landmarks))
+        for ready, footage, own in zip(batch, footages, latents.result(), strict=True):
+            pair = ready.pair
+            references = _joined([faces[still_name(still)] for still in pair.stills])
+            names = {"caption": ready.caption, "person": pair.sample.person or pair.sample.item}
+            source = f"{pair.sample.collection}: {pair.sample.key}"
+            yield pair, record_of(footage, own, ready.text, ready.mask, references, **names, source=source)
+
+    def _ready(self, pair: Pair, frames, texts: Mapping[str, tuple | Rejected]) -> _Ready:
+        if isinstance(frames, Rejected):
+            raise frames
+        sample, caption = pair.sample, pair.sample.caption
+        if self._captioner:
+            attributes = None
+            if "age" in sample.scores:
+                attributes = ("man" if sample.scores["male"] else "woman", sample.scores["age"])
+            caption = caption_for(sample, lambda: frames, self._settings, attributes, self._captioner)
+        text = texts[caption] if caption in texts else self._texts([caption])[caption]
+        if isinstance(text, Rejected):
+            raise text
+        return _Ready(pair, frames, caption, *text)
+
+    def _texts(self, captions: Sequence[str]) -> dict[str, tuple | Rejected]:
+        """(embedding, m of eq. 5) of each caption, or why it has none."""
+        unique, found = list(dict.fromkeys(captions)), {}
+        for start in range(0, len(unique), _CAPTIONS):
+            found |= self._text(unique[start : start + _CAPTIONS])
+        return found
+
+    def _text(self, captions: list[str]) -> dict[str, tuple | Rejected]:
+        try:
+            text, masks = self._encoders.text.encode(captions, self._references)
+        except PromptError as error:
+            if len(captions) == 1:
+                return {captions[0]: Rejected("long_caption", str(error))}
+            return {caption: found for each in captions for caption, found in self._text([each]).items()}
+        return dict(zip(captions, zip(text.astype(BFLOAT16), masks, strict=True), strict=True))
+
+    def _faces(self, pairs: Sequence[Pair]) -> dict[str, FaceFeatures]:
+        """Features of each still, by its name."""
+        stills = list({still_name(still): still for pair in pairs for still in pair.stills}.values())
+        found = {}
+        for start in range(0, len(stills), _FACES):
+            group = stills[start : start + _FACES]
+            embeddings, portraits = [still.embedding for still in group], [still.portrait for still in group]
+            features = self._encoders.face.encode_crops(np.stack(embeddings), np.stack(portraits))
+            for number, still in enumerate(group):
+                found[still_name(still)] = FaceFeatures(
+                    features.id_embedding[number],
+                    features.clip_last[number].astype(BFLOAT16),
+                    features.clip_penultimate[number].astype(BFLOAT16),
+                    features.picture[number],
+                )
+        return found
+
+
+def _rows(frames: np.ndarray) -> int:
+    return _PHOTOS if len(frames) == 1 else _CLIPS
+
+
+def _joined(rows: Sequence[FaceFeatures]) -> FaceFeatures:
+    names = [field.name for field in dataclasses.fields(FaceFeatures)]
+    return FaceFeatures(**{name: np.stack([getattr(row, name) for row in rows]) for name in names})

@@ -1,0 +1,143 @@
+"""From prepared records to batches: shuffled, sharded by process, mixed by weight, exactly resumable. Grain; no JAX.
+
+Each source is shuffled anew every epoch, repeated for ever and cut into batches of its own size, so that a batch has
+one shape; the batches of all sources are then mixed by weight, in an order that depends on the settings and the seed
+alone. Every process takes the same source at the same step.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+
+from mmjax import media
+from mmjax.config import Experiment
+from mmjax.errors import ConfigError, DataError
+from mmjax.records.schema import STRINGS, Record
+from mmjax.records.sources import open_source, source_name
+
+Batch = dict[str, np.ndarray]
+
+_EPOCHS = 2**31  # for ever; Grain's own endless repeat overflows where batches of one are mixed
+
+
+def make_train_iterator(config: Experiment, process_index: int = 0, process_count: int = 1) -> grain.DatasetIterator:
+    """Endless batches of the training split, this process's share of each.
+
+    The iterator has `get_state` and `set_state`; with the state of step k it goes on with step k + 1, bit for bit. With
+    `config.data.workers` processes, `close()` it when done.
+
+    Raises:
+      ConfigError: no source, or a batch that the processes cannot share evenly.
+      DataError: a source that cannot be opened, or with fewer records than there are processes.
+    """
+    data = config.data
+    if not data.sources:
+        raise ConfigError("data.sources = (): expected a source, such as drawn_images")
+    parts = [_source_batches(config, index, process_index, process_count) for index in range(len(data.sources))]
+    mixed = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights=_shares(data.weights))
+    reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    batches = mixed.to_iter_dataset(reading)
+    if data.workers:
+        options = grain.MultiprocessingOptions(num_workers=data.workers, per_worker_buffer_size=2)
+        batches = batches.mp_prefetch(options, worker_init_fn=_start_worker).map(_own)
+    return iter(batches)
+
+
+def order_fingerprint(config: Experiment, process_count: int = 1) -> str:
+    """What the order of the batches depends on, as JSON; belongs beside a saved iterator state."""
+    data = config.data
+    order = {
+        "seed": config.seed,
+        "sources": [source_name(config, index) for index in range(len(data.sources))],
+        "weights": list(data.weights),
+        "batches": list(data.batches),
+        "workers": data.workers,
+        "processes": process_count,
+        "grain": grain.__version__,
+    }
+    return json.dumps(order, sort_keys=True)
+
+
+def check_order(saved: str, now: str) -> None:
+    """Refuses to resume a data order under other settings.
+
+    Raises:
+      DataError: names each setting, saved and found, of two `order_fingerprint`s that differ.
+    """
+    old, new = json.loads(saved), json.loads(now)
+    lines = [f"  {key}: saved {old.get(key)}, found {new[key]}" for key in new if old.get(key) != new[key]]
+    if lines:
+        raise DataError(
+            "the saved data position belongs to another order of batches:\n"
+            + "\n".join(lines)
+            + "\n  resume with the saved settings, or start a new run from the saved weights"
+        )
+
+
+def validation_records(config: Experiment, source: str, count: int) -> list[Record]:
+    """`count` records of the held-out split, spread evenly over its people, strings included; in fixed order.
+
+    Where the split has fewer records, they come around again.
+    """
+    records = open_source(config, _index(config, source), "validation")
+    spread = media.spread(count, len(records))
+    return [records[spread[i % len(spread)]] for i in range(count)]
+
+
+def validation_batches(
+    config: Experiment, source: str, count: int, process_index: int = 0, process_count: int = 1
+) -> list[Batch]:
+    """`count` batches of `validation_records`, each of the source's batch size; this process's share of each."""
+    size = config.data.batches[_index(config, source)]
+    local = _local_batch(size, process_count)
+    records = validation_records(config, source, size * count)
+    starts = [batch * size + process_index * local for batch in range(count)]
+    return [collate(records[start : start + local]) for start in starts]
+
+
+def collate(records: Sequence[Record]) -> Batch:
+    """Stacks the records' arrays; strings stay behind, since devices have no use for them."""
+    names = [name for name in records[0] if name not in STRINGS]
+    return {name: np.stack([record[name] for record in records]) for name in names}
+
+
+def _source_batches(config, index, process_index, process_count) -> grain.MapDataset:
+    records = open_source(config, index, "train")
+    if len(records) < process_count:
+        raise DataError(
+            f"{config.data.sources[index]}: expected a record or more for each of {process_count} processes, found "
+            f"{len(records)} records; prepare more, or use fewer processes"
+        )
+    dataset = grain.MapDataset.source(records)[process_index::process_count]
+    dataset = dataset.seed(config.seed * 1000 + index).shuffle().repeat(_EPOCHS)
+    return dataset.batch(_local_batch(config.data.batches[index], process_count), batch_fn=collate)
+
+
+def _local_batch(size: int, process_count: int) -> int:
+    if size % process_count:
+        raise ConfigError(f"data.batches = {size}: expected a multiple of the {process_count} processes")
+    return size // process_count
+
+
+def _index(config: Experiment, source: str) -> int:
+    if source not in config.data.sources:
+        raise DataError(f'source "{source}": expected one of data.sources = {", ".join(config.data.sources)}')
+    return config.data.sources.index(source)
+
+
+def _shares(weights: Sequence[float]) -> list[float]:
+    return [weight / sum(weights) for weight in weights]
+
+
+def _own(batch: Batch) -> Batch:
+    """Copies out of the workers' shared memory, which Grain unmaps when it pleases."""
+    return {name: np.array(value) for name, value in batch.items()}
+
+
+def _start_worker(worker_index: int, worker_count: int) -> None:
+    """Grain itself imports JAX where it is installed; a worker must never start an accelerator with it."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_platforms", "cpu")

@@ -1,0 +1,296 @@
+"""Requests in, clips out: a model with its encoders and its autoencoder, ready to sample.
+
+The parts take turns on the device: text encoder, face encoder, transformer, decoder. Each is read when its turn comes,
+and the encoders' weights leave the device before the transformer's arrive.
+"""
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from mmjax import config as c
+from mmjax import media
+from mmjax.encoders import interface
+from mmjax.encoders.build import make_autoencoder, make_face_encoder, make_text_encoder
+from mmjax.encoders.fingerprints import agrees
+from mmjax.errors import CheckpointError, ConfigError, DataError
+from mmjax.models.build import Params
+from mmjax.models.magicmirror.inputs import CONDITION_FIELDS
+from mmjax.records import pipeline
+from mmjax.records.schema import record_fields
+from mmjax.sampling import estimate
+from mmjax.sampling.denoiser import Batch, Denoiser, Progress
+from mmjax.sampling.size import Size, checked_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One video to make.
+
+    With references the prompt holds the class word and the trigger ("A man img ..."); without them it is plain text and
+    the identity is withheld. The references are pictures of one person: paths or opened pictures.
+    """
+
+    prompt: str
+    references: Sequence[str | os.PathLike | Image.Image] = ()
+    seed: int = 0
+    negative_prompt: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A request with what the encoders make of it; `features` are `CONDITION_FIELDS` and `keep_identity`."""
+
+    request: Request
+    features: Batch
+    negative: Float[np.ndarray, "L text_dim"]
+    pictures: Sequence[UInt8[np.ndarray, "h w 3"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A video with what it was made from; `references` are the pictures as the encoder saw them."""
+
+    frames: UInt8[np.ndarray, "frames height width 3"]
+    references: Sequence[UInt8[np.ndarray, "h w 3"]]
+    request: Request
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Parameters that are read when they are first needed: `abstract` has their shapes, dtypes and shardings."""
+
+    abstract: Params
+    read: Callable[[], Params]
+
+
+class Sampler:
+    """A model ready to sample; see `load_sampler`.
+
+    Args:
+      config: model, encoders, autoencoder and sampling settings.
+      params: the parameter tree, or `Weights` that are read later.
+      mesh: by default the one that `config.mesh` asks for.
+      source: which weights these are, for the records beside the videos.
+      tiling: decode in tiles, for less memory.
+      text_cache: folder in which prompts' embeddings are kept.
+      strict: refuse reference pictures of poor quality; otherwise warn of them.
+      trained_with: fingerprints of the encoders that the adapter was trained with, where they are known.
+    """
+
+    def __init__(
+        self,
+        config: c.Experiment,
+        params: Params | Weights,
+        mesh: jax.sharding.Mesh | None = None,
+        source: dict | None = None,
+        *,
+        tiling: bool = False,
+        text_cache: str | os.PathLike | None = None,
+        strict: bool = True,
+        trained_with: Mapping[str, str] | None = None,
+    ):
+        self.config, self.source = config, source or {}
+        self._weights = params if isinstance(params, Weights) else Weights(params, lambda: params)
+        self._tiling, self._text_cache, self._strict = tiling, text_cache, strict
+        self._trained_with = trained_with or {}
+        self.denoiser = Denoiser(config, mesh)
+        self.seconds: dict[str, float] = {}  # that each part took the last time
+
+    @functools.cached_property
+    def params(self) -> Params:
+        """The model's parameters, read at the first use."""
+        with self._timed("loading"):
+            return self._weights.read()
+
+    @functools.cached_property
+    def autoencoder(self):
+        return make_autoencoder(self.config, self.denoiser.mesh, self._tiling)
+
+    @functools.cached_property
+    def _text(self):
+        return make_text_encoder(self.config, self.denoiser.mesh, self._text_cache)
+
+    @functools.cached_property
+    def _faces(self):
+        return make_face_encoder(self.config, self.denoiser.mesh, self._strict)
+
+    def check(self, references: Sequence[str | os.PathLike | Image.Image]) -> list[str]:
+        """What is to be said of reference pictures, in sentences; nothing for good ones. Reads no large weights.
+
+        Raises:
+          DataError: pictures that cannot serve: no face, several, different people, unreadable ones.
+          ConfigError: references for a model without an adapter.
+        """
+        if references and not self.config.model.adapter.enabled:
+            raise ConfigError(
+                "references: expected none, since this model has no adapter; leave them out, or name the workdir of an "
+                "adapter's training run (--adapter DIR)"
+            )
+        for picture in references:
+            if not isinstance(picture, Image.Image):
+                media.read_picture(picture)  # a broken one should not be found out after the weights are read
+        if not references or not hasattr(self._faces, "check"):
+            return []
+        warnings = [warning for each in self._faces.check(list(references)) for warning in each.warnings]
+        trained = self._trained_with.get("face", self._faces.fingerprint)
+        if not agrees(self._faces.fingerprint, trained, but=("dtype",)):
+            warnings.append(
+                "the face models are not those that the adapter was trained with, so the likeness will suffer: found "
+                f"{self._faces.fingerprint}, expected {trained}"
+            )
+        return warnings
+
+    def estimate(self, size: Size | None = None, references: int = 1) -> estimate.Estimate:
+        """Compiles for one video of this size and says what it will hold and how long it may take; reads no weights."""
+        size, began = checked_size(self.config, *(size or (None, None, None))), time.monotonic()
+        program = self.denoiser.program(self._weights.abstract, size, references)
+        denoise = decode = estimate.held_bytes(program)
+        if hasattr(self.autoencoder, "decoder_program"):
+            resting = program.memory_analysis().argument_size_in_bytes
+            latents = (1, *self.config.autoencoder.latent_shape(*size))
+            decode = resting + estimate.held_bytes(self.autoencoder.decoder_program(latents))
+        seconds = estimate.denoising_seconds(self.config, self._weights.abstract, size)
+        steps, spent = self.config.sampling.steps, time.monotonic() - began
+        return estimate.Estimate(denoise, decode, estimate.device_limit(), steps, seconds, spent)
+
+    def sample(
+        self, requests: Sequence[Request], size: Size | None = None, progress: Progress | None = None
+    ) -> list[Clip]:
+        """One clip for each request, denoised together: `denoise(encode(requests))`."""
+        return self.denoise(self.encode(requests), size, progress)
+
+    def encode(self, requests: Sequence[Request]) -> list[Encoded]:
+        """Runs the text and face encoders, so that what is wrong with a request shows before any denoising.
+
+        Raises:
+          PromptError: a prompt that does not say whom the references show. DataError: a reference that cannot be used.
+          ConfigError: references for a model without an adapter.
+        """
+        for request in requests:
+            self.check(request.references)
+        with self._timed("text"):
+            texts = [self._encode_text(request) for request in requests]
+            _free(self._text)
+        with self._timed("faces"):
+            faces = [self._encode_faces(request) for request in requests]
+            if any(request.references for request in requests):
+                _free(self._faces)
+        return [self._encoded(request, *text, face) for request, text, face in zip(requests, texts, faces, strict=True)]
+
+    def denoise(
+        self, encoded: Sequence[Encoded], size: Size | None = None, progress: Progress | None = None
+    ) -> list[Clip]:
+        """One clip for each encoded request, denoised together.
+
+        Args:
+          encoded: all of one batch must have as many references.
+          size: (frames, height, width); by default the longest that the model was trained on.
+          progress: called after each denoising step.
+
+        Raises:
+          ConfigError: a size off the grid. DataError: unequal numbers of references.
+          CheckpointError: weights that give no finite video.
+        """
+        videos = self.decode(self.latents(encoded, size, progress))
+        return [Clip(frames, each.pictures, each.request) for frames, each in zip(videos, encoded, strict=True)]
+
+    def latents(
+        self,
+        encoded: Sequence[Encoded],
+        size: Size | None = None,
+        progress: Progress | None = None,
+        noise: Float[np.ndarray, "b T h w C"] | None = None,
+    ) -> Float[np.ndarray, "b T h w C"]:
+        """The first half of `denoise`: clean latents, from the requests' own noise or from the `noise` given."""
+        size = checked_size(self.config, *(size or (None, None, None)))
+        counts = sorted({len(each.features["id_embedding"]) for each in encoded})
+        if len(counts) > 1:
+            raise DataError(f"references: expected equally many for each request of a batch, found {counts}")
+        batch = pipeline.collate([each.features for each in encoded])
+        seeds = [each.request.seed for each in encoded]
+        return self._finite(batch, np.stack([each.negative for each in encoded]), seeds, size, progress, noise)
+
+    def decode(self, latents: Float[np.ndarray, "b T h w C"]) -> UInt8[np.ndarray, "b frames height width 3"]:
+        """The second half of `denoise`: videos of clean latents."""
+        with self._timed("decoding"):
+            return self.autoencoder.decode(latents)
+
+    def videos(
+        self,
+        batch: Batch,
+        negative: Float[np.ndarray, "*b L text_dim"] | None,
+        seeds: Sequence[int],
+        size: Size,
+        progress: Progress | None = None,
+    ) -> UInt8[np.ndarray, "b frames height width 3"]:
+        """Videos of a batch of prepared features, such as held-out records; arguments as for `Denoiser`.
+
+        `negative` None steers away from the empty prompt. Raises `CheckpointError` where a video is not finite.
+        """
+        negative = self._text.encode_plain([""])[0] if negative is None else negative
+        return self.decode(self._finite(batch, negative, seeds, size, progress))
+
+    def _finite(self, batch, negative, seeds, size, progress, noise=None):
+        params = self.params
+        with self._timed("denoising"):
+            latents = self.denoiser(params, batch, negative, seeds, size, progress, noise)
+        if not np.all(np.isfinite(latents)):
+            raise CheckpointError(
+                f"sampling: expected finite latents, found inf or NaN; the weights ({self.source}) are broken, use "
+                "another checkpoint"
+            )
+        return latents
+
+    def _encode_text(self, request: Request):
+        """(text, mask, negative) of a request."""
+        if request.references:
+            text, mask = self._text.encode([request.prompt], len(request.references))
+            return text[0], mask[0], self._text.encode_plain([request.negative_prompt])[0]
+        text, negative = self._text.encode_plain([request.prompt, request.negative_prompt])
+        return text, np.zeros(len(text)), negative
+
+    def _encode_faces(self, request: Request) -> interface.FaceFeatures:
+        if request.references:
+            return self._faces.encode(list(request.references))
+        adapter, references = self.config.model.adapter, self.config.data.references
+        patches = np.zeros((references, adapter.clip_tokens, adapter.clip_dim))
+        return interface.FaceFeatures(np.zeros((references, adapter.id_dim)), patches, patches, picture=np.zeros(0))
+
+    def _encoded(self, request: Request, text, mask, negative, faces: interface.FaceFeatures) -> Encoded:
+        fields = record_fields(self.config, 1)  # the dtypes that training saw
+        found = (text, mask, faces.id_embedding, faces.clip_last, faces.clip_penultimate)
+        features = {
+            name: np.asarray(value, fields[name].dtype) for name, value in zip(CONDITION_FIELDS, found, strict=True)
+        }
+        features["keep_identity"] = np.asarray(bool(request.references))
+        return Encoded(request, features, negative, list(faces.picture))
+
+    def _timed(self, part: str) -> "_Timer":
+        return _Timer(self.seconds, part)
+
+
+class _Timer:
+    """Writes the seconds of a block under a name."""
+
+    def __init__(self, seconds: dict[str, float], part: str):
+        self._seconds, self._part = seconds, part
+
+    def __enter__(self):
+        self._began = time.monotonic()
+
+    def __exit__(self, *_):
+        self._seconds[self._part] = time.monotonic() - self._began
+
+
+def _free(encoder) -> None:
+    """Takes an encoder's weights off the device, if it has any."""
+    if hasattr(encoder, "free"):
+        encoder.free()

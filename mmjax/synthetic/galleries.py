@@ -1,0 +1,57 @@
+"""People to test with: held-out drawn people, and people of the training split to fit a recogniser on."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from mmjax.config import Experiment
+from mmjax.encoders.interface import reference_side
+from mmjax.synthetic import people, portraits
+from mmjax.synthetic.drawing import draw
+
+_GALLERY = 3  # a stream of random numbers apart from those of the records
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """One drawn person with real pictures of them."""
+
+    number: int
+    name: str
+    class_word: str
+    caption: str  # a prompt for a video of them, with class word and trigger
+    references: list[Image.Image]  # portraits that the face encoder accepts
+    frames: UInt8[np.ndarray, "n h w 3"]  # scenes of all kinds, to know them by
+    boxes: Float[np.ndarray, "n 4"]
+    landmarks: Float[np.ndarray, "n 5 2"]
+
+
+def held_out_people(config: Experiment, count: int | None = None, frames: int = 16) -> list[Person]:
+    """People whom training never saw, the first `count` of `data.held_out_people`, with `frames` pictures each."""
+    count = config.data.held_out_people if count is None else count
+    return [_person(config, people.person_number("validation", index), frames) for index in range(count)]
+
+
+def training_people(config: Experiment, count: int | None = None, frames: int = 16) -> list[Person]:
+    """People of the training split, the first `count` of `data.people`, with `frames` pictures each."""
+    count = config.data.people if count is None else count
+    return [_person(config, people.person_number("train", index), frames) for index in range(count)]
+
+
+def _person(config, number, frames) -> Person:
+    identity, side = people.make_identity(number), reference_side(config)
+    rng = np.random.default_rng([number, _GALLERY])
+    looks, words = people.picture_looks(rng, frames)
+    drawing = draw(np.repeat(identity[None], frames, 0), looks, config.data.height, config.data.width)
+    return Person(
+        number=number,
+        name=people.person_name(number),
+        class_word=people.class_word(identity),
+        caption=people.caption(identity, words[0]),
+        references=[portraits.draw_portrait(number, side, seed) for seed in range(config.data.references)],
+        frames=drawing.pixels,
+        boxes=drawing.boxes,
+        landmarks=drawing.landmarks,
+    )

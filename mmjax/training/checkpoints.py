@@ -1,0 +1,118 @@
+"""Checkpoints by Orbax: everything that a run needs to go on bit for bit, on whatever devices it finds.
+
+    WORKDIR/frozen/                 the frozen parameters, written once: they never change
+    WORKDIR/checkpoints/STEP/       state (step, trained, optimizer, EMA), data (the iterator), meta (its origin)
+
+A step's folder takes its name only when all is written: a run killed while saving leaves the checkpoint before it as
+the last. What others read of it: `mmjax.weights`.
+"""
+
+from pathlib import Path
+
+import grain.checkpoint
+import jax
+import orbax.checkpoint as ocp
+
+from mmjax import config as c
+from mmjax.errors import CheckpointError
+from mmjax.models.build import Params
+from mmjax.records import pipeline
+from mmjax.training.state import TrainState
+from mmjax.versions import versions
+from mmjax.weights.parameters import checkpoint_folder, complete_step, explained, read_frozen
+from mmjax.weights.runs import as_json, config_changes
+
+SCHEMA = 1
+
+
+class Checkpoints:
+    """The checkpoints of one workdir, for the training loop."""
+
+    def __init__(self, workdir: Path, config: c.Experiment):
+        self.workdir, self.config = Path(workdir).resolve(), config
+        self.last_saved: int | None = None
+        self._frozen_saved = False
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=config.train.keep_checkpoints, cleanup_tmp_directories=True, create=True
+        )
+        self._manager = ocp.CheckpointManager(checkpoint_folder(self.workdir), options=options)
+
+    def latest_step(self) -> int | None:
+        """The last complete checkpoint's step, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, iterator) -> None:
+        """Saves the state and the data iterator's position under the state's step; writing goes on behind."""
+        step = int(state.step)
+        if step == self.last_saved:
+            return
+        self._save_frozen(state.frozen)
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(_changing(state)),
+            data=grain.checkpoint.CheckpointSave(iterator),
+            meta=ocp.args.JsonSave(self._meta()),
+        )
+        self._manager.save(step, args=args, force=True)
+        self.last_saved = step
+
+    def restore(self, abstract: TrainState, iterator, step: int | None = None) -> TrainState:
+        """The state of `step` (default: the latest) with the shardings of `abstract`; sets the iterator's position.
+
+        Raises:
+          CheckpointError: damaged, incomplete, or of an experiment with other settings, which it names.
+          DataError: the order of the batches depends on something that has changed, such as `data.workers`.
+        """
+        step = complete_step(self.workdir, step)
+        with explained(self.workdir, step):
+            meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        check_meta(meta, self.config, f"{checkpoint_folder(self.workdir) / str(step)}")
+        with explained(self.workdir, step):
+            args = ocp.args.Composite(
+                state=ocp.args.StandardRestore(_changing(abstract)), data=grain.checkpoint.CheckpointRestore(iterator)
+            )
+            changing = self._manager.restore(step, args=args)["state"]
+        frozen = read_frozen(self.workdir, abstract.frozen)
+        self.last_saved, self._frozen_saved = step, True
+        return TrainState(frozen=frozen, **changing)
+
+    def preempted(self, step: int) -> bool:
+        """With several processes: whether all of them are to save and stop after this step. All must ask."""
+        return self._manager.reached_preemption(step)
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._manager.close()
+
+    def _save_frozen(self, frozen: Params) -> None:
+        if self._frozen_saved or not frozen:
+            return
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(self.workdir / "frozen", frozen, force=True)
+        self._frozen_saved = True
+
+    def _meta(self) -> dict:
+        return {
+            "schema": SCHEMA,
+            "config": as_json(self.config),
+            "data_order": pipeline.order_fingerprint(self.config, jax.process_count()),
+            "versions": versions(),
+        }
+
+
+def check_meta(meta: dict, config: c.Experiment, where: str) -> None:
+    """Refuses a checkpoint whose experiment or data order is not `config`'s (`CheckpointError`, `DataError`)."""
+    if meta.get("schema") != SCHEMA:
+        raise CheckpointError(
+            f"{where}: expected checkpoint schema {SCHEMA}, found {meta.get('schema')}; start a new run"
+        )
+    pipeline.check_order(meta["data_order"], pipeline.order_fingerprint(config, jax.process_count()))
+    changes = config_changes(meta["config"], as_json(config))
+    if changes:
+        raise CheckpointError(
+            f"{where} was saved with other settings:\n{changes}\n  give the saved ones, or a new --workdir"
+        )
+
+
+def _changing(state: TrainState) -> dict:
+    """What a checkpoint holds of a state: all but the frozen parameters."""
+    return {"step": state.step, "trained": state.trained, "opt_state": state.opt_state, "ema": state.ema}

@@ -1,0 +1,18 @@
+"""What a result was made with: versions of Python and of the packages whose change may change numbers."""
+
+import platform
+from importlib import metadata
+
+PACKAGES = ("mmjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """{"python": "3.12.1", "jax": "0.11.2", ...}; "source checkout" for what is not installed as a package."""
+    return {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "source checkout"

@@ -1,0 +1,114 @@
+"""Parameters of a training run, read onto any mesh: the whole model's, or its adapter's alone.
+
+    WORKDIR/frozen/                 the frozen parameters, written once: they never change
+    WORKDIR/checkpoints/STEP/state  the trained ones, and their moving average
+
+A restore always names shapes, dtypes and shardings of its own, so what eight devices saved, one device reads.
+"""
+
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from mmjax import partition, trees
+from mmjax.errors import CheckpointError
+from mmjax.models.build import Params, abstract_params
+from mmjax.weights.runs import read_config
+
+
+def load_params(
+    workdir: Path | str,
+    step: int | None = None,
+    ema: bool = True,
+    mesh: jax.sharding.Mesh | None = None,
+    abstract: Params | None = None,
+) -> Params:
+    """The model's whole parameter tree of a run, for sampling or evaluation.
+
+    Args:
+      step: default `complete_step(workdir)`.
+      ema: the averaged parameters, in float32, where the run kept an average.
+      mesh: default the one that the run's configuration asks for.
+      abstract: dtypes and shardings, in place of those that the mesh and the run's configuration give.
+
+    Raises:
+      CheckpointError: no such run or step, or one that is damaged.
+    """
+    config, workdir = read_config(workdir), Path(workdir)
+    abstract = abstract or abstract_params(config, mesh or partition.make_mesh(config.mesh))
+    trained, frozen = trees.split(abstract, config.train.trainable)
+    return trees.merge(load_trained(workdir, trained, step, ema), read_frozen(workdir, frozen))
+
+
+def load_trained(workdir: Path | str, abstract: Params, step: int | None = None, ema: bool = True) -> Params:
+    """Some or all of a run's trained parameters, such as the adapter alone; only what `abstract` names is read."""
+    averaged = ema and read_config(workdir).train.ema_decay > 0
+    workdir, name = Path(workdir), "ema" if averaged else "trained"
+    step = complete_step(workdir, step)
+    if averaged:
+        abstract = trees.in_float32(abstract)
+    with explained(workdir, step):
+        return _read(checkpoint_folder(workdir) / str(step) / "state", {name: abstract})[name]
+
+
+def complete_step(workdir: Path | str, step: int | None = None) -> int:
+    """The step of a complete checkpoint, by default the last one's. Raises `CheckpointError` when there is none."""
+    folder = checkpoint_folder(workdir)
+    steps = sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
+    if not steps:
+        raise CheckpointError(f"{workdir}: no complete checkpoint under {folder}; train first")
+    if step is not None and step not in steps:
+        raise CheckpointError(f"{workdir}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
+    return steps[-1] if step is None else step
+
+
+def checkpoint_folder(workdir: Path) -> Path:
+    """Where a run's checkpoints lie, a folder for each step."""
+    return Path(workdir).resolve() / "checkpoints"
+
+
+def read_frozen(workdir: Path | str, abstract: Params) -> Params:
+    """A run's frozen parameters. Raises `CheckpointError` where they cannot be read."""
+    if not abstract:
+        return {}
+    try:
+        return _read(Path(workdir) / "frozen", abstract)
+    except Exception as error:
+        raise CheckpointError(
+            f"{workdir / 'frozen'}: the frozen parameters cannot be read ({_first_line(error)}); "
+            "copy the folder again, or start a new run"
+        ) from error
+
+
+class explained:
+    """Turns whatever Orbax, TensorStore or JSON raise while reading a checkpoint into one `CheckpointError`."""
+
+    def __init__(self, workdir: Path, step: int):
+        self.folder, self.step = checkpoint_folder(workdir), step
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if not isinstance(error, Exception) or isinstance(error, CheckpointError):
+            return
+        others = [step for step in sorted(ocp.utils.checkpoint_steps(self.folder)) if step != self.step]
+        advice = f"move it away to go on from step {others[-1]}" if others else "there is no other one: start a new run"
+        raise CheckpointError(
+            f"{self.folder / str(self.step)}: the checkpoint of step {self.step} cannot be read, it is damaged, "
+            f"incomplete or of another model ({_first_line(error)}); {advice}"
+        ) from error
+
+
+def _read(path: Path, abstract: Params):
+    """The leaves that `abstract` names, each device reading its own share."""
+    restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
+    args = ocp.args.PyTreeRestore(abstract, restore_args=restore_args, partial_restore=True)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(path.resolve(), args=args)
+
+
+def _first_line(error: Exception) -> str:
+    line = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {line[:200]}"

@@ -1,0 +1,76 @@
+"""Weights to start from: a converted base, PhotoMaker's ID perceiver, an earlier run's adapter.
+
+What they give is never drawn at random.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from mmjax import config as c
+from mmjax import conversion, trees
+from mmjax.conversion import store
+from mmjax.errors import ConfigError
+from mmjax.models.build import Params
+from mmjax.weights import parameters, runs
+from mmjax.weights.fit import check_same_model
+
+
+def load_start(config: c.Experiment, abstract: Params) -> Params:
+    """What `train.base`, `train.photomaker` and `train.adapter` give, with the dtypes and shardings of `abstract`.
+
+    Args:
+      abstract: the whole tree, from `build.abstract_params`.
+
+    Raises:
+      CheckpointError: a folder that is missing, damaged or of another model.
+      ConfigError: PhotoMaker's weights for a model without an ID perceiver.
+      TreeError: weights that do not fit the model.
+    """
+    loaded: Params = {}
+    if config.train.base:
+        loaded = trees.merge(loaded, _load_base(config, abstract))
+    if config.train.photomaker:
+        loaded = trees.merge(loaded, _load_id_perceiver(config, abstract))
+    if config.train.adapter:
+        loaded = trees.merge(loaded, _load_adapter(config, abstract))
+    return loaded
+
+
+def _load_base(config: c.Experiment, abstract: Params) -> Params:
+    """A folder that `python -m mmjax.convert transformer` wrote, under `transformer`."""
+    folder = config.train.base
+    found = c.Model(conversion.read_record(folder), config.model.adapter)
+    check_same_model(found, config.model, f"train.base = {folder}")
+    wanted = {path: leaf for path, leaf in trees.flatten(abstract).items() if path.startswith("transformer/")}
+    wanted = {path: leaf for path, leaf in wanted.items() if not trees.matches(trees.ADAPTER_PATTERNS, path)}
+    wanted = trees.unflatten(wanted)["transformer"]
+    trained = any(trees.matches(config.train.trainable, f"transformer/{path}") for path in trees.flatten(wanted))
+    dtype = config.precision.trained if trained else config.precision.frozen
+    _, params = conversion.load_component(folder, jax.tree.map(lambda leaf: leaf.sharding, wanted), dtype)
+    return {"transformer": jax.tree.map(lambda array, leaf: array.astype(leaf.dtype), params, wanted)}
+
+
+def _load_id_perceiver(config: c.Experiment, abstract: Params) -> Params:
+    """Of a folder that `python -m mmjax.convert photomaker` wrote, under `face_encoder/id_perceiver`."""
+    folder, adapter = Path(config.train.photomaker), config.model.adapter
+    if not (adapter.enabled and adapter.identity_branch):
+        raise ConfigError(
+            f"train.photomaker = {folder}: expected none, since this model has no ID perceiver to start from it; leave "
+            "it out, or switch model.adapter.enabled and model.adapter.identity_branch on"
+        )
+    record = conversion.read_record(folder, "photomaker")
+    found = c.Model(config.model.transformer, dataclasses.replace(adapter, **record.adapter_settings))
+    check_same_model(found, config.model, f"train.photomaker = {folder}")
+    wanted = {"id_perceiver": abstract["face_encoder"]["id_perceiver"]}
+    return {"face_encoder": store.read_params(folder, wanted)}
+
+
+def _load_adapter(config: c.Experiment, abstract: Params) -> Params:
+    """The averaged adapter of an earlier run's last checkpoint; `train.adapter` is its workdir."""
+    found = runs.read_config(config.train.adapter).model
+    check_same_model(found, config.model, f"train.adapter = {config.train.adapter}")
+    wanted, _ = trees.split(abstract, trees.ADAPTER_PATTERNS)
+    params = parameters.load_trained(config.train.adapter, wanted)
+    return jax.tree.map(lambda array, leaf: array.astype(leaf.dtype), params, wanted)

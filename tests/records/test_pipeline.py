@@ -1,0 +1,330 @@
+"""The data pipeline: prepared once, shuffled, mixed, shared by processes, resumed bit for bit, honest about damage."""
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+
+from mmjax import config as c
+from mmjax.errors import ConfigError, DataError
+from mmjax.records import builders, pipeline, sources
+from mmjax.synthetic import people
+from mmjax.synthetic.people import HELD_OUT_START
+
+ROOT = Path(__file__).resolve().parents[2]
+PEOPLE, PICTURES, CLIPS = 8, 3, 2
+
+
+def experiment(folder, *, seed=0, encoders=None, **data):
+    sizes = {
+        **{"dir": str(folder), "height": 16, "width": 16, "sources": ("drawn_images", "drawn_clips")},
+        **{"frames": (1, 9), "weights": (3.0, 1.0), "batches": (4, 2)},
+        **{"people": PEOPLE, "held_out_people": 2, "pictures_per_person": PICTURES, "clips_per_person": CLIPS},
+        **data,
+    }
+    transformer = c.Transformer(layers=2, heads=2, head_dim=16, latent_channels=3, text_dim=8, text_length=20)
+    adapter = c.Adapter(id_dim=24, clip_dim=8, clip_tokens=5)
+    made = c.Experiment(
+        autoencoder=c.Autoencoder("pixel"),
+        seed=seed,
+        model=c.Model(transformer, adapter),
+        data=c.Data(**sizes),
+        encoders=encoders or c.Encoders(),
+    )
+    return made.validated()
+
+
+def images(folder, **data):
+    return experiment(folder, sources=("drawn_images",), frames=(1,), weights=(1.0,), batches=(4,), **data)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parsed_flags():
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain's workers are handed the flags
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("prepared")
+
+
+def take(iterator, count):
+    return list(itertools.islice(iterator, count))
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(a[k].dtype == b[k].dtype and a[k].tobytes() == b[k].tobytes() for k in a)
+
+
+def ids(batch):
+    """One hashable for each sample, which tells records apart."""
+    return [row.tobytes() for row in batch["id_embedding"]]
+
+
+def test_a_batch_has_one_shape_and_no_strings(folder):
+    batches = take(pipeline.make_train_iterator(experiment(folder)), 12)
+    shapes = {batch["latents"].shape for batch in batches}
+    assert shapes == {(4, 1, 16, 16, 3), (2, 9, 16, 16, 3)}
+    for batch in batches:
+        assert all(isinstance(value, np.ndarray) and value.dtype.kind != "U" for value in batch.values())
+        assert len({len(value) for value in batch.values()}) == 1
+        assert str(batch["latents"].dtype) == str(batch["clip_last"].dtype) == "bfloat16"
+
+
+def test_sources_are_mixed_by_weight(folder):
+    lengths = [len(batch["latents"]) for batch in take(pipeline.make_train_iterator(experiment(folder)), 40)]
+    assert lengths.count(4) == 30 and lengths.count(2) == 10
+    assert 2 in lengths[:5] and 4 in lengths[:5]
+
+
+def test_every_epoch_shows_every_record_once_in_a_new_order(folder):
+    records = PEOPLE * PICTURES
+    seen = [i for batch in take(pipeline.make_train_iterator(images(folder)), 2 * records // 4) for i in ids(batch)]
+    first, second = seen[:records], seen[records:]
+    assert len(set(first)) == records and set(first) == set(second) and first != second
+
+
+def test_the_order_depends_on_the_seed_and_nothing_else(folder):
+    def one_epoch(seed):
+        return [ids(batch) for batch in take(pipeline.make_train_iterator(images(folder, seed=seed)), 6)]
+
+    assert one_epoch(0) == one_epoch(0) != one_epoch(1)
+
+
+def test_processes_share_a_batch_without_overlap(folder):
+    """Two processes take the same source at each step, half of its batch each, and never each other's records."""
+    config = experiment(folder)
+    parts = [take(pipeline.make_train_iterator(config, process, 2), 24) for process in (0, 1)]
+    seen = [{}, {}]
+    for left, right in zip(*parts, strict=True):
+        assert left["latents"].shape == right["latents"].shape and left["latents"].shape[0] in (2, 1)
+        for mine, batch in zip(seen, (left, right), strict=True):
+            mine.setdefault(batch["latents"].shape[1], set()).update(ids(batch))
+    for frames in (1, 9):
+        assert not seen[0][frames] & seen[1][frames]
+    assert len(seen[0][1] | seen[1][1]) == PEOPLE * PICTURES, "together they see everything"
+
+
+def test_processes_that_cannot_share_are_refused(folder):
+    with pytest.raises(ConfigError, match="data.batches = 4: expected a multiple of the 3 processes"):
+        pipeline.make_train_iterator(images(folder), 0, 3)
+    few = images(folder, people=1, held_out_people=1, pictures_per_person=2)
+    with pytest.raises(DataError, match="each of 4 processes, found 2 records"):
+        pipeline.make_train_iterator(few, 0, 4)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_run_sees_the_same_batches(folder, workers):
+    """State saved after step k, restored in a fresh iterator: bit-equal from step k + 1 on, over an epoch's end."""
+    config = experiment(folder, workers=workers)
+    whole = pipeline.make_train_iterator(config)
+    passed = take(whole, 5)
+    state = json.loads(json.dumps(whole.get_state()))  # as a checkpoint keeps it
+    expected = take(whole, 10)
+    whole.close()
+    resumed = pipeline.make_train_iterator(config)
+    take(resumed, 2)
+    resumed.set_state(state)
+    found = take(resumed, 10)
+    resumed.close()
+    assert all(same(a, b) for a, b in zip(expected, found, strict=True))
+    assert not any(same(a, b) for a, b in itertools.product(passed, expected[:2]))
+
+
+def test_worker_processes_deliver_the_same_batches_as_threads(folder):
+    runs = []
+    for workers in (0, 2):
+        iterator = pipeline.make_train_iterator(experiment(folder, workers=workers))
+        runs.append(take(iterator, 9))
+        iterator.close()
+    assert all(same(a, b) for a, b in zip(*runs, strict=True))
+    assert all(type(value) is np.ndarray for value in runs[1][0].values()), "no shared memory leaves the pipeline"
+
+
+def test_a_changed_order_is_refused_by_name(folder):
+    config = experiment(folder)
+    saved = pipeline.order_fingerprint(config)
+    pipeline.check_order(saved, pipeline.order_fingerprint(experiment(folder)))
+    changes = {
+        "workers: saved 0, found 2": pipeline.order_fingerprint(experiment(folder, workers=2)),
+        "seed: saved 0, found 5": pipeline.order_fingerprint(experiment(folder, seed=5)),
+        r"batches: saved \[4, 2\], found \[8, 2\]": pipeline.order_fingerprint(experiment(folder, batches=(8, 2))),
+        "weights: saved": pipeline.order_fingerprint(experiment(folder, weights=(1.0, 1.0))),
+        "processes: saved 1, found 2": pipeline.order_fingerprint(config, 2),
+        "sources: saved .*:16.*, found .*:8": pipeline.order_fingerprint(experiment(folder, clips_per_person=1)),
+    }
+    for complaint, now in changes.items():
+        with pytest.raises(DataError, match=f"(?s)another order.*{complaint}.*resume with"):
+            pipeline.check_order(saved, now)
+
+
+def test_validation_shows_held_out_people_in_a_fixed_order(folder):
+    config = experiment(folder)
+    records = pipeline.validation_records(config, "drawn_images", 6)
+    numbers = [int(record["person"].removeprefix("drawn-")) for record in records]
+    assert min(numbers) >= HELD_OUT_START and len(set(numbers)) == 2
+    assert all(" img " in record["caption"] and record["source"] == "drawn_images" for record in records)
+    batches = pipeline.validation_batches(config, "drawn_images", 2)
+    again = pipeline.validation_batches(config, "drawn_images", 2)
+    assert [len(batch["text"]) for batch in batches] == [4, 4]
+    assert all(same(a, b) for a, b in zip(batches, again, strict=True))
+    halves = [pipeline.validation_batches(config, "drawn_images", 2, process, 2) for process in (0, 1)]
+    assert [a + b for a, b in zip(map(ids, halves[0][:1]), map(ids, halves[1][:1]), strict=True)] == [ids(batches[0])]
+    with pytest.raises(DataError, match='"nobody": expected one of data.sources'):
+        pipeline.validation_batches(config, "nobody", 1)
+
+
+def test_nobody_is_in_both_splits(folder):
+    config = experiment(folder)
+    for index in range(2):
+        train, held_out = (sources.open_source(config, index, split) for split in ("train", "validation"))
+        names = [{source[i]["person"] for i in range(len(source))} for source in (train, held_out)]
+        assert len(names[0]) == PEOPLE and len(names[1]) == 2 and not names[0] & names[1]
+
+
+def test_records_are_made_once_and_settings_do_not_mix(folder, monkeypatch):
+    source = sources.open_source(images(folder), 0, "train")
+    monkeypatch.setattr(builders.DrawnImages, "records", lambda *_: pytest.fail("made again"))
+    assert sources.open_source(images(folder), 0, "train").folder == source.folder
+    monkeypatch.undo()
+    names = {source.folder}
+    for change in (
+        {"people": 2},
+        {"held_out_people": 2},
+        {"pictures_per_person": 2},
+        {"references": 2},
+        {"height": 8},
+        {"encoders": c.Encoders(seed=1)},
+    ):
+        other = images(folder, **{"people": 1, "held_out_people": 1, "pictures_per_person": 1, **change})
+        names.add(sources.open_source(other, 0, "train").folder)
+    assert len(names) == 7
+
+
+def test_an_interrupted_preparation_leaves_nothing_behind(tmp_path, monkeypatch):
+    config = images(tmp_path)
+    make = builders.DrawnImages.records
+
+    def interrupted(self, encoders, split):
+        yield from itertools.islice(make(self, encoders, split), 5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(builders.DrawnImages, "records", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sources.open_source(config, 0, "train")
+    assert not list(tmp_path.rglob("*.array_record*")) and not list(tmp_path.rglob("dataset_info.json"))
+    monkeypatch.undo()
+    assert len(sources.open_source(config, 0, "train")) == PEOPLE * PICTURES
+
+
+def test_a_prepared_folder_is_opened_by_its_path(folder):
+    made = sources.open_source(images(folder), 0, "train")
+    by_path = dataclasses.replace(images(folder).data, sources=(made.folder,), dir="elsewhere")
+    config = dataclasses.replace(images(folder), data=by_path)
+    record = sources.open_source(config, 0, "train")[3]
+    assert same(pipeline.collate([record]), pipeline.collate([made[3]]))
+
+
+def test_a_folder_of_other_encoders_is_refused(folder):
+    made = sources.open_source(images(folder), 0, "train")
+    other = images(folder, encoders=c.Encoders(seed=9))
+    config = dataclasses.replace(other, data=dataclasses.replace(other.data, sources=(made.folder,)))
+    with pytest.raises(DataError, match="(?s)encoders.text: expected .*seed=9, found .*seed=0.*prepare them again"):
+        pipeline.make_train_iterator(config)
+
+
+@pytest.mark.parametrize(
+    "name, complaint",
+    [("drawn_imagse", "did you mean drawn_images"), ("laion", "known builders: drawn_images, drawn_clips, clip")],
+)
+def test_unknown_sources_are_named(tmp_path, name, complaint):
+    config = images(tmp_path)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, sources=(name,)))
+    with pytest.raises(DataError, match=f'found "{name}"; {complaint}'):
+        pipeline.make_train_iterator(config)
+
+
+def test_a_folder_without_records_is_refused(tmp_path):
+    config = images(tmp_path)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, sources=(str(tmp_path),)))
+    with pytest.raises(DataError, match="expected a folder of prepared records with dataset_info.json"):
+        pipeline.make_train_iterator(config)
+
+
+def test_sources_that_do_not_suit_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="data.frames = 9: expected 1"):
+        sources.open_source(experiment(tmp_path, frames=(9, 9)), 0, "train")
+    with pytest.raises(ConfigError, match="encoders.face = drawn: expected pixels"):
+        one = {"frames": (9,), "weights": (1.0,), "batches": (1,)}
+        sources.open_source(experiment(tmp_path, sources=("clip",), **one), 0, "train")
+    none = experiment(tmp_path, sources=(), frames=(), weights=(), batches=())
+    with pytest.raises(ConfigError, match="expected a source"):
+        pipeline.make_train_iterator(none)
+
+
+def damaged(tmp_path, damage):
+    """A source whose file of records was changed by `damage(bytes) -> bytes`."""
+    source = sources.open_source(images(tmp_path), 0, "train")
+    (path,) = Path(source.folder).glob("*-train.array_record*")
+    path.write_bytes(damage(path.read_bytes()))
+    return images(tmp_path)
+
+
+def flip(content):
+    changed = bytearray(content)
+    for i in range(len(content) // 3, len(content) // 3 + 2000):
+        changed[i] ^= 0x5A
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("damage", [flip, lambda content: content[: len(content) // 2], lambda content: b""])
+def test_damaged_records_are_named(tmp_path, damage):
+    config = damaged(tmp_path, damage)
+    with pytest.raises(DataError, match="(?s)drawn_images.*expected .*delete the folder and prepare it again"):
+        source = sources.open_source(config, 0, "train")
+        for index in range(len(source)):
+            source[index]
+
+
+def test_damage_stops_the_iterator_with_its_name(tmp_path):
+    config = damaged(tmp_path, flip)
+    with pytest.raises(DataError, match="train record .*delete the folder"):
+        take(pipeline.make_train_iterator(config), 20)
+
+
+def test_reading_starts_no_accelerator(folder):
+    """Our own modules load no JAX. Grain imports it where it finds it, but nothing may wake a device."""
+    sources.open_source(images(folder), 0, "train")
+    script = f"""
+import sys
+import mmjax.records.builders, mmjax.records.sources, mmjax.synthetic.galleries
+assert "jax" not in sys.modules and "tensorflow" not in sys.modules, "loaded before Grain"
+from tests.records.test_pipeline import images
+from mmjax.records import pipeline
+next(pipeline.make_train_iterator(images({str(folder)!r})))
+assert "tensorflow" not in sys.modules
+from jax._src import xla_bridge
+assert not xla_bridge.backends_are_initialized()
+import jax
+pipeline._start_worker(0, 2)
+assert jax.config.jax_platforms == "cpu"
+"""
+    environment = {"PATH": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_pictures_in_the_records_are_of_the_person_named(folder):
+    source = sources.open_source(images(folder), 0, "train")
+    for index in (0, 5, len(source) - 1):
+        record = source[index]
+        identity = people.make_identity(int(record["person"].removeprefix("drawn-")))
+        assert np.abs(record["id_embedding"][0, : people.IDENTITY_DIM] - identity).max() < 0.15
+        assert people.class_word(identity) in record["caption"]

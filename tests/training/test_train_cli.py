@@ -1,0 +1,395 @@
+"""Training as its user meets it: a run, a stop, a kill, a resume, and what is said about mistakes.
+
+A resumed run must be the uninterrupted one, bit for bit: parameters, moments, average, data position and logged losses.
+"""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from mmjax.errors import CheckpointError, ConfigError, MMJaxError
+from mmjax.training import step
+from mmjax.training.loop import train
+from mmjax.weights import parameters, runs
+from tests.helpers import tiny_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Data that all runs share."""
+    return tmp_path_factory.mktemp("train")
+
+
+def rows(workdir):
+    """The logged figures that do not depend on the clock, in order."""
+    kept = []
+    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+        row = {tag: value for tag, value in json.loads(line).items() if not tag.startswith(("speed/", "compile/"))}
+        kept += [row] if len(row) > 1 else []
+    return kept
+
+
+def saved(workdir, number):
+    """(everything that a checkpoint holds of the state, the data position)."""
+    path = workdir / "checkpoints" / str(number)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        as_numpy = ocp.args.PyTreeRestore(restore_args=_numpy_args(checkpointer, path / "state"))
+        state = checkpointer.restore(path / "state", args=as_numpy)
+    return state, sorted(file.read_text() for file in (path / "data").glob("process_*"))
+
+
+def _numpy_args(checkpointer, path):
+    described = checkpointer.metadata(path).item_metadata.tree
+    return jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), described)
+
+
+def assert_same_run(one, other, last):
+    (state, position), (other_state, other_position) = saved(one, last), saved(other, last)
+    tiny_run.assert_bit_equal(state, other_state)
+    assert position == other_position
+    assert rows(one) == rows(other)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder):
+    """Twelve steps on eight devices in one go; what it printed is in `printed.txt`."""
+    config = tiny_run.experiment(folder / "data", mesh={"data": 4, "fsdp": 2})
+    return config, folder / "uninterrupted", train(config, folder / "uninterrupted")
+
+
+def test_a_run_leaves_what_it_should(uninterrupted):
+    config, workdir, state = uninterrupted
+    assert int(state.step) == 12
+    assert runs.read_config(workdir) == config
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["12", "8"]
+    found = rows(workdir)
+    assert [row["step"] for row in found if "train/loss" in row] == [2, 4, 6, 8, 10, 12]
+    assert [row["step"] for row in found if "validation/loss" in row] == [6, 12]
+    assert all(np.isfinite(list(row.values())).all() for row in found)
+    assert found[-1]["validation/loss"] == found[-2]["validation/drawn_images/loss"]
+    assert list((workdir / "tensorboard").glob("events.*"))
+    params = parameters.load_params(workdir)
+    tiny_run.assert_bit_equal(jax.device_get(params), jax.device_get(state.params()))
+
+
+def test_the_loss_goes_down(uninterrupted):
+    losses = [row["validation/loss"] for row in rows(uninterrupted[1]) if "validation/loss" in row]
+    print(f"measured: validation loss {losses[0]:.3f} at step 6, {losses[1]:.3f} at step 12")
+    assert losses[1] < losses[0]
+
+
+def test_a_signal_saves_and_a_resumed_run_is_the_same_run(uninterrupted, folder, capfd):
+    """SIGTERM after step 7, between two checkpoints, then the same call again."""
+    config, expected, _ = uninterrupted
+    workdir = folder / "stopped"
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, sample_every=7))
+
+    def preview(params, number):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    before = signal.getsignal(signal.SIGTERM)
+    state = train(config, workdir, preview)  # the signal comes while step 7 is looked at, step 8 still runs
+    assert int(state.step) == 8 and signal.getsignal(signal.SIGTERM) == before
+    printed = capfd.readouterr().out
+    assert "stopped by a signal after step 8 of 12, all is saved" in printed and f"--workdir {workdir}" in printed
+    assert (workdir / "samples" / "7.png").is_file()
+    resumed = train(config, workdir)
+    assert int(resumed.step) == 12
+    assert "going on from the checkpoint of step 8" in capfd.readouterr().out
+    assert_same_run(workdir, expected, 12)
+    again = train(config, workdir)
+    assert int(again.step) == 12 and "this run is finished: step 12 of 12" in capfd.readouterr().out
+
+
+def test_checkpoints_by_the_clock(uninterrupted, folder):
+    """With steps switched off and next to no minutes, every row of the log brings a checkpoint."""
+    config, expected, _ = uninterrupted
+    by_clock = dataclasses.replace(config.train, checkpoint_every=0, checkpoint_minutes=1e-9, keep_checkpoints=9)
+    workdir = folder / "by_clock"
+    train(dataclasses.replace(config, train=by_clock), workdir)
+    assert sorted(int(path.name) for path in (workdir / "checkpoints").iterdir()) == [2, 4, 6, 8, 10, 12]
+    assert_same_run(workdir, expected, 12)
+
+
+def test_other_settings_in_a_workdir_are_refused(uninterrupted):
+    config, workdir, _ = uninterrupted
+    other = dataclasses.replace(config, optim=dataclasses.replace(config.optim, beta2=0.5))
+    with pytest.raises(ConfigError, match="optim.beta2: was 0.95, is 0.5"):
+        train(other, workdir)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(folder):
+    config = tiny_run.experiment(folder / "data", data={"batches": (6,)})
+    with pytest.raises(ConfigError, match="data.batches = 6: expected a multiple of 8"):
+        train(config, folder / "never")
+    assert not (folder / "never").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(uninterrupted, folder, monkeypatch):
+    """The message names the step; the last good checkpoint stays the last."""
+    config, _, _ = uninterrupted
+    make_train_step = step.make_train_step
+
+    def poisoned(*args):
+        train_step = make_train_step(*args)
+
+        def poisoned_step(state, batch):
+            after, metrics = train_step(state, batch)
+            return after, metrics | {"loss": jax.numpy.where(state.step == 5, jax.numpy.nan, metrics["loss"])}
+
+        return poisoned_step
+
+    monkeypatch.setattr(step, "make_train_step", poisoned)
+    workdir = folder / "poisoned"
+    with pytest.raises(MMJaxError, match="step 6: loss not finite.*the checkpoint of step 4 is good"):
+        train(config, workdir)
+    assert parameters.complete_step(workdir) == 4
+
+
+def test_a_damaged_checkpoint_stops_the_run(uninterrupted, folder):
+    config, workdir, _ = uninterrupted
+    copy = folder / "damaged"
+    subprocess.run(["cp", "-r", workdir, copy], check=True)
+    for path in (copy / "checkpoints" / "12" / "state" / "d").iterdir():
+        path.write_bytes(path.read_bytes()[:10])
+    with pytest.raises(CheckpointError, match="step 12 cannot be read.*move it away to go on from step 8"):
+        train(config, copy)
+
+
+# The command line
+
+
+def environment():
+    return {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def command(config_file, *arguments):
+    return [sys.executable, "-m", "mmjax.train", f"--config={config_file}", *map(str, arguments)]
+
+
+def run(config_file, *arguments):
+    return subprocess.run(
+        command(config_file, *arguments), capture_output=True, text=True, env=environment(), cwd=config_file.parent
+    )
+
+
+@pytest.fixture(scope="module")
+def config_file(folder):
+    return write_config(folder / "config.py", folder / "data")
+
+
+def write_config(path, records, **changes):
+    """A file in the manner of `configs/`, of the tiny experiment with some changes."""
+    call = f"tiny_run.experiment({str(records)!r}, **{changes!r})"
+    path.write_text(f"from tests.helpers import tiny_run\n\n\ndef get_config():\n    return {call}.to_config_dict()\n")
+    return path
+
+
+MISTAKES = {
+    "--config.train.stepz=3": "train.stepz: unknown setting; did you mean train.steps?",
+    "--config.trian.steps=3": 'Did you mean "train"',
+    "--config.train.steps=many": "flag --config.train.steps=many: invalid literal for int()",
+    "--config.train.steps=-1": "train.steps = -1: expected a positive number",
+    "--config.data.frames=(50,)": "data.frames = 50: expected 8k + 1",
+    "--config.model.transformer.head_dim=20": "head_dim = 20: expected a multiple of 16",
+    "--config.precision.compute=float16": "black videos",
+    "--config.train.accumulate=3": "data.batches = 8: expected a multiple of train.accumulate = 3",
+    "--stepz=3": "Unknown command line flag 'stepz'",
+    "steps=3": "steps=3: unknown argument; settings are given as --config.KEY=VALUE",
+}
+
+
+@pytest.mark.parametrize("argument", MISTAKES)
+def test_a_mistake_is_one_message_and_status_2(config_file, argument):
+    done = run(config_file, argument)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and MISTAKES[argument] in done.stderr
+
+
+def test_a_missing_or_broken_config_file_is_named(tmp_path):
+    done = run(tmp_path / "none.py")
+    assert done.returncode == 2 and "none.py" in done.stderr and "Traceback" not in done.stderr
+    (tmp_path / "broken.py").write_text("def get_config(:\n")
+    done = run(tmp_path / "broken.py")
+    assert done.returncode == 2 and "broken.py" in done.stderr and "Traceback" not in done.stderr
+    nothing = [sys.executable, "-m", "mmjax.train"]
+    done = subprocess.run(nothing, capture_output=True, text=True, env=environment(), cwd=tmp_path)
+    assert done.returncode == 2 and "expected --config FILE" in done.stderr
+
+
+def test_mistakes_are_found_before_jax_starts(config_file):
+    """The settings are checked without importing JAX at all."""
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['mmjax.train', '--config=plain.py', '--config.train.stepz=3']\n"
+        "try:\n    runpy.run_module('mmjax.train', run_name='__main__')\n"
+        "except SystemExit as stop:\n    print(stop.code, 'jax' in sys.modules)\n"
+    )
+    plain = "from mmjax import config\n\n\ndef get_config():\n    return config.Experiment().to_config_dict()\n"
+    (config_file.parent / "plain.py").write_text(plain)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), cwd=config_file.parent
+    )
+    assert done.stdout.split() == ["2", "False"], done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(folder):
+    """kill -9, three times, at moments that a seed chose: an adapter on a frozen base, pictures and clips mixed."""
+    mixed = {"sources": ("drawn_images", "drawn_clips"), "weights": (0.6, 0.4), "batches": (8, 4), "frames": (1, 9)}
+    config_file = write_config(folder / "mixed.py", folder / "mixed_data", adapter=True, data=mixed)
+    settings = ["--config.train.steps=40", "--config.train.checkpoint_every=3", "--config.train.log_every=1"]
+    whole, killed = folder / "whole", folder / "killed"
+    done = run(config_file, *settings, "--workdir", whole)
+    assert done.returncode == 0, done.stderr
+    chance, reached = random.Random(0), []
+    for _ in range(3):
+        reached.append(_kill_a_while_later(config_file, settings, killed, chance))
+    print(f"measured: killed at steps {reached}")
+    done = run(config_file, *settings, "--workdir", killed)
+    assert done.returncode == 0, done.stderr
+    assert f"going on from the checkpoint of step {reached[-1]}" in done.stdout
+    assert_same_run(killed, whole, 40)
+    tiny_run.assert_bit_equal(*(jax.device_get(parameters.load_params(w, mesh=_one_device())) for w in (whole, killed)))
+
+
+def _one_device():
+    return tiny_run.mesh_of(tiny_run.experiment())
+
+
+def _kill_a_while_later(config_file, settings, workdir, chance) -> int:
+    """Starts the run, lets it pass its next checkpoint and a little more, kills it; the last complete step."""
+    before = _latest(workdir)
+    with open(workdir.parent / "killed.log", "a") as log:
+        process = subprocess.Popen(
+            command(config_file, *settings, "--workdir", workdir),
+            stdout=log,
+            stderr=log,
+            env=environment(),
+            cwd=config_file.parent,
+        )
+        try:
+            while _latest(workdir) == before:
+                assert process.poll() is None, (workdir.parent / "killed.log").read_text()
+                time.sleep(0.02)
+            time.sleep(chance.uniform(0, 0.3))
+        finally:
+            process.kill()
+            process.wait()
+    return _latest(workdir)
+
+
+def _latest(workdir) -> int:
+    try:
+        return parameters.complete_step(workdir)
+    except CheckpointError:
+        return 0
+
+
+@pytest.mark.slow
+def test_a_terminated_command_saves_and_the_workdir_alone_goes_on(config_file, folder):
+    """SIGTERM to the process: status 0 and a line that says how to go on; then `--workdir` is enough."""
+    workdir = folder / "terminated"
+    settings = ["--config.train.steps=100000", "--config.train.checkpoint_every=0", "--workdir", str(workdir)]
+    process = subprocess.Popen(
+        command(config_file, *settings), stdout=subprocess.PIPE, text=True, env=environment(), cwd=config_file.parent
+    )
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if line.startswith("step 4 of"):
+            process.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
+    assert "stopped by a signal after step" in printed[-1], printed
+    stopped = parameters.complete_step(workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    config["train"]["steps"] = stopped + 3
+    (workdir / "config.json").write_text(json.dumps(config))
+    done = subprocess.run(
+        [sys.executable, "-m", "mmjax.train", "--workdir", workdir], capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"going on from the checkpoint of step {stopped}" in done.stdout
+    assert parameters.complete_step(workdir) == stopped + 3
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_and_stop_together(config_file, folder):
+    """`launch/gpu_nodes.sh`, two processes of two CPU devices: SIGTERM to one saves and ends both, then both go on."""
+    workdir, log = folder / "together", folder / "together.log"
+
+    def start(steps):
+        port, processes = _free_port(), []
+        for number in (0, 1):
+            flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+            place = {"COORDINATOR": f"127.0.0.1:{port}", "PROCESSES": "2", "PROCESS": str(number)}
+            path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+            settings = ["--workdir", str(workdir), f"--config.train.steps={steps}", "--config.mesh.fsdp=2"]
+            script = ["bash", str(ROOT / "launch" / "gpu_nodes.sh"), str(config_file), *settings]
+            with open(f"{log}.{number}", "w") as output:
+                env = environment() | flags | place | path
+                processes.append(subprocess.Popen(script, stdout=output, stderr=output, env=env))
+        return processes
+
+    processes = start(100_000)
+    while "step 6 of" not in Path(f"{log}.0").read_text():
+        assert all(process.poll() is None for process in processes), Path(f"{log}.0").read_text()
+        time.sleep(0.1)
+    processes[1].send_signal(signal.SIGTERM)
+    assert [process.wait() for process in processes] == [0, 0]
+    stopped = parameters.complete_step(workdir)
+    assert f"stopped by a signal after step {stopped}" in Path(f"{log}.0").read_text()
+    assert [process.wait() for process in start(stopped + 2)] == [0, 0]
+    assert f"going on from the checkpoint of step {stopped}" in Path(f"{log}.0").read_text()
+    assert "finished" in Path(f"{log}.0").read_text() and "finished" not in Path(f"{log}.1").read_text()
+    assert parameters.complete_step(workdir) == stopped + 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damaged_files_end_a_command_with_one_message(folder, workers):
+    """A checkpoint, then the records, cut in half: status 2 and one error that names the place, no traceback."""
+    records, workdir = folder / f"cut_data_{workers}", folder / f"cut_{workers}"
+    config_file = write_config(folder / f"cut_{workers}.py", records, data={"workers": workers})
+    settings = ["--config.train.steps=2", "--config.train.validate_every=0", "--workdir", workdir]
+    assert run(config_file, *settings).returncode == 0
+    cut_in_half(workdir / "checkpoints" / "2" / "state")
+    assert_one_message(run(config_file, *settings, "--config.train.steps=4"), str(workdir / "checkpoints"))
+    cut_in_half(records)
+    assert_one_message(run(config_file, *settings[:2], "--workdir", folder / f"new_{workers}"), "drawn_images")
+
+
+def cut_in_half(folder):
+    """Every file of the folder that is large enough to hold something."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 1000]
+    assert files
+    for path in files:
+        os.truncate(path, path.stat().st_size // 2)
+
+
+def assert_one_message(done, place):
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr[-2000:]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and place in done.stderr, done.stderr[-2000:]
