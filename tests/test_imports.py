@@ -44,8 +44,8 @@ WITHOUT_JAX = (
     "mmjax.synthetic",
     "mmjax.evaluation",
     "mmjax.faces",
-    "mmjax.encoders.placeholders",
-    "mmjax.encoders.pixel",
+    *(f"mmjax.encoders.{name}" for name in ("interface", "build", "expected", "fingerprints", "placeholders", "pixel")),
+    *(f"mmjax.encoders.{name}" for name in ("labels", "batching", "embedding_cache", "lazy")),
     "mmjax.preparation.analysis",  # what its worker processes run
     "mmjax.preparation.writing",
 )
@@ -79,8 +79,13 @@ def imports(tree, package, lazy=True):
 def _walk(node, lazy):
     yield node
     for child in ast.iter_child_nodes(node):
-        if lazy or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+        if lazy or not (isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) or _for_types_alone(child)):
             yield from _walk(child, lazy)
+
+
+def _for_types_alone(node):
+    """`if TYPE_CHECKING:`, whose imports are never run."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def package_of(name):
@@ -188,5 +193,7 @@ def test_the_rules_catch_what_they_should():
     tree = ast.parse("from . import config\nfrom .. import trees\ndef f():\n    import torch\n")
     assert list(imports(tree, "mmjax.nn", lazy=False)) == ["mmjax.nn", "mmjax.trees"]
     assert "torch" in list(imports(tree, "mmjax.nn"))
+    tree = ast.parse("if TYPE_CHECKING:\n    import jax\nif True:\n    import flax\n")
+    assert list(imports(tree, "mmjax.nn", lazy=False)) == ["flax"]
     with pytest.raises(AssertionError, match="has no rank"):
         place("mmjax.stray")

@@ -1,7 +1,10 @@
-"""q_face and q_id: ArcFace embeddings of aligned faces, in JAX (METHOD 2, 4)."""
+"""Where ArcFace runs: q_face and q_id, embeddings of aligned faces, in JAX (METHOD 2, 4).
+
+A recogniser is published as an ONNX graph. `mmjax.models.onnx.graph.apply` interprets that graph operator by operator
+as one JAX function, differentiable and jitted; onnxruntime has no part in it. This file loads graph and weights.
+"""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 import jax
@@ -9,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from mmjax.conversion import arcface, engine, load_component, onnx_file, read_record
+from mmjax.conversion import arcface, load_component, read_record
 from mmjax.conversion.store import MANIFEST
+from mmjax.encoders.fingerprints import ARCFACE, fingerprint, hash_leaves
 from mmjax.models.onnx.graph import OnnxGraph, apply, output_shape
 from mmjax.trees import Tree, flatten
 
@@ -57,23 +61,5 @@ def load_arcface(path: str | Path, dtype: str = "float32") -> ArcFace:
         source = arcface.open_onnx(str(path))
         graph, params = source.config, arcface.read_params(source)
         params = jax.device_put(params, jax.local_devices()[0])
-    return ArcFace(graph, params, _fingerprint(graph, params), jnp.dtype(dtype))
-
-
-def save_onnx(network: ArcFace, path: str | Path) -> None:
-    """Writes a loaded network as an ONNX file that onnxruntime runs: the inverse of `load_arcface`, bit for bit.
-
-    A bfloat16 weight becomes float32, in which it has the same value.
-    """
-    leaves, tensors = flatten(network.params), {}
-    for leaf in arcface.COMPONENT.leaves(network.graph):
-        tensors |= engine.take_apart(leaf, np.asarray(leaves[leaf.path]))
-    onnx_file.write_onnx(network.graph, tensors, path)
-
-
-def _fingerprint(graph: OnnxGraph, params: Tree) -> str:
-    digest = hashlib.sha256(repr(graph).encode())
-    for path, leaf in flatten(params).items():
-        digest.update(f"{path} {leaf.dtype}".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return f"arcface/1 {digest.hexdigest()[:16]}"
+    made_of = fingerprint(ARCFACE, weights=hash_leaves(graph, flatten(params)))
+    return ArcFace(graph, params, made_of, jnp.dtype(dtype))

@@ -1,12 +1,17 @@
-"""What an encoder is: text encoders, face encoders and autoencoders, as the records and the samplers use them.
+"""What an encoder is: text encoders, face encoders and autoencoders, as records, trainer and samplers use them.
 
-Members: T5, PhotoMaker, ArcFace and the CogVideoX VAE beside this file; `placeholders` for small experiments; `pixel`.
-NumPy only.
+    TextEncoder    T5 (`t5`), `placeholders.WordTable`
+    FaceEncoder    PhotoMaker (`photomaker`), ArcFace (`photographs`), both of them `PhotographEncoder`s;
+                   `placeholders.DrawnFaceEncoder`, `placeholders.PixelFaceEncoder`
+    Autoencoder    the CogVideoX VAE (`vae`), `pixel.Pixel`
+
+Each has a `fingerprint` (`mmjax.encoders.fingerprints`) and `free`, which takes large weights off the device until they
+are needed again, and does nothing where there are none. NumPy only.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -14,6 +19,11 @@ from jaxtyping import Bool, Float, UInt8
 from mmjax.config import Experiment
 from mmjax.media import Picture
 from mmjax.models.sizes import CLIPVision
+
+if TYPE_CHECKING:
+    import jax
+
+    from mmjax.faces.reference_check import CheckedReference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,23 +37,62 @@ class FaceFeatures:
 
 
 class TextEncoder(Protocol):
-    fingerprint: str
+    """Prompts to embeddings of a fixed number of tokens L, float32."""
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def encode(
         self, prompts: Sequence[str], references: int
-    ) -> tuple[Float[np.ndarray, "n L text_dim"], Bool[np.ndarray, "n L"]]: ...
+    ) -> tuple[Float[np.ndarray, "n L text_dim"], Bool[np.ndarray, "n L"]]:
+        """Embeddings of prompts with class word and trigger, and m of eq. 5. Raises `PromptError`."""
 
-    def encode_plain(self, prompts: Sequence[str]) -> Float[np.ndarray, "n L text_dim"]: ...
+    def encode_plain(self, prompts: Sequence[str]) -> Float[np.ndarray, "n L text_dim"]:
+        """Embeddings of prompts that name nobody; "" gives the unconditional prompt. Raises `PromptError` if too long.
+
+        A trigger is dropped, so that the same sentence can be had without identity.
+        """
+
+    def free(self) -> None: ...
 
 
 class FaceEncoder(Protocol):
-    fingerprint: str
+    """Reference pictures of one person to features, float32."""
 
-    def encode(self, pictures: Sequence[Picture]) -> FaceFeatures: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+    def warnings(self, pictures: Sequence[Picture]) -> list[str]:
+        """What is to be said of these pictures, in sentences; nothing for good ones. Reads no large weights.
+
+        Raises `DataError` for what cannot serve.
+        """
+
+    def encode(self, pictures: Sequence[Picture]) -> FaceFeatures:
+        """Features of one person's pictures. Raises `DataError` for what cannot serve."""
+
+    def free(self) -> None: ...
+
+
+class PhotographEncoder(FaceEncoder, Protocol):
+    """A face encoder that finds and recognises faces on photographs, alone (`encode`) or in batches of crops."""
+
+    portrait_side: int  # pixels of the square portraits that `encode_crops` takes
+
+    def check(self, pictures: Sequence[Picture]) -> "list[CheckedReference]":
+        """The reference check (`mmjax.faces.reference_check`). Raises `DataError` for what cannot be used."""
+
+    def embed(self, aligned: UInt8[np.ndarray, "n 112 112 3"]) -> Float[np.ndarray, "n id_dim"]:
+        """q_id, raw, of aligned faces."""
+
+    def encode_crops(
+        self, embeddings: Float[np.ndarray, "n id_dim"], portraits: UInt8[np.ndarray, "n side side 3"]
+    ) -> FaceFeatures:
+        """Features of faces that were found before, of anybody; nothing is checked."""
 
 
 class Autoencoder(Protocol):
-    """What the records, the model and the samplers need of an autoencoder."""
+    """Videos to latents, already scaled for the diffusion model, and back; the geometry is `config.Autoencoder`'s."""
 
     @property
     def fingerprint(self) -> str: ...
@@ -52,12 +101,17 @@ class Autoencoder(Protocol):
 
     def decode(self, latents: Float[np.ndarray, "*b T h w C"]) -> UInt8[np.ndarray, "*b F H W 3"]: ...
 
+    def decoder_program(self, shape: tuple[int, ...]) -> "jax.stages.Compiled | None":
+        """The compiled decoder of latents [b, T, h, w, C], to see what it needs; None where nothing is compiled."""
+
+    def free(self) -> None: ...
+
 
 def reference_side(config: Experiment) -> int:
     """Side in pixels of the reference pictures, which are squares: as the face encoder sees them.
 
-    That is CLIP's for `photomaker`. The stand-ins see them as high and wide as the clip's shorter side; `arcface`,
-    whose pictures are photographs of any size, no larger than CLIP would.
+    That is CLIP's for `photomaker`. The placeholder encoders see them as high and wide as the clip's shorter side;
+    `arcface`, whose pictures are photographs of any size, no larger than CLIP would.
     """
     shorter, clip = min(config.data.height, config.data.width), CLIPVision().side
     return {"photomaker": clip, "arcface": min(shorter, clip)}.get(config.encoders.face, shorter)

@@ -1,4 +1,4 @@
-"""What all face encoders of photographs share: the check, ArcFace, two ways in; and the one without CLIP (METHOD 2).
+"""Face encoders of photographs: what all share (the check, ArcFace, two ways in), and the one without CLIP (METHOD 2).
 
     encoder = make_face_encoder(config)  # of mmjax.encoders.build
     for reference in encoder.check(["a.jpg", "b.jpg"]):  # seconds; says what is wrong before anything slow starts
@@ -23,9 +23,10 @@ from PIL import Image
 
 from mmjax import config as c
 from mmjax.encoders.arcface import ArcFace, load_arcface
+from mmjax.encoders.batching import run_in_batches
 from mmjax.encoders.fingerprints import fingerprint
 from mmjax.encoders.interface import FaceFeatures
-from mmjax.encoders.placeholders import ArcFacePatches, patch_sizes
+from mmjax.encoders.placeholders import ArcFacePatches
 from mmjax.errors import ConfigError
 from mmjax.faces.detection import FaceDetector, crop_portrait, load_detector
 from mmjax.faces.packs import find_pack
@@ -35,8 +36,8 @@ from mmjax.media import Picture
 _FEW, _MANY = 5, 64  # crops that ArcFace sees at once, as two programs: those of one checked picture, and a batch
 
 
-class RealFaceEncoder(abc.ABC):
-    """A `mmjax.encoders.interface.FaceEncoder` of photographs, whose q_id is a recogniser's.
+class RecogniserEncoder(abc.ABC):
+    """A `mmjax.encoders.interface.PhotographEncoder` whose q_id is a recogniser's.
 
     fingerprint: changes with any of the networks, the crops and the settings, and with nothing else.
     portrait_side: pixels of the square portraits that `encode_crops` takes.
@@ -59,6 +60,10 @@ class RealFaceEncoder(abc.ABC):
             self._checked = key, check_references(pictures, self._tools, self._strict)
         return list(self._checked[1])
 
+    def warnings(self, pictures: Sequence[Picture]) -> list[str]:
+        """What `check` says of the pictures, in sentences. Raises `DataError` for what cannot be used."""
+        return [warning for each in self.check(pictures) for warning in each.warnings]
+
     def encode(self, pictures: Sequence[Picture]) -> FaceFeatures:
         """Features of one person's reference pictures, float32. Raises `DataError` for what `check` refuses."""
         checked = self.check(pictures)
@@ -80,9 +85,7 @@ class RealFaceEncoder(abc.ABC):
     def embed(self, aligned: UInt8[np.ndarray, "n 112 112 3"]) -> Float[np.ndarray, "n id_dim"]:
         """q_id, raw, of one aligned face or more, 64 at a time. Rows are filled up, so that two shapes are compiled."""
         size = _FEW if len(aligned) <= _FEW else _MANY
-        filled = np.concatenate([aligned, np.zeros((-len(aligned) % size, *aligned.shape[1:]), aligned.dtype)])
-        pieces = [np.asarray(self._arcface(filled[start : start + size])) for start in range(0, len(filled), size)]
-        return np.concatenate(pieces)[: len(aligned)]
+        return run_in_batches(self._arcface, aligned, size, lambda rows: size)
 
     @abc.abstractmethod
     def free(self) -> None:
@@ -93,8 +96,8 @@ class RealFaceEncoder(abc.ABC):
         """(for the ID perceiver, for the face perceiver)."""
 
 
-class ArcFaceEncoder(RealFaceEncoder):
-    """For small models on real faces, made by `load_arcface_encoder`: a real q_id beside a stand-in for CLIP.
+class ArcFaceEncoder(RecogniserEncoder):
+    """For small models on real faces, made by `load_arcface_encoder`: a real q_id, and a placeholder for CLIP.
 
     Patch features are the seeded projections of `mmjax.encoders.placeholders.SeededPatches`.
     """
@@ -118,7 +121,7 @@ def load_arcface_encoder(config: c.Experiment, strict: bool = True) -> ArcFaceEn
       CheckpointError: no such model pack. ConversionError: a recogniser that cannot be read.
       ConfigError: a recogniser whose embeddings are not `id_dim` long, or a number of tokens that makes no square.
     """
-    patches = ArcFacePatches(*patch_sizes(config))
+    patches = ArcFacePatches.of(config)
     detector, arcface = load_models(config.encoders.face_models)
     if arcface.width != patches.id_dim:
         raise ConfigError(

@@ -7,8 +7,7 @@ The detector finds the face; the aligned crop goes through ArcFace, raw; a squar
 tower that PhotoMaker V2 fine-tuned. What other encoders of photographs share is in `mmjax.encoders.photographs`.
 """
 
-import hashlib
-import json
+import functools
 import os
 from pathlib import Path
 
@@ -17,20 +16,22 @@ import numpy as np
 
 from mmjax import config as c
 from mmjax import conversion, partition
-from mmjax.conversion import store
 from mmjax.conversion.photomaker import abstract_photomaker
 from mmjax.encoders.arcface import ArcFace
-from mmjax.encoders.fingerprints import fingerprint
-from mmjax.encoders.photographs import RealFaceEncoder, load_models, network_values
+from mmjax.encoders.batching import run_in_batches
+from mmjax.encoders.fingerprints import PHOTOMAKER, fingerprint, hash_converted
+from mmjax.encoders.lazy import LazyWeights
+from mmjax.encoders.photographs import RecogniserEncoder, load_models, network_values
 from mmjax.errors import ConfigError
 from mmjax.faces.detection import FaceDetector
 from mmjax.models.clip import CLIPVisionTower, normalize_pictures
 from mmjax.models.sizes import PhotoMaker
+from mmjax.trees import Tree
 
 _BATCH = 64  # portraits that CLIP sees at once
 
 
-class PhotoMakerFaceEncoder(RealFaceEncoder):
+class PhotoMakerFaceEncoder(RecogniserEncoder):
     """Recogniser and CLIP tower; made by `load_face_encoder`. CLIP's weights are read when they are needed."""
 
     def __init__(
@@ -45,11 +46,11 @@ class PhotoMakerFaceEncoder(RealFaceEncoder):
         strict: bool,
     ):
         super().__init__(detector, arcface, record.clip.side, strict)
-        self._folder, self._record, self._mesh, self._dtype = folder, record, mesh, dtype
-        self._params = None
-        networks = network_values(detector, arcface)
-        self.fingerprint = fingerprint("photomaker/1", weights=_source(folder), **networks, dtype=dtype)
-        network = CLIPVisionTower(self._record.clip, jax.numpy.dtype(dtype))
+        self._mesh = mesh
+        self._clip = LazyWeights(functools.partial(_read_clip, folder, record, mesh, dtype))
+        weights, networks = hash_converted(folder, "photomaker"), network_values(detector, arcface)
+        self.fingerprint = fingerprint(PHOTOMAKER, weights=weights, **networks, dtype=dtype)
+        network = CLIPVisionTower(record.clip, jax.numpy.dtype(dtype))
         self._apply = jax.jit(
             lambda params, pictures: network.apply({"params": params}, normalize_pictures(pictures)),
             out_shardings=partition.replicated(mesh),
@@ -57,22 +58,14 @@ class PhotoMakerFaceEncoder(RealFaceEncoder):
 
     def free(self) -> None:
         """Lets go of CLIP's weights; the next `encode` reads them again."""
-        self._params = None
+        self._clip.free()
 
     def _patches(self, portraits):
         """CLIP's two outputs, 64 portraits at a time. Rows are filled up to 1, 2, 4, ..., so that few are compiled."""
-        if self._params is None:
-            shardings = partition.param_shardings(self._mesh, abstract_photomaker(self._record))
-            _, params = conversion.load_component(self._folder, shardings, self._dtype)
-            self._params = params["clip"]
-        pieces = [self._run(portraits[start : start + _BATCH]) for start in range(0, len(portraits), _BATCH)]
-        return tuple(np.concatenate(each) for each in zip(*pieces, strict=True))
-
-    def _run(self, portraits):
-        filled = np.resize(portraits, (1 << (len(portraits) - 1).bit_length(), *portraits.shape[1:]))
+        params = self._clip.get()
         with partition.use_mesh(self._mesh):
-            found = self._apply(self._params, filled)
-        return [np.asarray(each, np.float32)[: len(portraits)] for each in found]
+            found = run_in_batches(lambda rows: self._apply(params, rows), portraits, _BATCH)
+        return tuple(each.astype(np.float32) for each in found)
 
 
 def load_face_encoder(
@@ -109,7 +102,6 @@ def load_face_encoder(
     return PhotoMakerFaceEncoder(folder, record, detector, arcface, mesh=mesh, dtype=dtype, strict=strict)
 
 
-def _source(folder: Path) -> str:
-    """Short hash of the weights that a converted folder was made from."""
-    hashes = store.read_manifest(folder)["source"]["sha256"]
-    return hashlib.sha256(json.dumps(sorted(hashes.values())).encode()).hexdigest()[:16]
+def _read_clip(folder: Path, record: PhotoMaker, mesh: jax.sharding.Mesh, dtype: str) -> Tree:
+    shardings = partition.param_shardings(mesh, abstract_photomaker(record))
+    return conversion.load_component(folder, shardings, dtype)[1]["clip"]

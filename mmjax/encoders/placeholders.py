@@ -1,14 +1,12 @@
-"""Who turns prompts and reference pictures into features.
+"""Placeholder encoders: text and face encoders for small experiments, named for what they are.
 
-The interface is the one that T5, CLIP and ArcFace fill: a text encoder has `encode`, `encode_plain` and `fingerprint`,
-a face encoder `encode` and `fingerprint`. The members here are honest stand-ins for small experiments, named for what
-they are. None of them was trained and none understands anything:
+They fill the interface that T5, CLIP and ArcFace fill. None of them was trained and none understands anything:
 
 - `WordTable` gives each word a random vector of its own.
-- `DrawnFaceEncoder` reads the identity vector that a drawn person's picture carries; it knows drawn people only.
+- `DrawnFaceEncoder` reads the identity vector that a labelled picture carries (`mmjax.encoders.labels`).
 - `PixelFaceEncoder` projects the picture's pixels; it can tell pictures apart, not people.
 
-NumPy only: the builders run these in data workers.
+NumPy only: data workers import this.
 """
 
 import dataclasses
@@ -17,6 +15,7 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -25,48 +24,20 @@ from PIL import Image
 from mmjax import media
 from mmjax.config import Experiment
 from mmjax.encoders.fingerprints import fingerprint
-from mmjax.encoders.interface import FaceEncoder, FaceFeatures, TextEncoder, reference_side
+from mmjax.encoders.interface import FaceFeatures, reference_side
+from mmjax.encoders.labels import IDENTITY_DIM, read_label
 from mmjax.encoders.prompts import TRIGGER, check_length, expand_trigger
 from mmjax.errors import ConfigError
 from mmjax.media import Picture
-from mmjax.synthetic import portraits
-from mmjax.synthetic.people import IDENTITY_DIM
 
 _WORDS = re.compile(r"\w+|[^\w\s]")
 _PATCH = 8  # pixels a side of the patches that the seeded projections see
-_NOISE = 0.03  # of a drawn person's q_id, so that two pictures of one person do not give the same vector
-
-
-def make_text_encoder(config: Experiment) -> TextEncoder:
-    """The stand-in that `config.encoders.text` names. Raises `ConfigError` for T5, which is none."""
-    if config.encoders.text == "t5":
-        raise ConfigError(_prepared("text", "t5", "word_table", "mmjax.encoders.t5.load_text_encoder"))
-    text, adapter = config.model.transformer, config.model.adapter
-    return WordTable(text.text_length, text.text_dim, adapter.id_tokens, config.encoders.seed)
-
-
-def make_face_encoder(config: Experiment) -> FaceEncoder:
-    """The stand-in that `config.encoders.face` names.
-
-    Raises `ConfigError` for sizes it cannot have, and for those with face models, which are no stand-ins.
-    """
-    kinds = {"drawn": DrawnFaceEncoder, "pixels": PixelFaceEncoder}
-    if config.encoders.face not in kinds:
-        raise ConfigError(
-            _prepared("face", config.encoders.face, "drawn or pixels", "mmjax.encoders.build.make_face_encoder")
-        )
-    return kinds[config.encoders.face](*patch_sizes(config))
-
-
-def patch_sizes(config: Experiment) -> tuple[int, int, int, int, int]:
-    """What a `SeededPatches` is made of: (id_dim, clip_tokens, clip_dim, side of a picture, seed)."""
-    adapter = config.model.adapter
-    return adapter.id_dim, adapter.clip_tokens, adapter.clip_dim, reference_side(config), config.encoders.seed
+_NOISE = 0.03  # of a labelled picture's q_id, so that two pictures of one person do not give the same vector
 
 
 @dataclasses.dataclass(frozen=True)
 class WordTable:
-    """Text stand-in: each word has a vector of independent N(0, 1) numbers, fixed by the seed and the word.
+    """A `TextEncoder`: each word has a vector of independent N(0, 1) numbers, fixed by the seed and the word.
 
     Words are lower-cased; punctuation marks are words. There is no grammar and no nearness of meaning: a model
     trained on it knows the words that it has seen.
@@ -76,6 +47,12 @@ class WordTable:
     width: int
     id_tokens: int
     seed: int = 0
+
+    @classmethod
+    def of(cls, config: Experiment) -> "WordTable":
+        """The one of an experiment's sizes and seed."""
+        text, adapter = config.model.transformer, config.model.adapter
+        return cls(text.text_length, text.text_dim, adapter.id_tokens, config.encoders.seed)
 
     @property
     def fingerprint(self) -> str:
@@ -94,10 +71,13 @@ class WordTable:
     def encode_plain(self, prompts: Sequence[str]) -> Float[np.ndarray, "n L text_dim"]:
         """Embeddings of prompts that name nobody; "" gives the unconditional prompt. Raises `PromptError` if too long.
 
-        A trigger is dropped, so that the same sentence can be had with the identity withheld.
+        A trigger is dropped, so that the same sentence can be had without identity.
         """
         words = [[word for word in tokenize_words(prompt) if word != TRIGGER] for prompt in prompts]
         return np.stack([self._embed(prompt, tokens) for prompt, tokens in zip(prompts, words, strict=True)])
+
+    def free(self) -> None:
+        """There are no weights to let go of."""
 
     def _embed(self, prompt, tokens):
         check_length(prompt, tokens, self.length)
@@ -132,6 +112,12 @@ class SeededPatches:
         self._project = rng.normal(0, 1.5 / math.sqrt(inputs), (2, inputs, width)).astype(np.float32)
         self._place = rng.normal(0, 0.7, (2, self.grid**2, width)).astype(np.float32)
 
+    @classmethod
+    def of(cls, config: Experiment) -> Self:
+        """The one of an experiment's sizes and seed. Raises `ConfigError` for sizes it cannot have."""
+        adapter, side = config.model.adapter, reference_side(config)
+        return cls(adapter.id_dim, adapter.clip_tokens, adapter.clip_dim, side, config.encoders.seed)
+
     @property
     def fingerprint(self) -> str:
         sizes = {"id_dim": self.id_dim, "tokens": self.tokens, "width": self.width, "side": self.side}
@@ -145,6 +131,13 @@ class SeededPatches:
         patches = patches.reshape(count, self.grid**2, -1)
         features = np.einsum("npi,kiw->knpw", patches, self._project) + self._place[:, None]
         return np.concatenate([features.mean(2, keepdims=True), features], 2)
+
+    def warnings(self, pictures: Sequence[Picture]) -> list[str]:
+        """Nothing is to be said of pictures; what cannot serve shows in `encode`."""
+        return []
+
+    def free(self) -> None:
+        """There are no weights to let go of."""
 
     def _load(self, picture: Picture) -> Image.Image:
         """The picture as RGB, its middle square, `side` pixels a side; text chunks stay with it."""
@@ -160,7 +153,7 @@ class SeededPatches:
 
 
 class DrawnFaceEncoder(SeededPatches):
-    """For drawn people: q_id is the person's identity vector with a little noise, padded with zeros to `id_dim`.
+    """For drawn people: q_id is the picture's label with a little noise, padded with zeros to `id_dim`.
 
     It stands where a face recogniser will stand, and plays one: the identity vector is read from the picture's text
     chunk, not recognised. The noise is fixed by the picture's pixels.
@@ -177,14 +170,14 @@ class DrawnFaceEncoder(SeededPatches):
             )
 
     def encode(self, pictures: Sequence[Picture]) -> FaceFeatures:
-        """Features of portraits made by `mmjax.synthetic.portraits`: files, or pictures in memory.
+        """Features of labelled pictures (`mmjax.encoders.labels`): files, or pictures in memory.
 
         Raises:
-          DataError: a picture that is missing, no picture, or not of a drawn person.
+          DataError: a picture that is missing, no picture, or not labelled.
         """
         opened = [self._load(picture) for picture in pictures]
         named = [(image, _name(picture)) for image, picture in zip(opened, pictures, strict=True)]
-        identities = np.stack([portraits.read_identity(image, name) for image, name in named])
+        identities = np.stack([read_label(image, name) for image, name in named])
         pixels = np.stack([np.asarray(image) for image in opened])
         noise = np.stack([_noise(picture, IDENTITY_DIM, self.seed) for picture in pixels])
         embedding = np.pad(identities + _NOISE * noise, ((0, 0), (0, self.id_dim - IDENTITY_DIM)))
@@ -211,7 +204,7 @@ class PixelFaceEncoder(SeededPatches):
 
 
 class ArcFacePatches(SeededPatches):
-    """Stands where CLIP would beside a real recogniser; see `mmjax.encoders.photographs.ArcFaceEncoder`."""
+    """In the place of CLIP beside a real recogniser; see `mmjax.encoders.photographs.ArcFaceEncoder`."""
 
     kind = "arcface_patches"
 
@@ -233,13 +226,6 @@ def _resize(pictures: np.ndarray, side: int) -> np.ndarray:
         return pictures
     resized = [Image.fromarray(p).resize((side, side), Image.Resampling.BICUBIC) for p in pictures]
     return np.stack([np.asarray(image) for image in resized])
-
-
-def _prepared(role: str, name: str, drawn: str, loader: str) -> str:
-    return (
-        f"encoders.{role} = {name}: expected {drawn} for records that are drawn here. Records with {name} features are "
-        f"prepared beforehand, not drawn: give their folder in data.sources. {loader} loads the encoder itself"
-    )
 
 
 def _name(picture: Picture) -> str:

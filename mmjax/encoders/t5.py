@@ -9,12 +9,9 @@ full length, no mask. Weights are read when the first prompt asks for them and n
 are all in the cache reads none.
 """
 
-import contextlib
-import dataclasses
+import functools
 import hashlib
 import importlib.util
-import io
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -27,17 +24,20 @@ from transformers import T5Tokenizer
 
 from mmjax import config as c
 from mmjax import conversion, partition
-from mmjax.conversion import store
 from mmjax.conversion.source import tokenizer_files
 from mmjax.conversion.t5 import abstract_t5
-from mmjax.encoders.fingerprints import fingerprint
+from mmjax.encoders.batching import power_of_two, run_filled
+from mmjax.encoders.embedding_cache import EmbeddingCache
+from mmjax.encoders.fingerprints import T5, fingerprint, hash_converted, hash_files
+from mmjax.encoders.lazy import LazyWeights
 from mmjax.encoders.prompts import TRIGGER, check_length, expand_trigger, split_at_trigger
 from mmjax.errors import CheckpointError, ConfigError
+from mmjax.models import sizes
 from mmjax.models.t5 import T5Encoder
+from mmjax.trees import Tree
 
 _BATCH = 8  # prompts that the network sees at once
 _TRIGGER = re.compile(rf"\s*(?<!\w){TRIGGER}(?!\w)", re.IGNORECASE)
-_DIGEST = hashlib.sha256().digest_size
 
 
 class T5TextEncoder:
@@ -56,12 +56,12 @@ class T5TextEncoder:
         id_tokens: int,
         mesh: jax.sharding.Mesh,
         dtype: str,
-        cache: Path | None,
+        cache: EmbeddingCache | None,
     ):
         self.fingerprint, self.length, self.id_tokens = fingerprint, length, id_tokens
-        self._folder, self._tokenizer, self._mesh, self._dtype, self._cache = folder, tokenizer, mesh, dtype, cache
+        self._tokenizer, self._mesh, self._cache = tokenizer, mesh, cache
         self._record = conversion.read_record(folder, "text-encoder")
-        self._params = None
+        self._weights = LazyWeights(functools.partial(_read_weights, folder, self._record, mesh, dtype))
         network = T5Encoder(self._record, jax.numpy.dtype(dtype))
         self._apply = jax.jit(
             lambda params, tokens: network.apply({"params": params}, tokens), out_shardings=partition.replicated(mesh)
@@ -77,7 +77,7 @@ class T5TextEncoder:
     def encode_plain(self, prompts: Sequence[str]) -> Float[np.ndarray, "n L text_dim"]:
         """Embeddings of prompts that name nobody; "" gives the unconditional prompt. Raises `PromptError` if too long.
 
-        A trigger is dropped, so that the same sentence can be had with the identity withheld.
+        A trigger is dropped, so that the same sentence can be had without identity.
         """
         return self._embed([self._plain_tokens(prompt) for prompt in prompts])
 
@@ -106,7 +106,7 @@ class T5TextEncoder:
 
     def free(self) -> None:
         """Lets go of the weights; the next prompt that is not cached reads them again."""
-        self._params = None
+        self._weights.free()
 
     def _plain_tokens(self, prompt: str) -> Int[np.ndarray, " L"]:
         return self._padded(prompt, self._pieces(_TRIGGER.sub("", prompt)))
@@ -123,24 +123,25 @@ class T5TextEncoder:
         """Embeddings of token ids: from the cache where they are there, each of the others computed once."""
         keys = [hashlib.sha256(self.fingerprint.encode() + row.tobytes()).hexdigest() for row in rows]
         shape = (self.length, self._record.width)
-        found = {key: _read_cached(self._cache, key, shape) for key in dict.fromkeys(keys)}
+        found = {key: self._cached(key, shape) for key in dict.fromkeys(keys)}
         missing = {key: row for key, row in zip(keys, rows, strict=True) if found[key] is None}
         for start in range(0, len(missing), _BATCH):
             batch = list(missing.items())[start : start + _BATCH]
             computed = self._run(np.stack([row for _, row in batch]))
             for (key, _), values in zip(batch, computed, strict=True):
                 found[key] = values
-                _write_cached(self._cache, key, values)
+                if self._cache:
+                    self._cache.write(key, values)
         return np.array([found[key] for key in keys], np.float32).reshape(len(keys), *shape)
+
+    def _cached(self, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        return self._cache.read(key, shape) if self._cache else None
 
     def _run(self, tokens: Int[np.ndarray, "n L"]) -> Float[np.ndarray, "n L text_dim"]:
         """One pass. Rows are filled up to 1, 2, 4 or 8, so that few shapes are compiled."""
-        if self._params is None:
-            shardings = partition.param_shardings(self._mesh, abstract_t5(self._record))
-            _, self._params = conversion.load_component(self._folder, shardings, self._dtype)
-        filled = np.resize(tokens, (1 << (len(tokens) - 1).bit_length(), self.length))
+        params = self._weights.get()
         with partition.use_mesh(self._mesh):
-            return np.asarray(self._apply(self._params, filled))[: len(tokens)]
+            return run_filled(lambda rows: self._apply(params, rows), tokens, power_of_two(len(tokens)))
 
 
 def load_text_encoder(
@@ -177,15 +178,16 @@ def load_text_encoder(
             f"{folder / 'tokenizer'}: expected at most {record.vocabulary} tokens, as the encoder's table has, found "
             f"{len(tokenizer)}: it is another model's. Convert again, with this model's tokenizer"
         )
+    weights, pieces = hash_converted(folder, "text-encoder"), hash_files(tokenizer_files(folder / "tokenizer"))
     return T5TextEncoder(
         folder,
         tokenizer,
-        _fingerprint(folder, length, id_tokens, dtype),
+        fingerprint(T5, weights=weights, tokenizer=pieces, length=length, id_tokens=id_tokens, dtype=dtype),
         length=length,
         id_tokens=id_tokens,
         mesh=mesh or partition.make_mesh(c.Mesh(), jax.local_devices()[:1]),
         dtype=dtype,
-        cache=None if cache is None else Path(cache),
+        cache=None if cache is None else EmbeddingCache(Path(cache)),
     )
 
 
@@ -206,53 +208,14 @@ def load_tokenizer(folder: Path) -> T5Tokenizer:
         raise CheckpointError(f"{folder}: the tokenizer cannot be read ({reason}); copy or convert it again") from error
 
 
+def _read_weights(folder: Path, record: sizes.T5, mesh: jax.sharding.Mesh, dtype: str) -> Tree:
+    shardings = partition.param_shardings(mesh, abstract_t5(record))
+    return conversion.load_component(folder, shardings, dtype)[1]
+
+
 def _installed(package: str) -> bool:
     module = {"protobuf": "google.protobuf"}.get(package, package)
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # not even the parent package is there
         return False
-
-
-def _fingerprint(folder: Path, length: int, id_tokens: int, dtype: str) -> str:
-    """What the embeddings depend on. Sources are told by their weights' hashes and not by names, which may differ."""
-    manifest = store.read_manifest(folder)
-    hashes = manifest.get("source", {}).get("sha256", {})
-    weights = sorted(value for name, value in hashes.items() if name.endswith((".safetensors", ".bin")))
-    files = tokenizer_files(folder / "tokenizer")
-    pieces = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    stored = sorted({leaf[0] for leaf in manifest["leaves"].values()})
-    record = dataclasses.asdict(conversion.read_record(folder))
-    digest = hashlib.sha256(json.dumps([record, weights, stored, pieces], sort_keys=True).encode()).hexdigest()
-    return fingerprint("t5/1", weights=digest[:16], length=length, id_tokens=id_tokens, dtype=dtype)
-
-
-def _read_cached(folder: Path | None, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The embedding in the cache, or None where there is none that is whole: a `.npy` and the SHA-256 of its bytes."""
-    path = None if folder is None else folder / f"{key}.npy"
-    if path is None or not path.is_file():
-        return None
-    data = path.read_bytes()
-    if hashlib.sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
-        return None
-    values = np.load(io.BytesIO(data[:-_DIGEST]), allow_pickle=False)
-    return values if values.shape == shape else None
-
-
-def _write_cached(folder: Path | None, key: str, values: np.ndarray) -> None:
-    """Puts an embedding into the cache; the file takes its name when it is whole."""
-    if folder is None:
-        return
-    data = io.BytesIO()
-    np.save(data, values)
-    partial = folder / f".{key}.partial-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data.getvalue() + hashlib.sha256(data.getvalue()).digest())
-        partial.replace(folder / f"{key}.npy")
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise ConfigError(
-            f"{folder}: embeddings of prompts cannot be kept there ({error}); give another folder"
-        ) from error

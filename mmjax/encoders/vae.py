@@ -1,4 +1,4 @@
-"""The published autoencoder behind the interface of `mmjax.encoders.pixel`: uint8 video to scaled latents and back.
+"""The CogVideoX autoencoder: uint8 video to scaled latents and back.
 
     autoencoder = load_autoencoder("weights/vae")
     latents = autoencoder.encode(video)  # [13, 60, 90, 16] of uint8 [49, 480, 720, 3]
@@ -6,13 +6,11 @@
 
 Latents are the posterior's mean, not a sample of it, times the scaling factor: a video has one encoding. Pixels cross
 to the device and back as uint8. Weights rest in host memory; the half that is needed, encoder or decoder, comes to the
-device at the first call or at `load`, and goes at `free`.
+device at the first call and goes at `free`.
 """
 
 import contextlib
-import dataclasses
-import hashlib
-import json
+import functools
 from pathlib import Path
 
 import jax
@@ -22,9 +20,10 @@ from jaxtyping import Array, Float, UInt8
 
 from mmjax import partition
 from mmjax.config import Precision
-from mmjax.conversion import load_component, read_record, store
-from mmjax.encoders.fingerprints import fingerprint
-from mmjax.errors import CheckpointError, DataError
+from mmjax.conversion import load_component
+from mmjax.encoders.fingerprints import COGVIDEOX_VAE, fingerprint, hash_converted
+from mmjax.encoders.lazy import LazyWeights
+from mmjax.errors import DataError
 from mmjax.models.cogvideox import vae as network
 from mmjax.models.cogvideox import vae_tiling
 from mmjax.models.sizes import VAE
@@ -47,7 +46,7 @@ class CogVideoXAutoencoder:
       precision: `encode` and `decode` are the dtypes of the two networks.
       tiling: compute pictures larger than half of `record.sample_height` x `sample_width` in tiles, for less memory.
         Each tile is normalized by itself, so that the numbers differ from those without tiling.
-      source: what the parameters were made from; a part of `fingerprint`.
+      weights: hash of what the parameters were made from, for `fingerprint`, which says which latents `encode` makes.
 
     Raises `ConfigError` for a record whose sizes cannot be tiled.
     """
@@ -59,20 +58,20 @@ class CogVideoXAutoencoder:
         mesh: jax.sharding.Mesh | None = None,
         precision: Precision = PRECISION,
         tiling: bool = False,
-        source: str = "unnamed",
+        weights: str = "unnamed",
     ):
-        self.record, self.mesh, self.precision, self.tiling, self.source = record, mesh, precision, tiling, source
+        self.record, self.mesh, self.precision, self.tiling = record, mesh, precision, tiling
         self._cuts = (vae_tiling.encoder_cuts(record), vae_tiling.decoder_cuts(record)) if tiling else (None, None)
         self._at_rest: Tree = {half: jax.device_get(params[half]) for half in HALVES}
-        self._loaded: Tree = {}
+        place = mesh and partition.replicated(mesh)
+        self._halves = {
+            half: LazyWeights(functools.partial(jax.device_put, self._at_rest[half], place)) for half in HALVES
+        }
+        tiles = {"tiling": True} if tiling else {}
+        self.fingerprint = fingerprint(COGVIDEOX_VAE, weights=weights, encode=precision.encode, **tiles)
         self._encode = jax.jit(self._encode_traced)
         self._decode = jax.jit(self._decode_traced)
         self._to_uint8 = jax.jit(to_uint8)
-
-    @property
-    def fingerprint(self) -> str:
-        """Which latents `encode` makes: the weights' source, the sizes, the dtype and whether in tiles."""
-        return _fingerprint(self.record, self.source, self.precision, self.tiling)
 
     def encode(self, video: UInt8[np.ndarray, "*b F H W 3"]) -> Float[np.ndarray, "*b T h w C"]:
         """Scaled latents, float32, of 8k + 1 frames whose sides are multiples of 8; T = 2k + 1.
@@ -81,7 +80,7 @@ class CogVideoXAutoencoder:
         """
         video = np.asarray(video)
         self._check_video(video)
-        params = self.load("encoder")["encoder"]
+        params = self._halves["encoder"].get()
         latents = self._run(lambda tile: self._encode(params, tile), video, self._cuts[0], lambda part: part)
         return latents.reshape(*video.shape[:-4], *latents.shape[1:])
 
@@ -92,7 +91,7 @@ class CogVideoXAutoencoder:
         """
         latents = np.asarray(latents, np.float32)
         self._check_latents(latents)
-        params = self.load("decoder")["decoder"]
+        params = self._halves["decoder"].get()
         video = self._run(lambda tile: self._decode(params, tile), latents, self._cuts[1], self._to_uint8)
         return video.reshape(*latents.shape[:-4], *video.shape[1:])
 
@@ -111,15 +110,10 @@ class CogVideoXAutoencoder:
             latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
             return self._decode.lower(jax.tree.map(abstract, self._at_rest["decoder"]), latents).compile()
 
-    def load(self, *halves: str) -> Tree:
-        """Brings the encoder's, the decoder's or by default all weights to the device; returns what is there."""
-        for half in set(halves or HALVES) - set(self._loaded):
-            self._loaded[half] = jax.device_put(self._at_rest[half], self.mesh and partition.replicated(self.mesh))
-        return self._loaded
-
     def free(self) -> None:
         """Takes the weights off the device again; the next call brings back what it needs."""
-        self._loaded = {}
+        for half in self._halves.values():
+            half.free()
 
     def _run(self, compute, x, cuts, finish) -> np.ndarray:
         """`compute` over a batch [*b, ...] of which only the last four axes matter, in tiles or whole."""
@@ -177,35 +171,14 @@ def load_autoencoder(
 
     Raises `CheckpointError` for a folder that is incomplete or holds another component.
     """
+    weights = hash_converted(Path(folder), "vae")  # refuses another component before its weights are read
     record, params = load_component(folder, jax.sharding.SingleDeviceSharding(_host()))
-    if not isinstance(record, VAE):
-        raise CheckpointError(f"{folder}: expected a converted vae, found the component of a {type(record).__name__}")
-    return CogVideoXAutoencoder(record, params, mesh, precision, tiling, _source(folder))
-
-
-def autoencoder_fingerprint(folder: str | Path, precision: Precision = PRECISION) -> str:
-    """`fingerprint` of `load_autoencoder(folder, precision=precision)`, without reading any weights.
-
-    Raises `CheckpointError` for a folder that is incomplete or holds another component.
-    """
-    return _fingerprint(read_record(folder, "vae"), _source(folder), precision, tiling=False)
+    return CogVideoXAutoencoder(record, params, mesh, precision, tiling, weights)
 
 
 def to_uint8(video: Float[Array, "*b F H W 3"]) -> UInt8[Array, "*b F H W 3"]:
     """Values -1..1 as 0..255, rounded; what is outside is clipped."""
     return jnp.clip(jnp.round((video + 1) * 127.5), 0, 255).astype(jnp.uint8)
-
-
-def _source(folder: str | Path) -> str:
-    """Short hash of the weights that a converted folder was made from."""
-    hashes = json.dumps(store.read_manifest(Path(folder))["source"]["sha256"], sort_keys=True)
-    return hashlib.sha256(hashes.encode()).hexdigest()[:16]
-
-
-def _fingerprint(record: VAE, source: str, precision: Precision, tiling: bool) -> str:
-    sizes = hashlib.sha256(json.dumps(dataclasses.asdict(record), sort_keys=True).encode()).hexdigest()[:16]
-    tiles = {"tiling": True} if tiling else {}
-    return fingerprint("cogvideox_vae/1", source=source, record=sizes, encode=precision.encode, **tiles)
 
 
 def _host() -> jax.Device:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from mmjax.config import Experiment
 from mmjax.encoders.build import make_autoencoder, make_face_encoder, make_text_encoder
-from mmjax.encoders.photographs import RealFaceEncoder
+from mmjax.encoders.photographs import RecogniserEncoder
 from mmjax.errors import ConfigError, DataError
 from mmjax.faces.packs import find_pack
 from mmjax.preparation.analysis.findings import Chunk, read_chunk, without_changes, write_chunk
@@ -39,7 +39,7 @@ from mmjax.preparation.settings import Settings
 from mmjax.preparation.work import Work, chunks, listing_digest, write_json
 from mmjax.preparation.writing.encoding import RecordMaker, read_pixels, start_reading, still_name, with_portraits
 from mmjax.preparation.writing.shards import finish_dataset, shard_path, write_shard
-from mmjax.records.making import Encoders
+from mmjax.records.making import EncoderSet
 from mmjax.records.schema import SPLITS, describe, record_fields
 from mmjax.versions import versions
 
@@ -110,13 +110,13 @@ class _Preparation:
         check_captions(settings)
         self.captioner = load_captioner(settings.captioner) if settings.captioner else None
         face = make_face_encoder(config)
-        if not isinstance(face, RealFaceEncoder):
+        if not isinstance(face, RecogniserEncoder):
             raise ConfigError(
                 f"encoders.face = {config.encoders.face}: expected arcface or photomaker to prepare photos and clips, "
                 "whose faces have to be recognised"
             )
         text = make_text_encoder(config, cache=text_cache)
-        self.encoders = Encoders(text, face, make_autoencoder(config))
+        self.encoders = EncoderSet(text, face, make_autoencoder(config))
         self.items, self.unlisted, self.chunks = {}, [], []
         self.pairs: list[Pair] = []
         self.shards: list[_Shard] = []

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from mmjax.config import Experiment
 from mmjax.errors import ConfigError
 from mmjax.records import clips
-from mmjax.records.making import Encoders, description
+from mmjax.records.making import EncoderSet, description
 from mmjax.records.schema import SCHEMA_VERSION, SPLITS, Record, encode_record, record_fields
 from mmjax.records.storage import record_features
 from mmjax.synthetic import people, records
@@ -46,7 +46,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
     def __init__(self, experiment: Experiment, frames: int):
         self.experiment, self.frames = experiment, frames
         self.check()
-        self.encoders = Encoders.of(experiment)
+        self.encoders = EncoderSet.placeholders(experiment)
         self.description = description(experiment, frames)
         settings = json.dumps({**self.description, **self.settings()}, sort_keys=True)
         data = experiment.data
@@ -59,7 +59,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
         """Everything beyond the record description that the records depend on."""
 
     @abc.abstractmethod
-    def records(self, encoders: Encoders, split: str) -> Iterator[Record]:
+    def records(self, encoders: EncoderSet, split: str) -> Iterator[Record]:
         """The records of "train" or "validation"."""
 
     def check(self) -> None:

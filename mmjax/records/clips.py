@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from mmjax import media
 from mmjax.config import Experiment
 from mmjax.errors import DataError
-from mmjax.records.making import Encoders, Footage, make_record
+from mmjax.records.making import EncoderSet, Footage, make_record
 from mmjax.records.schema import Record
 
 CARPHONE = "carphone"  # 120 frames of a man talking in a car, 176 x 144, a classic test sequence
@@ -51,7 +51,7 @@ def clip_digest(clip: str) -> str:
     return hashlib.sha256(clip_path(clip).read_bytes()).hexdigest()[:16]
 
 
-def clip_records(config: Experiment, encoders: Encoders, frames: int) -> Iterator[Record]:
+def clip_records(config: Experiment, encoders: EncoderSet, frames: int) -> Iterator[Record]:
     """`config.data.clip_windows` records, evenly spread over the clip `config.data.clip`.
 
     Raises:

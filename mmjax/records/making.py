@@ -6,26 +6,29 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from mmjax.config import Experiment
-from mmjax.encoders import placeholders as stand_ins
-from mmjax.encoders.fingerprints import fingerprint
+from mmjax.encoders.build import make_autoencoder, make_face_encoder, make_text_encoder
+from mmjax.encoders.expected import expected_fingerprints
 from mmjax.encoders.interface import Autoencoder, FaceEncoder, FaceFeatures, TextEncoder
-from mmjax.encoders.pixel import make_autoencoder
+from mmjax.errors import ConfigError
 from mmjax.records.schema import BFLOAT16, Record, describe
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoders:
-    """The frozen encoders of an experiment."""
+class EncoderSet:
+    """The frozen encoders of an experiment, one of each kind."""
 
     text: TextEncoder
     face: FaceEncoder
     autoencoder: Autoencoder
 
     @classmethod
-    def of(cls, config: Experiment) -> "Encoders":
-        """The stand-ins that it names. Raises `ConfigError` for an encoder that is none."""
-        text, face = stand_ins.make_text_encoder(config), stand_ins.make_face_encoder(config)
-        return cls(text, face, make_autoencoder(config.autoencoder))
+    def placeholders(cls, config: Experiment) -> "EncoderSet":
+        """The placeholder encoders that an experiment names, for records that are made where they are needed.
+
+        Raises `ConfigError` for a network, whose records are prepared beforehand, or for sizes that cannot be.
+        """
+        _check_placeholders(config)
+        return cls(make_text_encoder(config), make_face_encoder(config), make_autoencoder(config))
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -44,43 +47,12 @@ class Footage:
 
 
 def description(config: Experiment, frames: int) -> dict:
-    """What the experiment expects of its records: `schema.describe` with `expected_encoders`."""
-    return describe(config, frames, expected_encoders(config))
-
-
-def expected_encoders(config: Experiment) -> dict[str, str]:
-    """Fingerprints of the experiment's encoders, by what they encode: "text", "face" and "autoencoder".
-
-    They are whole for the stand-ins. Of the networks they say what is known without their weights, which need not be
-    here to train on prepared records (`mmjax.encoders.agreement` reads those that are). Raises `ConfigError` for
-    sizes that a stand-in cannot have.
-    """
-    return {"text": _expected_text(config), "face": _expected_face(config), "autoencoder": _expected_latents(config)}
-
-
-def _expected_text(config: Experiment) -> str:
-    if config.encoders.text == "t5":
-        length, id_tokens = config.model.transformer.text_length, config.model.adapter.id_tokens
-        return fingerprint("t5/1", length=length, id_tokens=id_tokens)
-    return stand_ins.make_text_encoder(config).fingerprint
-
-
-def _expected_face(config: Experiment) -> str:
-    if config.encoders.face == "photomaker":
-        return fingerprint("photomaker/1")
-    if config.encoders.face == "arcface":
-        return stand_ins.ArcFacePatches(*stand_ins.patch_sizes(config)).fingerprint
-    return stand_ins.make_face_encoder(config).fingerprint
-
-
-def _expected_latents(config: Experiment) -> str:
-    if config.autoencoder.name == "cogvideox":
-        return fingerprint("cogvideox_vae/1")
-    return make_autoencoder(config.autoencoder).fingerprint
+    """What the experiment expects of its records: `schema.describe` with `expected_fingerprints`."""
+    return describe(config, frames, expected_fingerprints(config))
 
 
 def make_record(
-    encoders: Encoders, footage: Footage, faces: FaceFeatures, *, caption: str, person: str, source: str
+    encoders: EncoderSet, footage: Footage, faces: FaceFeatures, *, caption: str, person: str, source: str
 ) -> Record:
     """One record of `schema.record_fields`.
 
@@ -138,3 +110,17 @@ def mask_on_latents(mask: Float[np.ndarray, "F h w"], shape: tuple[int, int, int
         return small[:1]
     groups = small[1:].reshape(frames - 1, -1, height, width).mean(1, dtype=np.float32)
     return np.concatenate([small[:1], groups])
+
+
+def _check_placeholders(config: Experiment) -> None:
+    named = {
+        "encoders.text": (config.encoders.text, "word_table"),
+        "encoders.face": (config.encoders.face, "drawn or pixels"),
+        "autoencoder.name": (config.autoencoder.name, "pixel"),
+    }
+    for setting, (name, placeholders) in named.items():
+        if name not in placeholders.split(" or "):
+            raise ConfigError(
+                f"{setting} = {name}: expected {placeholders} for records that are drawn here. Records with {name} "
+                "features are prepared beforehand (mmjax.prepare), not drawn: give their folder in data.sources"
+            )

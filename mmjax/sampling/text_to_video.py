@@ -137,9 +137,9 @@ class Sampler:
         for picture in references:
             if not isinstance(picture, Image.Image):
                 media.read_picture(picture)  # a broken one should not be found out after the weights are read
-        if not references or not hasattr(self._faces, "check"):
+        if not references:
             return []
-        warnings = [warning for each in self._faces.check(list(references)) for warning in each.warnings]
+        warnings = self._faces.warnings(list(references))
         trained = self._trained_with.get("face", self._faces.fingerprint)
         if not agrees(self._faces.fingerprint, trained, but=("dtype",)):
             warnings.append(
@@ -153,10 +153,9 @@ class Sampler:
         size, began = checked_size(self.config, *(size or (None, None, None))), time.monotonic()
         program = self.denoiser.program(self._weights.abstract, size, references)
         denoise = decode = estimate.held_bytes(program)
-        if hasattr(self.autoencoder, "decoder_program"):
-            resting = program.memory_analysis().argument_size_in_bytes
-            latents = (1, *self.config.autoencoder.latent_shape(*size))
-            decode = resting + estimate.held_bytes(self.autoencoder.decoder_program(latents))
+        decoder = self.autoencoder.decoder_program((1, *self.config.autoencoder.latent_shape(*size)))
+        if decoder is not None:
+            decode = program.memory_analysis().argument_size_in_bytes + estimate.held_bytes(decoder)
         seconds = estimate.denoising_seconds(self.config, self._weights.abstract, size)
         steps, spent = self.config.sampling.steps, time.monotonic() - began
         return estimate.Estimate(denoise, decode, estimate.device_limit(), steps, seconds, spent)
@@ -178,11 +177,11 @@ class Sampler:
             self.check(request.references)
         with self._timed("text"):
             texts = [self._encode_text(request) for request in requests]
-            _free(self._text)
+            self._text.free()
         with self._timed("faces"):
             faces = [self._encode_faces(request) for request in requests]
             if any(request.references for request in requests):
-                _free(self._faces)
+                self._faces.free()
         return [self._encoded(request, *text, face) for request, text, face in zip(requests, texts, faces, strict=True)]
 
     def denoise(
@@ -288,9 +287,3 @@ class _Timer:
 
     def __exit__(self, *_):
         self._seconds[self._part] = time.monotonic() - self._began
-
-
-def _free(encoder) -> None:
-    """Takes an encoder's weights off the device, if it has any."""
-    if hasattr(encoder, "free"):
-        encoder.free()

@@ -14,13 +14,14 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
+from mmjax.encoders.labels import IDENTITY_DIM
+
 TRAITS = (
     *("gender", "child", "face_width", "face_length", "jaw", "skin_tone", "skin_warmth"),
     *("hair_red", "hair_green", "hair_blue", "hair_length", "hair_volume", "fringe", "parting"),
     *("eye_colour", "eye_size", "eye_spacing", "brow", "nose", "mouth_width", "lips"),
     *("glasses", "beard", "moustache"),
 )
-IDENTITY_DIM = len(TRAITS)
 HELD_OUT_START = 1_000_000  # person numbers from here on are held out, those below may be trained on
 BALD = -0.7  # hair_length below this is no hair
 

@@ -6,23 +6,24 @@ import numpy as np
 
 from mmjax.config import Experiment
 from mmjax.encoders.interface import reference_side
-from mmjax.records.making import Encoders, Footage, make_record
+from mmjax.encoders.labels import label
+from mmjax.records.making import EncoderSet, Footage, make_record
 from mmjax.records.schema import Record
-from mmjax.synthetic import people, portraits
+from mmjax.synthetic import people
 from mmjax.synthetic.drawing import Drawing, draw
 from mmjax.synthetic.people import Looks
 
 _PICTURES, _CLIPS = 1, 2  # independent streams of random numbers for each person
 
 
-def picture_records(config: Experiment, encoders: Encoders, number: int, count: int) -> Iterator[Record]:
+def picture_records(config: Experiment, encoders: EncoderSet, number: int, count: int) -> Iterator[Record]:
     """`count` pictures (one-frame records) of person `number`."""
     rng = np.random.default_rng([number, _PICTURES])
     looks, words = people.picture_looks(rng, count)
     yield from _records(config, encoders, number, rng, looks, words, frames=1, source="drawn_images")
 
 
-def clip_records(config: Experiment, encoders: Encoders, number: int, count: int, frames: int) -> Iterator[Record]:
+def clip_records(config: Experiment, encoders: EncoderSet, number: int, count: int, frames: int) -> Iterator[Record]:
     """`count` clips of `frames` frames of person `number`."""
     rng = np.random.default_rng([number, _CLIPS])
     clips = [people.clip_looks(rng, frames) for _ in range(count)]
@@ -36,7 +37,7 @@ def _records(config, encoders, number, rng, looks, words, *, frames, source):
     poses = _draw(identity, people.portrait_looks(rng, len(words) * references), side, side)
     for index, said in enumerate(words):
         shown = poses.pixels[index * references : (index + 1) * references]
-        faces = encoders.face.encode([portraits.label(picture, identity) for picture in shown])
+        faces = encoders.face.encode([label(picture, identity) for picture in shown])
         part = slice(index * frames, (index + 1) * frames)
         footage = Footage(scenes.pixels[part], scenes.mask[part], scenes.boxes[part], scenes.landmarks[part])
         caption, person = people.caption(identity, said), people.person_name(number)

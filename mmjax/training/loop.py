@@ -23,11 +23,11 @@ from jaxtyping import UInt8
 
 from mmjax import config as c
 from mmjax import partition
-from mmjax.encoders.agreement import check_records
 from mmjax.encoders.build import make_text_encoder
 from mmjax.errors import ConfigError, MMJaxError
 from mmjax.models import build, flops
 from mmjax.records import pipeline
+from mmjax.records.agreement import check_records
 from mmjax.training import checkpoints, optimizer, summary
 from mmjax.training import state as states
 from mmjax.training import step as steps

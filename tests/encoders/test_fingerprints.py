@@ -1,28 +1,29 @@
-"""Which encoders made the records: known from the configuration, read from folders, compared, remembered by a run."""
+"""Which encoders made the records: what is hashed, what is expected, the comparison, what a run remembers."""
 
-import dataclasses
 import json
 import types
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from mmjax import config as c
-from mmjax.encoders import agreement
-from mmjax.encoders.fingerprints import agrees, fingerprint
+from mmjax import conversion
+from mmjax.encoders.expected import expected_fingerprints
+from mmjax.encoders.fingerprints import agrees, fingerprint, hash_converted, hash_files, hash_leaves
 from mmjax.encoders.pixel import Pixel
 from mmjax.errors import CheckpointError, DataError
 from mmjax.preparation.writing.shards import finish_dataset, shard_path, write_shard
-from mmjax.records.making import Encoders, description, expected_encoders
+from mmjax.records import agreement
+from mmjax.records.making import EncoderSet, description
 from mmjax.records.schema import record_fields
 from mmjax.sampling import Sampler
 from mmjax.training.loop import train
 from mmjax.weights import runs
-from tests.helpers import tiny_run
+from tests.helpers import photomaker_files, tiny_run
 
 PHOTOMAKER = "photomaker/1 weights=ab12 arcface=arcface/1:cd34 detector=det.onnx:ef56 dtype=bfloat16"
 T5 = "t5/1 weights=ab12 length=20 id_tokens=2 dtype=bfloat16"
-VAE = "cogvideox_vae/1 source=ab12 record=cd34 encode=float32"
 
 
 def test_a_fingerprint_is_a_name_and_values_without_blanks():
@@ -57,12 +58,12 @@ def test_a_key_may_be_left_out_of_the_comparison():
     assert not agrees(other.replace("ab12", "cd34"), T5, but=("dtype",))
 
 
-def test_a_configuration_knows_stand_ins_whole_and_networks_in_part():
-    found = expected_encoders(tiny_run.experiment())
+def test_a_configuration_knows_placeholders_whole_and_networks_in_part():
+    found = expected_fingerprints(tiny_run.experiment())
     assert found["text"] == "word_table/1 length=20 width=8 id_tokens=2 seed=0"
     assert found["face"] == "drawn/1 id_dim=24 tokens=5 width=8 side=16 seed=0"
     assert found["autoencoder"] == Pixel().fingerprint == "pixel/1"
-    assert expected_encoders(c.Experiment(encoders=c.Encoders("t5", "photomaker"))) == {
+    assert expected_fingerprints(c.Experiment(encoders=c.Encoders("t5", "photomaker"))) == {
         "text": "t5/1 length=226 id_tokens=2",
         "face": "photomaker/1",
         "autoencoder": "cogvideox_vae/1",
@@ -77,15 +78,15 @@ def experiment(*folders, **changes) -> c.Experiment:
     return tiny_run.experiment(**{"train": train} | groups)
 
 
-def prepared(folder, **encoders):
+def prepared(folder, text="", face=PHOTOMAKER, **chosen):
     """A data set of random records that these encoders are said to have made."""
-    config = experiment(folder)
+    config = experiment(folder, **chosen)
     rows = tiny_run.batch(config, 8)
     records = [{name: value[number] for name, value in rows.items()} for number in range(8)]
     records = [each | {"person": "anna", "caption": "A woman img", "source": "photos"} for each in records]
     write_shard(shard_path(folder, "train", 0), records, record_fields(config, 1))
     about = description(config, 1)
-    about["encoders"] |= {"face": PHOTOMAKER} | encoders
+    about["encoders"] |= {"face": face} | ({"text": text} if text else {})
     return finish_dataset(folder, folder.name, config, 1, about, {"train": [8], "validation": []})
 
 
@@ -95,7 +96,7 @@ def test_training_needs_no_face_models_on_records_that_have_their_features(tmp_p
     config = experiment(folder)
     state = train(config, workdir)
     assert int(state.step) == 1
-    remembered = {**expected_encoders(config), "face": PHOTOMAKER}
+    remembered = {**expected_fingerprints(config), "face": PHOTOMAKER}
     assert json.loads((workdir / "encoders.json").read_text()) == runs.read_encoders(workdir) == remembered
     other = PHOTOMAKER.replace("cd34", "9999")
     prepared(folder, face=other)
@@ -118,28 +119,67 @@ def test_two_sources_must_have_been_made_by_the_same_encoders(tmp_path):
         agreement.check_records(experiment(*folders))
 
 
-def test_a_folder_that_is_named_is_compared_whole(tmp_path, monkeypatch):
-    folder = prepared(tmp_path / "images")
-    named = experiment(folder, encoders={"face": "photomaker", "photomaker": "weights", "face_models": "antelopev2"})
-    made = types.SimpleNamespace(fingerprint=PHOTOMAKER)
-    monkeypatch.setattr(fingerprints, "make_face_encoder", lambda config: made)
-    agreement.check_records(named)
-    made.fingerprint = PHOTOMAKER.replace("ab12", "9999")
-    with pytest.raises(DataError, match=f"(?s)face:\n *expected {made.fingerprint}\n *found +{PHOTOMAKER}\n"):
-        agreement.check_records(named)
-    alone = dataclasses.replace(named.encoders, face_models="")
-    agreement.check_records(dataclasses.replace(named, encoders=alone))  # half of the networks are not enough
+@pytest.mark.parametrize("folders", [(), ("text_encoder", "photomaker", "face_models")])
+def test_the_check_loads_no_encoder_even_where_its_folder_is_named(tmp_path, folders):
+    """A configuration knows its networks in part; folders that are not there are not looked at."""
+    chosen = {"encoders": {"text": "t5", "face": "photomaker", **dict.fromkeys(folders, "nowhere")}}
+    folder = prepared(tmp_path / "images", text=T5, **chosen)
+    found = agreement.check_records(experiment(folder, **chosen))
+    assert found == {"text": T5, "face": PHOTOMAKER, "autoencoder": "pixel/1"}
+    longer = T5.replace("20", "30")
+    folder = prepared(tmp_path / "more", text=longer, **chosen)
+    with pytest.raises(DataError, match=f"(?s)expected t5/1 length=20 id_tokens=2, found {longer}"):
+        agreement.check_records(experiment(folder, **chosen))
 
 
-def test_every_network_with_a_folder_is_asked_for_its_fingerprint(monkeypatch):
-    monkeypatch.setattr(fingerprints, "make_text_encoder", lambda config: types.SimpleNamespace(fingerprint=T5))
-    monkeypatch.setattr(fingerprints, "make_face_encoder", lambda config: types.SimpleNamespace(fingerprint=PHOTOMAKER))
-    monkeypatch.setattr(fingerprints, "autoencoder_fingerprint", lambda folder, precision: f"{VAE} {folder}")
-    encoders = c.Encoders("t5", "photomaker", text_encoder="a", photomaker="b", face_models="c")
-    config = c.Experiment(encoders=encoders, autoencoder=c.Autoencoder("cogvideox", weights="d"))
-    assert agreement.known_encoders(config) == {"text": T5, "face": PHOTOMAKER, "autoencoder": f"{VAE} d"}
-    small = tiny_run.experiment(encoders={"text_encoder": "a", "photomaker": "b", "face_models": "c"})
-    assert agreement.known_encoders(small) == expected_encoders(small), "stand-ins have no folders"
+def test_the_comparison_names_both_in_full():
+    expected = {"text": "t5/1 length=20", "face": "photomaker/1"}
+    agreement.check_encoders({"text": T5, "face": PHOTOMAKER}, expected, "images")
+    found = {"text": "word_table/1 length=20", "face": PHOTOMAKER}
+    with pytest.raises(DataError, match=f"(?s)images: .*text:\n *expected t5/1 length=20\n *found +{found['text']}\n"):
+        agreement.check_encoders(found, expected, "images")
+
+
+def test_what_is_hashed_of_weights_in_memory():
+    """Sizes, paths, dtypes, shapes and bytes count; the order in which leaves come does not."""
+    record, leaves = c.Mesh(), {"a/b": np.arange(6.0).reshape(2, 3), "a": np.ones(2, np.float32)}
+    others = [
+        (c.Mesh(data=2), leaves),
+        (record, {"a/c": leaves["a/b"], "a": leaves["a"]}),
+        (record, leaves | {"a": np.ones(2, np.int32).view(np.float32)}),
+        (record, leaves | {"a": leaves["a"].view(np.int32)}),
+        (record, leaves | {"a/b": leaves["a/b"].reshape(3, 2)}),
+        (record, {"a": leaves["a/b"], "a/b": leaves["a"]}),
+    ]
+    own = hash_leaves(record, leaves)
+    assert hash_leaves(record, dict(reversed(leaves.items()))) == own and len(own) == 16
+    assert hash_leaves(record, leaves | {"a/b": np.asfortranarray(leaves["a/b"])}) == own
+    assert len({own, *(hash_leaves(*each) for each in others)}) == 1 + len(others)
+
+
+def test_what_is_hashed_of_a_converted_folder(tmp_path):
+    """Sizes, published weights and the stored dtypes count; names, dates and the published configuration do not."""
+    source = photomaker_files.save(tmp_path / "v2.bin")
+    conversion.convert("photomaker", source, tmp_path / "ours")
+    own = hash_converted(tmp_path / "ours", "photomaker")
+    conversion.convert("photomaker", source.rename(tmp_path / "renamed.bin"), tmp_path / "again")
+    conversion.convert("photomaker", tmp_path / "renamed.bin", tmp_path / "half", dtype="bfloat16")
+    assert hash_converted(tmp_path / "again", "photomaker") == own != hash_converted(tmp_path / "half", "photomaker")
+    path = tmp_path / "ours" / "mmjax.json"
+    whole = json.loads(path.read_text())
+    digests = whole["source"]["sha256"]
+    for extra, same in (("config.json", True), ("tokenizer/spiece.model", True), ("more.safetensors", False)):
+        path.write_text(json.dumps(whole | {"source": {"sha256": digests | {extra: "ab" * 32}}}))
+        assert (hash_converted(tmp_path / "ours", "photomaker") == own) == same, extra
+    with pytest.raises(CheckpointError, match="expected a converted vae, found a photomaker"):
+        hash_converted(tmp_path / "half", "vae")
+
+
+def test_files_are_hashed_in_their_order(tmp_path):
+    one, other = tmp_path / "a", tmp_path / "b"
+    one.write_text("1"), other.write_text("2")
+    assert hash_files([one, other]) != hash_files([other, one])
+    assert hash_files([one, other]) == hash_files([one.rename(tmp_path / "c"), other])
 
 
 def test_a_damaged_memory_is_named(tmp_path):
@@ -152,7 +192,8 @@ def test_a_damaged_memory_is_named(tmp_path):
 
 def test_drawn_records_are_expected_to_be_of_the_very_encoders_that_draw_them():
     config = tiny_run.experiment()
-    assert Encoders.of(config).fingerprints == expected_encoders(config) == description(config, 1)["encoders"]
+    expected = expected_fingerprints(config)
+    assert EncoderSet.placeholders(config).fingerprints == expected == description(config, 1)["encoders"]
 
 
 def test_a_sampler_says_so_when_its_face_models_are_others():
@@ -164,9 +205,9 @@ def test_a_sampler_says_so_when_its_face_models_are_others():
         PHOTOMAKER.replace("cd34", "9999"): 1,
     }.items():
         sampler = Sampler(config, {}, trained_with={"face": PHOTOMAKER})
-        sampler._faces = types.SimpleNamespace(check=lambda pictures: [], fingerprint=now)
+        sampler._faces = types.SimpleNamespace(warnings=lambda pictures: [], fingerprint=now)
         warnings = sampler.check([picture])
         assert len(warnings) == said and all(now in text and PHOTOMAKER in text for text in warnings)
     sampler = Sampler(config, {})
-    sampler._faces = types.SimpleNamespace(check=lambda pictures: [], fingerprint=PHOTOMAKER)
+    sampler._faces = types.SimpleNamespace(warnings=lambda pictures: [], fingerprint=PHOTOMAKER)
     assert sampler.check([picture]) == []

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mmjax import config as c
-from mmjax.encoders.placeholders import make_text_encoder, tokenize_words
+from mmjax.encoders.build import make_text_encoder
+from mmjax.encoders.placeholders import tokenize_words
 from mmjax.encoders.prompts import CLASS_WORDS, expand_trigger
 from mmjax.errors import PromptError
 
@@ -102,7 +103,7 @@ def test_word_vectors_are_standard_normal_and_do_not_depend_on_the_process(exper
     vector = wide.encode_plain(["umbrella"])[0, 0]
     assert abs(vector.mean()) < 0.05 and abs(vector.std() - 1) < 0.05
     script = (
-        "from mmjax.data.encoders import WordTable;"
+        "from mmjax.encoders.placeholders import WordTable;"
         "print(WordTable(4, 3, 2, 0).encode_plain(['umbrella'])[0, 0].tolist())"
     )
     seen = {

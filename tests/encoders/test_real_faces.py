@@ -8,12 +8,11 @@ from PIL import Image
 
 from mmjax import config as c
 from mmjax.encoders.build import make_face_encoder
+from mmjax.encoders.expected import expected_fingerprints
 from mmjax.encoders.fingerprints import agrees
-from mmjax.encoders.interface import reference_side
-from mmjax.encoders.placeholders import FaceFeatures
+from mmjax.encoders.interface import FaceFeatures, reference_side
 from mmjax.errors import CheckpointError, ConfigError, DataError
 from mmjax.faces.detection import align, crop_portrait
-from mmjax.records.making import expected_encoders
 from tests.helpers import face_pictures as fp
 from tests.test_config import CONFIGS, load
 
@@ -69,8 +68,8 @@ def test_what_the_check_refuses_is_not_encoded(encoder):
 @fp.needs_pack
 def test_its_fingerprint_has_the_models_and_the_settings(encoder):
     assert encoder.fingerprint.startswith("arcface_patches/1 id_dim=512 tokens=17 width=64 side=64 seed=0 arcface=")
-    assert agrees(encoder.fingerprint, expected_encoders(experiment())["face"])
-    assert not agrees(encoder.fingerprint, expected_encoders(experiment(seed=1))["face"])
+    assert agrees(encoder.fingerprint, expected_fingerprints(experiment())["face"])
+    assert not agrees(encoder.fingerprint, expected_fingerprints(experiment(seed=1))["face"])
     assert "detector=scrfd_500m_bnkps.onnx:" in encoder.fingerprint
 
 

@@ -17,7 +17,7 @@ from transformers import T5Tokenizer  # noqa: E402
 
 from mmjax import config as c  # noqa: E402
 from mmjax import conversion, partition  # noqa: E402
-from mmjax.encoders import placeholders, t5  # noqa: E402
+from mmjax.encoders import t5  # noqa: E402
 from mmjax.encoders.prompts import CLASS_WORDS  # noqa: E402
 from mmjax.encoders.t5 import load_text_encoder  # noqa: E402
 from mmjax.errors import CheckpointError, ConfigError, ConversionError, PromptError  # noqa: E402
@@ -237,13 +237,13 @@ def test_sharded_weights_give_the_same(converted):
     sharded = load(converted[1], mesh=mesh)
     found = sharded.encode_plain(prompts)
     np.testing.assert_allclose(found, load(converted[1]).encode_plain(prompts), atol=2e-4)
-    assert len(sharded._params["embed"].sharding.device_set) == 8
+    assert len(sharded._weights.get()["embed"].sharding.device_set) == 8
 
 
 def test_bfloat16_by_default(converted):
     encoder = load_text_encoder(converted[1], LENGTH, 2)
     found, exact = encoder.encode_plain(["A man"]), load(converted[1]).encode_plain(["A man"])
-    assert {str(leaf.dtype) for leaf in jax.tree.leaves(encoder._params)} == {"bfloat16"}
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(encoder._weights.get())} == {"bfloat16"}
     assert found.dtype == np.float32 and 0 < np.abs(found - exact).max() / np.abs(exact).max() < 0.5
 
 
@@ -259,7 +259,7 @@ def test_weights_are_read_once_and_freed(converted, loads, monkeypatch):
     assert passes == [4] and len(loads) == 1, "one pass, the empty prompt once"
     encoder.encode_plain(["another"])
     assert len(loads) == 1
-    held = encoder._params["embed"].nbytes
+    held = encoder._weights.get()["embed"].nbytes
     before = sum(array.nbytes for array in jax.live_arrays())
     encoder.free()
     assert before - sum(array.nbytes for array in jax.live_arrays()) >= held
@@ -286,7 +286,7 @@ def test_cached_prompts_need_no_weights(converted, tmp_path, loads):
     assert len(loads) == 1
     again = load(converted[1], cache=tmp_path / "cache")
     np.testing.assert_array_equal(again.encode_plain(prompts), first)
-    assert len(loads) == 1 and again._params is None
+    assert len(loads) == 1 and not again._weights.loaded
     files = sorted((tmp_path / "cache").iterdir())
     assert len(files) == 2 and all(file.suffix == ".npy" and not file.name.startswith(".") for file in files)
     assert any(np.array_equal(np.load(files[0]), each) for each in first), "plain .npy files"
@@ -363,7 +363,7 @@ def test_folders_without_what_is_needed_are_refused(converted, tmp_path, small_t
         load(tmp_path / "few")
     with pytest.raises(ConfigError, match="overflows in float16"):
         load(converted[1], dtype="float16")
-    monkeypatch.setattr(text, "_installed", lambda name: name != "protobuf")
+    monkeypatch.setattr(t5, "_installed", lambda name: name != "protobuf")
     with pytest.raises(ConfigError, match="pip install protobuf"):
         load(converted[1])
 
@@ -372,10 +372,3 @@ def test_damaged_tokenizer_is_one_clear_error(tmp_path):
     (tmp_path / "spiece.model").write_bytes(b"no pieces at all")
     with pytest.raises(CheckpointError, match="the tokenizer cannot be read"):
         t5.load_tokenizer(tmp_path)
-
-
-def test_drawn_records_refuse_prepared_encoders():
-    with pytest.raises(ConfigError, match="encoders.text = t5.*prepared beforehand, not drawn"):
-        placeholders.make_text_encoder(c.Experiment(encoders=c.Encoders(text="t5")))
-    with pytest.raises(ConfigError, match="encoders.face = photomaker.*prepared beforehand, not drawn"):
-        placeholders.make_face_encoder(c.Experiment(encoders=c.Encoders(face="photomaker")))

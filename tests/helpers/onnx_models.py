@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mmjax.conversion import arcface, engine, onnx_file
+from mmjax.trees import flatten
+
 SIDE = 112
 IRESNET50 = (3, 4, 14, 3)
 IRESNET100 = (3, 13, 30, 3)
@@ -168,6 +171,17 @@ def onnxruntime_embeddings(path: Path, pictures: np.ndarray, normalise: bool = T
     blobs = blobs.astype(np.float16 if "float16" in session.get_inputs()[0].type else np.float32)
     name = session.get_inputs()[0].name
     return np.concatenate([session.run(None, {name: blob[None]})[0] for blob in blobs]).astype(np.float32)
+
+
+def save_onnx(network, path) -> None:
+    """Writes a loaded `ArcFace` as an ONNX file that onnxruntime runs: the inverse of `load_arcface`, bit for bit.
+
+    A bfloat16 weight becomes float32, in which it has the same value.
+    """
+    leaves, tensors = flatten(network.params), {}
+    for leaf in arcface.COMPONENT.leaves(network.graph):
+        tensors |= engine.take_apart(leaf, np.asarray(leaves[leaf.path]))
+    onnx_file.write_onnx(network.graph, tensors, path)
 
 
 def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

@@ -12,13 +12,13 @@ import pytest
 
 from mmjax import conversion
 from mmjax.conversion import arcface, onnx_file
-from mmjax.encoders.arcface import load_arcface, save_onnx
+from mmjax.encoders.arcface import load_arcface
 from mmjax.errors import CheckpointError, ConfigError, ConversionError
 from mmjax.models.onnx.graph import OnnxGraph, apply
 from mmjax.trees import flatten
 from mmjax.validation import validated_record
 from tests.helpers import onnx_models
-from tests.helpers.onnx_models import Graph, cosines, onnxruntime_embeddings
+from tests.helpers.onnx_models import Graph, cosines, onnxruntime_embeddings, save_onnx
 
 onnx = pytest.importorskip("onnx", reason="comes with insightface, of requirements.txt")
 

@@ -8,12 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from mmjax.encoders.agreement import check_records
 from mmjax.errors import ConfigError, DataError
 from mmjax.preparation import run
 from mmjax.preparation.run import prepare
 from mmjax.preparation.work import Work
 from mmjax.records import pipeline
+from mmjax.records.agreement import check_records
 from mmjax.records.schema import STRINGS
 from mmjax.records.sources import open_source
 from tests.helpers import face_pictures as fp

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from mmjax import media
+from mmjax.encoders.interface import FaceFeatures
 from mmjax.encoders.pixel import Pixel
-from mmjax.encoders.placeholders import FaceFeatures, WordTable
+from mmjax.encoders.placeholders import WordTable
 from mmjax.errors import ConfigError, DataError
 from mmjax.preparation.analysis import findings, item
 from mmjax.preparation.analysis.framing import Framing
@@ -20,7 +21,7 @@ from mmjax.preparation.report.summary import Summary
 from mmjax.preparation.settings import Settings
 from mmjax.preparation.work import Work, chunks
 from mmjax.preparation.writing import encoding
-from mmjax.records.making import Encoders
+from mmjax.records.making import EncoderSet
 from mmjax.records.schema import encode_record, record_fields
 from mmjax.validation import validated_record
 from tests.helpers import face_pictures as fp
@@ -185,7 +186,7 @@ class _Faces:
 def test_records_keep_their_order_and_what_fails_is_told():
     """20 photos make a batch of 16 and one that is filled up; one file is gone, one caption too long."""
     config = pi.experiment()
-    maker = encoding.RecordMaker(config, Encoders(WordTable(20, 8, 2), _Faces(), Pixel()), pi.SETTINGS)
+    maker = encoding.RecordMaker(config, EncoderSet(WordTable(20, 8, 2), _Faces(), Pixel()), pi.SETTINGS)
     pairs = [Pair(sample(f"{n:02d}"), (still("other", n),), "other", 0.8, still("own", 0)) for n in range(20)]
     pairs[7] = dataclasses.replace(pairs[7], sample=sample("07", "A man img " + "and on " * 20))
     pixels = [np.full((1, 32, 32, 3), n, np.uint8) for n in range(20)]
@@ -208,7 +209,7 @@ def test_a_captioner_is_asked_with_the_records_pixels():
         seen.append((frames.shape, caption, person))
         return "a woman reads" if len(seen) == 1 else ""
 
-    encoders = Encoders(WordTable(20, 8, 2), _Faces(), Pixel())
+    encoders = EncoderSet(WordTable(20, 8, 2), _Faces(), Pixel())
     settings = dataclasses.replace(pi.SETTINGS, captioner="a:b")
     maker = encoding.RecordMaker(pi.experiment(), encoders, settings, captioner)
     pairs = [Pair(sample(key, "A boy."), (still("o", 1),), "other", 0.8, still("o", 0)) for key in ("a", "b")]

@@ -9,7 +9,7 @@ import pytest
 from mmjax import config as c
 from mmjax.errors import DataError, PromptError
 from mmjax.records import clips
-from mmjax.records.making import Encoders
+from mmjax.records.making import EncoderSet
 from mmjax.records.schema import encode_record, record_fields
 
 
@@ -26,7 +26,7 @@ def experiment(clip, **data):
 
 
 def records(config, frames=9):
-    return list(clips.clip_records(config, Encoders.of(config), frames))
+    return list(clips.clip_records(config, EncoderSet.placeholders(config), frames))
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """The record schema: shapes from the configuration, bits kept exactly, wrong records and folders refused."""
 
+import dataclasses
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 from mmjax import config as c
-from mmjax.errors import DataError
-from mmjax.records.making import Encoders, description, mask_on_latents
+from mmjax.errors import ConfigError, DataError
+from mmjax.records.making import EncoderSet, description, mask_on_latents
 from mmjax.records.schema import STRINGS, check_description, decode_record, encode_record, record_fields
 from mmjax.synthetic import records
 
@@ -115,9 +117,20 @@ def test_masks_are_averaged_over_the_pixels_of_a_latent():
     assert mask_on_latents(mask[:1], (1, 2, 3)).shape == (1, 2, 3)
 
 
+def test_drawn_records_refuse_networks():
+    for name, changes in {
+        "encoders.text = t5": {"encoders": c.Encoders(text="t5")},
+        "encoders.face = photomaker": {"encoders": c.Encoders(face="photomaker")},
+        "encoders.face = arcface": {"encoders": c.Encoders(face="arcface")},
+        "autoencoder.name = cogvideox": {"autoencoder": c.Autoencoder("cogvideox")},
+    }.items():
+        with pytest.raises(ConfigError, match=f"{name}: expected .* prepared beforehand .*, not drawn"):
+            EncoderSet.placeholders(dataclasses.replace(experiment(), **changes))
+
+
 def test_a_record_is_put_together_from_the_encoders():
     config = experiment()
-    encoders = Encoders.of(config)
+    encoders = EncoderSet.placeholders(config)
     record = next(records.clip_records(config, encoders, number=5, count=1, frames=9))
     encode_record(record, FIELDS, "the record")
     text, mask = encoders.text.encode([record["caption"]], references=2)

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from mmjax import config as c
-from mmjax.encoders.placeholders import make_face_encoder
+from mmjax.encoders import labels
+from mmjax.encoders.build import make_face_encoder
 from mmjax.errors import ConfigError, DataError
 from mmjax.synthetic import galleries, people, portraits
 from mmjax.synthetic.drawing import DRAWING_VERSION, draw
@@ -216,7 +217,7 @@ def test_a_photograph_is_refused_by_the_drawn_encoder(tmp_path):
 def test_a_damaged_identity_chunk_is_refused():
     image = portraits.draw_portrait(3, 48)
     for damage in ("[1, 2]", "{", "[" + ", ".join(["9"] * people.IDENTITY_DIM) + "]", '["a"]'):
-        image.info[portraits.CHUNK] = damage
+        image.info[labels.CHUNK] = damage
         with pytest.raises(DataError, match="24 numbers"):
             make_face_encoder(experiment()).encode([image])
 

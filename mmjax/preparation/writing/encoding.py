@@ -23,7 +23,7 @@ from mmjax.preparation.items import Dropped, Item, Sample, Still
 from mmjax.preparation.pairing.pairs import Pair
 from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.settings import Settings
-from mmjax.records.making import Encoders, Footage, record_of
+from mmjax.records.making import EncoderSet, Footage, record_of
 from mmjax.records.schema import BFLOAT16, Record
 
 _PHOTOS, _CLIPS = 16, 1  # that the autoencoder sees at once
@@ -79,7 +79,9 @@ class RecordMaker:
       captioner: the user's, or None where samples carry their final captions.
     """
 
-    def __init__(self, config: Experiment, encoders: Encoders, settings: Settings, captioner: Captioner | None = None):
+    def __init__(
+        self, config: Experiment, encoders: EncoderSet, settings: Settings, captioner: Captioner | None = None
+    ):
         self._references, self._encoders = config.data.references, encoders
         self._settings, self._captioner = settings, captioner
 
