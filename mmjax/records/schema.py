@@ -73,7 +73,8 @@ def describe(config: Experiment, frames: int, fingerprints: dict[str, str]) -> d
     """What a prepared folder says of itself; plain JSON values.
 
     Args:
-      fingerprints: of the encoders, by what they encode ("text", "face", "autoencoder"); see `data.fingerprints`.
+      fingerprints: of the encoders, by what they encode ("text", "face", "autoencoder"); see
+        `mmjax.encoders.fingerprints`.
     """
     fields = {name: [str(field.dtype), *field.shape] for name, field in record_fields(config, frames).items()}
     return {
