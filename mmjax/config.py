@@ -31,19 +31,19 @@ class Transformer:
     base_width: int = 90
     spatial_interpolation: float = 1.875  # of sincos positions
     temporal_interpolation: float = 1.0
-    attention: str = "auto"  # auto | xla | cudnn | splash
-    remat: str = "full"  # none | full | dots
-    stream: bool = False  # blocks' weights stay in host memory and come to the device a pair at a time; for sampling
 
     @property
     def width(self) -> int:
         return self.heads * self.head_dim
 
+    def whole_frames(self, frames: int) -> int:
+        """Latent frames rounded up to whole temporal patches, of which 1.5 has more than a video fills."""
+        return frames + -frames % self.patch_t
+
     def problems(self):
         yield from positive(self, "layers heads head_dim latent_channels text_dim text_length time_dim patch patch_t")
         yield from positive(self, "base_frames base_height base_width")
         yield from one_of(self, position=("sincos", "rope", "rope_slice"))
-        yield from one_of(self, attention=("auto", "xla", "cudnn", "splash"), remat=("none", "full", "dots"))
         if self.layers % 2:
             yield "layers", self.layers, "even: blocks are scanned in pairs (adapted even, plain odd)"
         if self.position.startswith("rope") and self.head_dim % 16:
@@ -317,8 +317,10 @@ class Precision:
     frozen: str = "bfloat16"
     encode: str = "float32"  # of the autoencoder, pixels to latents
     decode: str = "bfloat16"
+    float32_products: str = "highest"  # highest | high | default: what a float32 product means, see `mmjax.precision`
 
     def problems(self):
+        yield from one_of(self, float32_products=("highest", "high", "default"))
         for name in ("compute", "trained", "frozen", "encode", "decode"):
             value = getattr(self, name)
             if value == "float16":
@@ -330,9 +332,68 @@ class Precision:
 
 
 @dataclasses.dataclass(frozen=True)
+class Runtime:
+    """How the same numbers are computed. Weights do not depend on it, and a resumed run may change it."""
+
+    attention: str = "auto"  # auto | xla | cudnn | splash
+    remat: str = "full"  # none | full | dots: what the backward pass computes again
+    stream: bool = False  # blocks' weights stay in host memory and come to the device a pair at a time; for sampling
+    fsdp_min_size: int = 2**20  # numbers of a parameter, below which every device of `mesh.fsdp` holds it whole
+
+    def problems(self):
+        yield from one_of(self, attention=("auto", "xla", "cudnn", "splash"), remat=("none", "full", "dots"))
+        if self.fsdp_min_size < 0:
+            yield "fsdp_min_size", self.fsdp_min_size, "0 or more"
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
+    """What weights are of: the settings that decide their shapes and what they mean."""
+
     transformer: Transformer = Transformer()
     adapter: Adapter = Adapter()
+
+
+def small_model(*, height: int, width: int, text_length: int = 20, id_dim: int = 32) -> Model:
+    """A model of 1.8 M parameters for clips of nine frames of height x width pixels, which a CPU trains in minutes.
+
+    Latents are pixels (`Autoencoder("pixel")`); text and patches come from placeholder encoders.
+    """
+    transformer = Transformer(
+        layers=4,
+        heads=2,
+        head_dim=64,
+        latent_channels=3,
+        text_dim=32,
+        text_length=text_length,
+        time_dim=64,
+        patch=4,
+        base_frames=9,
+        base_height=height,
+        base_width=width,
+    )
+    adapter = Adapter(
+        id_dim=id_dim,
+        clip_dim=64,
+        clip_tokens=17,
+        perceiver_width=64,
+        perceiver_depth=1,
+        perceiver_head_dim=32,
+        queries=8,
+        can_condition_dim=64,
+        can_hidden=64,
+    )
+    return Model(transformer, adapter)
+
+
+def settings_of(record, path: str = "") -> dict[str, object]:
+    """The settings of a record and of the records in it, by their dotted names."""
+    flat = {}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        inner = dataclasses.is_dataclass(value)
+        flat |= settings_of(value, f"{path}{field.name}.") if inner else {f"{path}{field.name}": value}
+    return flat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -350,6 +411,7 @@ class Experiment:
     optim: Optim = Optim()
     train: Train = Train()
     sampling: Sampling = Sampling()
+    runtime: Runtime = Runtime()
     mesh: Mesh = Mesh()
     precision: Precision = Precision()
 

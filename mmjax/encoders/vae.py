@@ -27,6 +27,7 @@ from mmjax.errors import DataError
 from mmjax.models.cogvideox import vae as network
 from mmjax.models.cogvideox import vae_tiling
 from mmjax.models.sizes import VAE
+from mmjax.precision import Policy
 from mmjax.trees import Tree
 
 HALVES = ("encoder", "decoder")
@@ -125,12 +126,16 @@ class CogVideoXAutoencoder:
 
     def _encode_traced(self, params, video):
         video = video.astype(jnp.float32) / 127.5 - 1
-        mean, _ = network.encode(self.record, params, video, jnp.dtype(self.precision.encode))
+        mean, _ = network.encode(
+            self.record, params, video, Policy(self.precision.encode, self.precision.float32_products)
+        )
         return mean * self.record.scaling_factor
 
     def _decode_traced(self, params, latents):
         latents = latents / self.record.scaling_factor
-        return network.decode(self.record, params, latents, jnp.dtype(self.precision.decode))
+        return network.decode(
+            self.record, params, latents, Policy(self.precision.decode, self.precision.float32_products)
+        )
 
     def _check_video(self, video: np.ndarray) -> None:
         unit = self.record.spatial_compression

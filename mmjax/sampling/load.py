@@ -137,9 +137,9 @@ def _with_settings(config, folder, mesh, photomaker, face_models, precision, low
         encoders=dataclasses.replace(config.encoders, **chosen),
         sampling=dataclasses.replace(config.sampling, **settings),
         precision=PRECISIONS[precision] if precision else config.precision,
+        runtime=dataclasses.replace(config.runtime, stream=low_memory),
     )
-    transformer = dataclasses.replace(config.model.transformer, stream=low_memory)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, transformer=transformer)).validated()
+    return config.validated()
 
 
 def _run(workdir: Path, weights: str, step: int | None) -> dict:

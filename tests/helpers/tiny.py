@@ -11,7 +11,7 @@ from mmjax import config as c
 from mmjax import trees
 from mmjax.models.magicmirror.model import MagicMirror
 from mmjax.partition import unbox
-from mmjax.precision import FLOAT32
+from mmjax.precision import Policy
 
 TRANSFORMER = c.Transformer(
     layers=4,
@@ -24,7 +24,6 @@ TRANSFORMER = c.Transformer(
     base_frames=3,
     base_height=8,
     base_width=8,
-    remat="none",
 )
 ADAPTER = c.Adapter(
     id_dim=8,
@@ -38,6 +37,7 @@ ADAPTER = c.Adapter(
     can_hidden=16,
 )
 MODEL = c.Model(TRANSFORMER, ADAPTER)
+RUNTIME = c.Runtime(remat="none")
 
 
 def with_adapter(**switches) -> c.Model:
@@ -45,8 +45,8 @@ def with_adapter(**switches) -> c.Model:
     return dataclasses.replace(MODEL, adapter=dataclasses.replace(ADAPTER, **switches))
 
 
-def make(model: c.Model = MODEL, precision: c.Precision = FLOAT32) -> MagicMirror:
-    return MagicMirror(model, precision)
+def make(model: c.Model = MODEL, policy: Policy = Policy(), runtime: c.Runtime = RUNTIME) -> MagicMirror:  # noqa: B008
+    return MagicMirror(model, policy, runtime)
 
 
 def batch(model: c.Model = MODEL, size: int = 2, references: int = 1, seed: int = 0) -> dict[str, np.ndarray]:

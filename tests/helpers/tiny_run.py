@@ -21,7 +21,6 @@ TRANSFORMER = c.Transformer(
     base_frames=1,
     base_height=16,
     base_width=16,
-    remat="none",
 )
 ADAPTER = c.Adapter(
     id_dim=24,
@@ -65,6 +64,7 @@ def experiment(folder="nowhere", *, adapter=False, compute="float32", **changes)
             checkpoint_every=4,
             trainable=c.Train().trainable if adapter else PART_OF_BASE,
         ),
+        "runtime": c.Runtime(remat="none", fsdp_min_size=0),
         "precision": c.Precision(compute=compute),
     }
     for name, change in changes.items():

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="needs the test extra: pip install -
 from mmjax import config as c  # noqa: E402
 from mmjax import partition  # noqa: E402
 from mmjax.models.cogvideox import vae, vae_layers  # noqa: E402
+from mmjax.precision import Policy  # noqa: E402
 from tests.helpers import vae_reference as reference  # noqa: E402
 from tests.helpers.unoptimized import unoptimized  # noqa: E402, F401
 
@@ -173,7 +174,7 @@ def test_causal_convolution_is_torchs(inputs, outputs):
     frames, kernel = reference.drawn((2, 5, 6, 4, inputs)), reference.drawn((3, 3, 3, inputs, outputs), seed=2)
     theirs = torch.from_numpy(np.ascontiguousarray(kernel.transpose(4, 3, 0, 1, 2)))
     expected = torch.nn.functional.conv3d(reference.to_torch(frames), theirs, padding=(0, 1, 1))
-    found = vae_layers.causal_conv(jnp.asarray(frames), jnp.asarray(kernel), jnp.float32)
+    found = vae_layers.causal_conv(jnp.asarray(frames), jnp.asarray(kernel), Policy(), jnp.float32)
     assert relative(found, reference.from_torch(expected)) <= 1e-6
 
 
@@ -192,9 +193,7 @@ def test_eight_devices_equal_one(shallow, name):
     with partition.use_mesh(mesh):
         params = jax.device_put(params, partition.replicated(mesh))
         placed = jax.device_put((latents, video), partition.batch_sharding(mesh, batch))
-        decode = (
-            jax.jit(lambda p, z: vae.decode(record, p, z, jnp.float32)).lower(params["decoder"], placed[0]).compile()
-        )
+        decode = jax.jit(lambda p, z: vae.decode(record, p, z, Policy())).lower(params["decoder"], placed[0]).compile()
         found = decode(params["decoder"], placed[0]), run_encode(record, params, placed[1])[0]
     assert "collective-permute" in decode.as_text()
     errors = [relative(one, other) for one, other in zip(found, expected, strict=True)]

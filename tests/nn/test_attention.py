@@ -6,6 +6,7 @@ import pytest
 
 from mmjax.errors import ConfigError
 from mmjax.nn.attention import attention, resolve_backend
+from mmjax.precision import Policy
 
 
 def heads(batch, queries, keys, seed=0):
@@ -25,7 +26,7 @@ def in_numpy(q, k, v):
 @pytest.mark.parametrize("queries,keys,counted", [(128, 128, 128), (37, 37, 37), (150, 4, 4), (150, 150, 99)])
 def test_backend_equals_numpy(backend, queries, keys, counted):
     q, k, v = heads(2, queries, keys)
-    found = jax.jit(lambda *a: attention(*a, backend, counted))(q, k, v)
+    found = jax.jit(lambda *a: attention(*a, Policy(attention=backend), counted))(q, k, v)
     error = np.abs(np.asarray(found) - in_numpy(q, k[:, :counted], v[:, :counted])).max()
     print(f"{backend}, {queries} queries, {keys} keys: max abs error {error:.1e}")
     assert error < 5e-6
@@ -35,7 +36,9 @@ def test_splash_gradient_equals_xla():
     q, k, v = heads(1, 40, 40)
 
     def gradient(backend):
-        return jax.jit(jax.grad(lambda *a: (attention(*a, backend) ** 2).sum(), argnums=(0, 1, 2)))(q, k, v)
+        return jax.jit(jax.grad(lambda *a: (attention(*a, Policy(attention=backend)) ** 2).sum(), argnums=(0, 1, 2)))(
+            q, k, v
+        )
 
     for one, other in zip(gradient("splash"), gradient("xla"), strict=True):
         np.testing.assert_allclose(one, other, atol=5e-5)
