@@ -46,7 +46,9 @@ WITHOUT_JAX = (
     "mmjax.faces",
     "mmjax.encoders.placeholders",
     "mmjax.encoders.pixel",
-    "mmjax.preparation.analysis",  # what its worker processes run
+    "mmjax.preparation.inputs",  # what its worker processes run
+    "mmjax.preparation.analysis",
+    "mmjax.preparation.processes.worker",
     "mmjax.preparation.writing",
 )
 
