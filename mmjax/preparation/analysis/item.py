@@ -69,19 +69,20 @@ def analyse(item: Item) -> Finding:
     Raises:
       Rejected: it cannot be read, or there is nothing to analyse.
     """
-    found = _Found(item)
-    for window in _windows(item, _tools.spec, found.dropped):
+    collected = _Collected(item)
+    for window in _windows(item, _tools.spec, collected.dropped):
         try:
-            _judge(found, window, _tools)
+            _judge(collected, window, _tools)
         except Rejected as error:
-            found.dropped.append(Dropped(window.key, error.reason, error.detail, error.value, small(window.frames[0])))
-        if item.kind == "video" and len(found.samples) == _tools.spec.settings.clips_per_video:
+            picture = small(window.frames[0])
+            collected.dropped.append(Dropped(window.key, error.reason, error.detail, error.value, picture))
+        if item.kind == "video" and len(collected.samples) == _tools.spec.settings.clips_per_video:
             break
-    return Finding(item.key, tuple(found.samples), tuple(found.stills), tuple(found.dropped), tuple(found.pictures))
+    return collected.finding()
 
 
 @dataclasses.dataclass(eq=False)
-class _Found:
+class _Collected:
     """What the windows of an item gave so far; `pictures` are the samples', small."""
 
     item: Item
@@ -89,6 +90,10 @@ class _Found:
     stills: list[Still] = dataclasses.field(default_factory=list)
     dropped: list[Dropped] = dataclasses.field(default_factory=list)
     pictures: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+    def finding(self) -> Finding:
+        parts = self.samples, self.stills, self.dropped, self.pictures
+        return Finding(self.item.key, *map(tuple, parts))
 
 
 def _windows(item: Item, spec: AnalysisSpec, dropped: list[Dropped]) -> Iterator[Window]:
@@ -100,23 +105,23 @@ def _windows(item: Item, spec: AnalysisSpec, dropped: list[Dropped]) -> Iterator
         yield from video_windows(item, spec.clip_frames, spec.fps, spec.settings, dropped)
 
 
-def _judge(found: _Found, window: Window, tools: _Tools) -> None:
+def _judge(collected: _Collected, window: Window, tools: _Tools) -> None:
     """Adds what a window gives. Of one whose face is good and that is no sample all the same the stills stay.
 
     Raises `Rejected` where it is no sample.
     """
-    item, spec = found.item, tools.spec
+    item, spec = collected.item, tools.spec
     face = _one_face(window, item.kind, functools.partial(_detect, tools.detect), spec.settings)
     measured, stills = _measure(item, window, face, spec)
     try:
         sample = _sample(item, window, face, measured, tools) if _wanted(item, spec) else None
     except Rejected:
-        found.stills += [dataclasses.replace(still, key=item.key) for still in stills]
+        collected.stills += [dataclasses.replace(still, key=item.key) for still in stills]
         raise
-    found.stills += stills
+    collected.stills += stills
     if sample is not None:
-        found.samples.append(sample)
-        found.pictures.append(small(framing.apply_framing(sample.framing, window.frames[:1])[0]))
+        collected.samples.append(sample)
+        collected.pictures.append(small(framing.apply_framing(sample.framing, window.frames[:1])[0]))
 
 
 def _wanted(item: Item, spec: AnalysisSpec) -> bool:

@@ -60,7 +60,7 @@ class WorkerPool:
         ahead: int = 8,
     ):
         self._function = function
-        self._job = _Job(count, ahead * count, settings, pickle.dumps((function, initializer, arguments)))
+        self._spec = _WorkerSpec(count, ahead * count, settings, pickle.dumps((function, initializer, arguments)))
         self._processes: dict[Connection, _Process] = {}
         self._stopping = threading.Event()
         self._pump = threading.Thread()
@@ -95,11 +95,11 @@ class WorkerPool:
         """
         if self._stopping.is_set():
             raise RuntimeError("these workers were closed")
-        if not self._job.count:
+        if not self._spec.count:
             for task in tasks:
                 yield task, worker.outcome(self._function, task)
             return
-        dispatcher = _Dispatcher(self._processes, self._job, self._stopping, iter(tasks))
+        dispatcher = _Dispatcher(self._processes, self._spec, self._stopping, iter(tasks))
         self._pump = threading.Thread(target=dispatcher.go, daemon=True)
         self._pump.start()
         whole = False
@@ -114,7 +114,7 @@ class WorkerPool:
                 self.close()
 
 
-class _Job(NamedTuple):
+class _WorkerSpec(NamedTuple):
     """What all workers of a pool do. `start` is the pickled (function, initializer, arguments)."""
 
     count: int
@@ -134,10 +134,10 @@ class _Assigned(NamedTuple):
 class _Dispatcher:
     """One run over tasks: which worker has which task, and which results wait for earlier ones."""
 
-    def __init__(self, processes: dict, job: _Job, stopping: threading.Event, tasks: Iterator):
-        self._processes, self._job = processes, job
+    def __init__(self, processes: dict, spec: _WorkerSpec, stopping: threading.Event, tasks: Iterator):
+        self._processes, self._spec = processes, spec
         self._stopping, self._tasks = stopping, tasks
-        self.done: queue.Queue = queue.Queue(job.ahead)
+        self.done: queue.Queue = queue.Queue(spec.ahead)
         self._pending: deque[_Assigned] = deque()
         self._waiting: dict[int, tuple] = {}  # (task, result) by number
         self._given = self._taken = 0
@@ -173,7 +173,7 @@ class _Dispatcher:
         return True
 
     def _fetch(self):
-        while not self._exhausted and self._given - self._taken < self._job.ahead:
+        while not self._exhausted and self._given - self._taken < self._spec.ahead:
             try:
                 task = next(self._tasks)
             except StopIteration:
@@ -188,8 +188,8 @@ class _Dispatcher:
             if self._pending and process.ready and not process.assigned:
                 process.give(self._pending.popleft())
         working = sum(process.assigned is not None for process in self._processes.values())
-        while len(self._processes) < min(self._job.count, working + len(self._pending)):
-            process = _Process(self._job)
+        while len(self._processes) < min(self._spec.count, working + len(self._pending)):
+            process = _Process(self._spec)
             self._processes[process.pipe] = process
 
     def _pass_on(self):
@@ -230,7 +230,7 @@ class _Dispatcher:
     def _check_time(self, process):
         if process.ready and not process.assigned:
             return
-        seconds, quiet = self._job.settings.item_seconds, time.monotonic() - process.seen
+        seconds, quiet = self._spec.settings.item_seconds, time.monotonic() - process.seen
         if quiet < (seconds if process.ready else _START) or process.pipe.poll():
             return
         process.end()
@@ -244,7 +244,7 @@ class _Dispatcher:
 class _Process:
     """A worker as the main process sees it. `assigned` is the task that it works on, `seen` its last sign of life."""
 
-    def __init__(self, job: _Job):
+    def __init__(self, spec: _WorkerSpec):
         self.pipe, theirs = Pipe()
         self.ready = False
         self.assigned: _Assigned | None = None
@@ -257,7 +257,7 @@ class _Process:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
                 start_new_session=True,  # Ctrl-C is for the main process
             )
-        self.pipe.send((job.settings, job.start))
+        self.pipe.send((spec.settings, spec.start))
 
     def give(self, assigned: _Assigned) -> None:
         self.assigned = assigned
