@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs the test extra: pip install -
 
 from diffusers import CogVideoXPipeline, CogVideoXTransformer3DModel  # noqa: E402
 
-from mmjax import config as c
+from mmjax import config as c  # noqa: E402
 from mmjax import trees  # noqa: E402
 from mmjax.models.cogvideox.transformer import CogVideoXTransformer  # noqa: E402
 from mmjax.precision import Policy  # noqa: E402
@@ -42,9 +42,8 @@ def compare(variant, size, scan_remat="none"):
     with torch.no_grad():
         args = theirs, torch.from_numpy(text), torch.from_numpy(timesteps).long()
         expected = model(*args, image_rotary_emb=rotary(model, theirs)).sample.numpy().transpose(0, 1, 3, 4, 2)
-    found = jax.jit(CogVideoXTransformer(config, Policy(), c.Runtime(remat=scan_remat)).apply)(
-        {"params": params}, latents, timesteps, text
-    )
+    ours = CogVideoXTransformer(config, Policy(), c.Runtime(remat=scan_remat))
+    found = jax.jit(ours.apply)({"params": params}, latents, timesteps, text)
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 

@@ -18,9 +18,7 @@ from mmjax.diffusion import guidance, samplers  # noqa: E402
 from mmjax.diffusion.schedule import make_schedule  # noqa: E402
 from mmjax.models.magicmirror.face_branch import Conditions  # noqa: E402
 from mmjax.models.magicmirror.model import MagicMirror  # noqa: E402
-from mmjax.precision import (
-    Policy,  # noqa: E402
-)
+from mmjax.precision import Policy  # noqa: E402
 from tests.helpers import reference, scheduler_reference  # noqa: E402
 
 BATCH, STEPS = 2, 50
