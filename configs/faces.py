@@ -5,12 +5,13 @@ words have vectors drawn at random, and so have the portrait's patches. Base and
 """
 
 from mmjax import config as c
+from mmjax.models.small import small_model
 
 
 def get_config():
     return c.Experiment(
         name="faces",
-        model=c.small_model(height=64, width=64, text_length=40, id_dim=512),
+        model=small_model(height=64, width=64, text_length=40, id_dim=512),
         autoencoder=c.Autoencoder("pixel"),
         encoders=c.Encoders("word_table", "arcface"),  # its models: --config.encoders.face_models=PACK
         data=c.Data(

@@ -4,12 +4,13 @@ A model that cannot do this cannot learn anything else. No identity is kept out 
 """
 
 from mmjax import config as c
+from mmjax.models.small import small_model
 
 
 def get_config():
     return c.Experiment(
         name="overfit",
-        model=c.small_model(height=40, width=48),
+        model=small_model(height=40, width=48),
         autoencoder=c.Autoencoder("pixel"),
         encoders=c.Encoders(face="pixels"),
         loss=c.Loss(face_region_probability=0.0, drop_text=0.0, drop_identity=0.0, drop_both=0.0),

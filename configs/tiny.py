@@ -1,12 +1,13 @@
 """Drawn people at 32 x 32 pixels: the whole path on a CPU in minutes. Base and adapter are trained together."""
 
 from mmjax import config as c
+from mmjax.models.small import small_model
 
 
 def get_config():
     return c.Experiment(
         name="tiny",
-        model=c.small_model(height=32, width=32),
+        model=small_model(height=32, width=32),
         autoencoder=c.Autoencoder("pixel"),
         data=c.Data(
             sources=("drawn_images", "drawn_clips"),

@@ -26,9 +26,20 @@ RANKS = [
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 GROUND_FLOOR = {
-    *("config", "errors", "files", "media", "partition", "precision", "trees", "validation", "versions"),
+    *(
+        "config",
+        "errors",
+        "files",
+        "media",
+        "model_settings",
+        "partition",
+        "precision",
+        "trees",
+        "validation",
+        "versions",
+    ),
 }
-ENTRY_POINTS = {"bench", "cli", "convert", "demo", "evaluate", "prepare", "quickstart", "sample", "train"}
+ENTRY_POINTS = {"bench", "benchmarks", "cli", "convert", "demo", "evaluate", "prepare", "quickstart", "sample", "train"}
 
 NOWHERE = {"diffusers", "tensorflow", "clu", "skvideo", "requests"}
 LAZY_ONLY = {"torch": ("mmjax.conversion",)}  # for a .bin or .pth that has no safetensors twin

@@ -41,7 +41,7 @@ def train(config: c.Experiment, workdir: str | Path, sample_fn: SampleFn | None 
     """Trains an experiment in a workdir, or goes on with the run that is there.
 
     Args:
-      config: the experiment; in a workdir of an earlier run it must be the same, but for `checkpoint.FREE`.
+      config: the experiment; in a workdir of an earlier run it must be the same, but for what is `free`.
       workdir: takes `config.json`, `encoders.json`, `checkpoints/`, `frozen/`, `metrics.jsonl`, `tensorboard/` and
         `samples/`.
       sample_fn: `(params, step) -> contact sheet`, called every `train.sample_every` steps by all processes.

@@ -2,6 +2,7 @@
 
 from mmjax import config as c
 from mmjax.errors import CheckpointError
+from mmjax.validation import settings_of
 
 
 def check_same_model(found: c.Model, expected: c.Model, what: str) -> None:
@@ -9,7 +10,7 @@ def check_same_model(found: c.Model, expected: c.Model, what: str) -> None:
 
     All of `config.Model` counts: what does not decide what weights are stands in `config.Runtime`.
     """
-    found, expected = c.settings_of(found), c.settings_of(expected)
+    found, expected = settings_of(found), settings_of(expected)
     wrong = [
         f"  model.{name}: the weights have {found[name]}, the experiment {expected[name]}"
         for name in found

@@ -67,6 +67,7 @@ def batch(model: c.Model = MODEL, size: int = 2, references: int = 1, seed: int 
 def inputs(model: c.Model = MODEL, size: int = 2, frames: int = 3, seed: int = 1):
     """(latents, timesteps)."""
     rng, t = np.random.default_rng(seed), model.transformer
+    frames = t.whole_frames(frames)
     latents = rng.standard_normal((size, frames, 8, 8, t.latent_channels)).astype(np.float32)
     return latents, rng.integers(0, 1000, size).astype(np.int32)
 
@@ -80,7 +81,7 @@ def fresh(model: c.Model = MODEL, references: int = 1):
     ]
     if not model.adapter.enabled:
         return redrawn(params)
-    adapter, base = trees.split(params, trees.ADAPTER_PATTERNS)
+    adapter, base = trees.split(params, c.ADAPTER_PATTERNS)
     return trees.merge(redrawn(base), adapter)
 
 
