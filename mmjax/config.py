@@ -243,7 +243,7 @@ class Precision:
     frozen: str = "bfloat16"
     encode: str = "float32"  # of the autoencoder, pixels to latents
     decode: str = "bfloat16"
-    float32_products: str = "highest"  # highest | high | default: what a float32 product means, see `mmjax.precision`
+    float32_products: str = "high"  # highest | high | default: what a float32 product means, see `mmjax.precision`
 
     def problems(self):
         yield from one_of(self, float32_products=("highest", "high", "default"))

@@ -62,6 +62,7 @@ def experiment(folder="nowhere", *, adapter=False, compute="float32", **changes)
             validation_batches=1,
             sample_every=0,
             checkpoint_every=4,
+            base=c.RANDOM,
             trainable=c.Train().trainable if adapter else PART_OF_BASE,
         ),
         "runtime": c.Runtime(remat="none", fsdp_min_size=0),
