@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: written aside, flushed to the disk, then renamed."""
 
 import contextlib
+import glob
 import json
 import os
 import tempfile
@@ -31,6 +32,15 @@ def written_whole(path: str | os.PathLike, suffix: str = "") -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    with contextlib.suppress(OSError):  # of disks that cannot flush a folder
+        _flush(path.parent)
+
+
+def remove_partial(path: str | os.PathLike) -> None:
+    """Removes what writers of `path` that were killed left beside it; for whoever alone writes that file."""
+    path = Path(path)
+    for partial in path.parent.glob(f".{glob.escape(path.name[:80])}.*.partial*"):
+        partial.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> Path:
@@ -51,8 +61,12 @@ def write_json(path: str | os.PathLike, values, indent: int | None = 2) -> Path:
 
 
 def _flush(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+    """Has the disk hold what was written to a file, or the names in a folder."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _umask() -> int:

@@ -46,7 +46,9 @@ WITHOUT_JAX = (
     "mmjax.faces",
     *(f"mmjax.encoders.{name}" for name in ("interface", "build", "expected", "fingerprints", "placeholders", "pixel")),
     *(f"mmjax.encoders.{name}" for name in ("labels", "batching", "embedding_cache", "lazy")),
-    "mmjax.preparation.analysis",  # what its worker processes run
+    "mmjax.preparation.inputs",  # what its worker processes run
+    "mmjax.preparation.analysis",
+    "mmjax.preparation.processes.worker",
     "mmjax.preparation.writing",
 )
 

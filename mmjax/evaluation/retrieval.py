@@ -1,8 +1,8 @@
 """Does the person in the clip stay the person of the reference? Figures over embeddings, whoever made them.
 
-An embedder turns a frame into a vector: Fisherfaces for drawn people, a face recogniser for real ones. Two rules of
-the paper's section 4.2 hold for both. A person's gallery embedding is the mean over several pictures, and a clip's
-probe is the mean over its frames, so that copying one picture does not win. Everything here is numpy.
+An embedder turns a frame into a vector: Fisherfaces for drawn people, a face recogniser for real ones. Two rules
+(METHOD 6) hold for both. A person's gallery embedding is the mean over several pictures, and a clip's
+probe is the mean over its frames, so that copying one picture does not win. NumPy only.
 """
 
 import dataclasses

@@ -1,10 +1,10 @@
 """Gender and age of a face, as a model pack estimates them: for the class word of a caption that has none.
 
 insightface's packs buffalo_l, buffalo_s and antelopev2 bring `genderage.onnx`, which sees a face at 96 x 96 pixels and
-answers with two gender logits and a hundredth of the age. It is an estimate of how somebody looks and no more: nothing
-but the choice between man, woman, boy and girl follows from it.
+answers with two gender logits and a hundredth of the age. It is an estimate of how somebody appears and no more:
+nothing but the choice between man, woman, boy and girl follows from it.
 
-This was tested with a network of the same shapes and drawn weights, never with the published ones.
+This was tested with a network of the same shapes and random weights, never with the published ones.
 """
 
 import os
@@ -37,7 +37,7 @@ class Attributes:
 
 
 def load_attributes(pack: str | os.PathLike) -> Attributes | None:
-    """Opens a pack's network of gender and age, told by its shapes; None where the pack has none.
+    """Opens a pack's network of gender and age, recognised by its shapes; None where the pack has none.
 
     Args:
       pack: a folder with `*.onnx` files. If several fit, the first by name is taken.

@@ -16,5 +16,5 @@ def unit(vectors: Float[np.ndarray, "... width"]) -> Float[np.ndarray, "... widt
 
 
 def mean_embedding(embeddings: Float[np.ndarray, "frames width"]) -> Float[np.ndarray, "width"]:
-    """The direction of a person or a clip: the mean of its frames' unit embeddings, of length one (section 4.2)."""
+    """The direction of a person or a clip: the mean of its frames' unit embeddings, of length one (METHOD 6)."""
     return unit(unit(embeddings).mean(axis=0))

@@ -9,10 +9,12 @@ import hashlib
 import importlib.util
 import os
 from pathlib import Path
-
-import onnxruntime
+from typing import TYPE_CHECKING
 
 from mmjax.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 VECTRON = "vectron"
 PROVIDERS = ["CPUExecutionProvider"]
@@ -48,8 +50,10 @@ def find_pack(name_or_path: str | os.PathLike) -> Path:
     )
 
 
-def open_network(file: Path) -> onnxruntime.InferenceSession:
-    """A network to look at and not to run, which opens fast. Raises `CheckpointError` for a damaged file."""
+def open_network(file: Path) -> "onnxruntime.InferenceSession":
+    """A network to inspect and not to run, which opens fast. Raises `CheckpointError` for a damaged file."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4

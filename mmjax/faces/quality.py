@@ -1,12 +1,12 @@
 """How good a face is as a reference: how large, how sharp, how far turned, in colour or not, and what of it is hidden.
 
 Figures are taken where the encoders look: sharpness, colour and what is hidden on the aligned crop of 112 pixels, yaw
-on the five landmarks. Each has a threshold at which it is told, and some a second one at which the face is no use.
+on the five landmarks. Each has a threshold at which it is reported, and some a second one at which the face is no use.
 Thresholds were set on photographs of LFW and their versions made worse, and then measured on 200 other ones, with
 scrfd_500m and w600k_mbf (`MMJAX_MEASURE=1 pytest -s tests/faces/test_reference_calibration.py`; pixels of blur are
 those of the aligned crop, cosines lie between the embeddings of the version and of the untouched picture):
 
-| picture | told | refused | cosine |
+| picture | reported | refused | cosine |
 |---|---|---|---|
 | as it is | turned 2.5 %, nothing else | 0.5 % | 1 |
 | blurred by 1.5, 2, 3 pixels (Gaussian) | blurred 85 %, 100 %, 100 % | 0.5 %, 20 %, 98 % | 0.91, 0.84, 0.67 |
@@ -19,11 +19,11 @@ those of the aligned crop, cosines lie between the embeddings of the version and
 
 Of 55 portraits and tight crops none is refused, and nothing is said but that two are turned by 37 and 39 degrees and
 that 40 are black and white. A turned head costs the embedding little (two photographs of a person have a cosine of
-0.62, of 0.57 with one turned by more than 50 degrees); it is told because the far half of the face is not in the
-picture and has to be made up. Shaken pictures are the weak spot: they cost most and a quarter goes untold.
+0.62, of 0.57 with one turned by more than 50 degrees); it is reported because the far half of the face is not in the
+picture and has to be made up. Shaken pictures are the weak spot: they cost most and a quarter goes unnoticed.
 
 What is hidden is asked of the recogniser itself: the mouth, the eyes, one half and the other are painted over in turn,
-and a part whose loss hardly changes the embedding was telling nothing before. That finds masks, hands and things
+and a part whose loss hardly changes the embedding showed nothing before. That finds masks, hands and things
 before the mouth, dark glasses, and faces that the picture's edge cuts. It does not find what leaves a part half
 visible: hair, a finger, clear glasses, a cap. Its thresholds belong to one recogniser, so it only ever warns.
 """
@@ -78,7 +78,7 @@ class Quality:
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class Remark:
     """Something that is wrong with a reference: a sentence, and whether the reference is no use because of it."""
 
     text: str
@@ -99,29 +99,29 @@ def measure(
     return quality, aligned, embeddings[0]
 
 
-def findings(quality: Quality) -> Iterator[Finding]:
+def remarks(quality: Quality) -> Iterator[Remark]:
     """What is to be said of a face, in whole sentences without a full stop."""
     side, turned = round(quality.side), round(abs(quality.yaw))
     if quality.side < SMALL:
-        yield Finding(
+        yield Remark(
             f"expected a face of {SMALL} pixels or more, found {side}; use a larger picture, or one taken closer",
             quality.side < TOO_SMALL,
         )
     if quality.sharpness < SOFT:
-        yield Finding(
+        yield Remark(
             f"expected a sharp face, found a blurred one (sharpness {quality.sharpness:.2f}, sharp ones have {SOFT} or "
             "more); use a picture in focus, without motion blur",
             quality.sharpness < TOO_SOFT,
         )
     if abs(quality.yaw) > TURNED:
-        yield Finding(
+        yield Remark(
             f"expected a face that looks about towards the camera, found one turned away by {turned} degrees; use a "
             f"picture from the front, or turned by less than {TURNED} degrees",
             abs(quality.yaw) > TOO_TURNED,
         )
-    yield from (Finding(text) for text in _hidden(quality))
+    yield from (Remark(text) for text in _hidden(quality))
     if quality.colour < _GREY:
-        yield Finding("the picture is black and white: the video's colours of skin, hair and eyes will be guesses")
+        yield Remark("the picture is black and white: the video's colours of skin, hair and eyes will be guesses")
 
 
 def _hidden(quality: Quality) -> Iterator[str]:
@@ -136,7 +136,7 @@ def _hidden(quality: Quality) -> Iterator[str]:
 def sharpness(aligned: UInt8[np.ndarray, "112 112 3"]) -> float:
     """Slopes of the detail of 1 to 2 pixels by those of 2 to 4, along the direction in which they are least.
 
-    A ratio does not change with contrast, the missing finest pixel keeps noise out, and four directions tell motion
+    A ratio does not change with contrast, the missing finest pixel keeps noise out, and four directions show motion
     blur, which leaves the detail across it.
     """
     grey = cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY).astype(np.float32)[_INNER]

@@ -5,8 +5,8 @@
         print(*reference.warnings, sep="\\n")
 
 A picture is refused when it cannot be read, when no face is found in it, or several without one that is clearly the
-largest; and, unless `strict` is off, when its only face is too small, too blurred or turned too far to tell who it is
-(`mmjax.faces.quality`). Pictures of several people are refused together. Everything else is a warning.
+largest; and, unless `strict` is off, when its only face is too small, too blurred or turned too far to recognise
+anybody (`mmjax.faces.quality`). Pictures of several people are refused together. Everything else is a warning.
 
 Two pictures are taken to show one person when the cosine of their embeddings is at least `SAME_PERSON`, directly or
 over a third picture. Measured with w600k_mbf on LFW, single faces of 840 people: 1.0 % of 585 pairs of one person are
@@ -27,7 +27,7 @@ from mmjax import media
 from mmjax.errors import DataError
 from mmjax.faces.detection import Face
 from mmjax.faces.embeddings import cosine_similarity
-from mmjax.faces.quality import Embed, Finding, Quality, findings, measure
+from mmjax.faces.quality import Embed, Quality, Remark, measure, remarks
 from mmjax.media import Picture
 
 SAME_PERSON, SURELY_SAME = 0.22, 0.35  # cosine; between them a warning
@@ -88,7 +88,7 @@ def _check(picture: Picture, name: str, tools: FaceTools, strict: bool) -> Check
     pixels = np.asarray(image)
     face, notes = _main_face(tools.detect(pixels), name, image.size)
     quality, aligned, embedding = measure(pixels, face, tools.embed)
-    found = [*notes, *findings(quality)]
+    found = [*notes, *remarks(quality)]
     severe = [each.text for each in found if each.severe and strict]
     if severe:
         raise DataError(f"reference {name}: " + ". Also ".join(severe))
@@ -96,7 +96,7 @@ def _check(picture: Picture, name: str, tools: FaceTools, strict: bool) -> Check
     return CheckedReference(name, pixels, face, aligned, embedding, quality, warnings)
 
 
-def _main_face(faces: list[Face], name: str, size: tuple[int, int]) -> tuple[Face, list[Finding]]:
+def _main_face(faces: list[Face], name: str, size: tuple[int, int]) -> tuple[Face, list[Remark]]:
     """The face that a picture is about, with a note where there are others. Raises `DataError`."""
     if not faces:
         raise DataError(
@@ -114,7 +114,7 @@ def _main_face(faces: list[Face], name: str, size: tuple[int, int]) -> tuple[Fac
             f"{boxes}{more}); cut the picture to the person who is meant"
         )
     count = len(faces)
-    return largest, [Finding(f"{count} faces; the largest is taken, cut the picture if another person is meant")]
+    return largest, [Remark(f"{count} faces; the largest is taken, cut the picture if another person is meant")]
 
 
 def _one_person(checked: list[CheckedReference]) -> list[CheckedReference]:

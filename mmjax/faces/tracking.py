@@ -6,22 +6,23 @@
     main.present.all()  # in view from the first frame to the last
 
 A detector costs ten times what following five points costs, and its landmarks tremble from frame to frame. So it
-looks at frames 0, every, 2 every, ..., and the last one. Faces of neighbouring looks are joined where their landmarks
-lie near each other; a face that one look misses is bridged. Between two looks each landmark is followed forward from
-the earlier and backward from the later one by pyramidal Lucas-Kanade (Bouguet, 2001), and the two are blended by their
-distance in time, so that the track passes through what was detected. A point that does not come back to where it
+sees frames 0, every, 2 every, ..., and the last one. Faces of neighbouring detections are joined where their landmarks
+lie near each other; a face that one detection misses is bridged. Between two of them each landmark is followed forward
+from the earlier and backward from the later one by pyramidal Lucas-Kanade (Bouguet, 2001), and the two are blended by
+their distance in time, so that the track passes through what was detected. A point that does not come back to where it
 started when it is followed there and back (Kalal et al., 2010), or that the two sides do not find at like places, is
 put on a straight line instead.
 
 Measured with scrfd_500m on eight clips of 75 to 244 frames, 176x144 to 720x1280, against a thorough detection in every
-frame: looking every 4 frames, boxes overlap by 0.94 to 0.99 (mean IoU; at least 0.88) and landmarks are off by 0.005 to
-0.045 eye distances; every 8 frames, by 0.94 to 0.99 (0.85) and 0.008 to 0.043. Most of that is the detector's own
+frame: detecting every 4 frames, boxes overlap by 0.94 to 0.99 (mean IoU; at least 0.88) and landmarks are off by 0.005
+to 0.045 eye distances; every 8 frames, by 0.94 to 0.99 (0.85) and 0.008 to 0.043. Most of that is the detector's own
 trembling, half of which is gone. It takes 2 to 6 ms a frame where detection takes 18 to 34. The boxes of ConsisID's
 training sample, from another detector, are met with an IoU of 0.936, at least 0.891 in 244 frames
 (`pytest -s tests/faces/test_tracking.py`).
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import cv2
@@ -33,9 +34,9 @@ from mmjax.faces.detection import Face
 
 Detect = Callable[..., list[Face]]  # (picture, like: Face | None = None) -> faces
 
-_NEAR = 0.5  # box sides that landmarks may move from look to look, on average
-_GROWTH = 1.6  # factor by which a box may grow or shrink from look to look
-_BRIDGE = 2  # looks from one detection of a face to its next: one may be missed
+_NEAR = 0.5  # box sides that landmarks may move from one detection to the next, on average
+_GROWTH = 1.6  # factor by which a box may grow or shrink from one detection to the next
+_BRIDGE = 2  # detections from one that finds a face to the next that does: one may miss it
 _SIDE = 128  # pixels that a face's box shrinks to before its landmarks are followed
 _MARGIN = 0.4  # box sides of surroundings that are kept for it
 _ASTRAY = 2.0  # of those pixels, from where a followed point started to where it comes back
@@ -49,8 +50,8 @@ class Track:
 
     boxes: Float[np.ndarray, "F 4"]  # left, top, right, bottom
     landmarks: Float[np.ndarray, "F 5 2"]
-    scores: Float[np.ndarray, " F"]  # of the detector, interpolated between its looks
-    present: Bool[np.ndarray, " F"]  # from the first look that finds it to the last
+    scores: Float[np.ndarray, " F"]  # of the detector, interpolated between detections
+    present: Bool[np.ndarray, " F"]  # from the first detection that finds it to the last
 
     @property
     def area(self) -> float:
@@ -65,23 +66,23 @@ def track_faces(frames: UInt8[np.ndarray, "F h w 3"], detect: Detect, every: int
     Args:
       frames: RGB.
       detect: a `mmjax.faces.detection.FaceDetector`, or what can be called like one.
-      every: frames from one look of the detector to the next.
+      every: frames from one detection to the next.
 
     Returns:
-      the tracks, that of the largest mean area first; a face that was lost for longer than one look comes back as a
-      new track. A track may be as short as one frame.
+      the tracks, that of the largest mean area first; a face that more than one detection in a row misses comes back
+      as a new track. A track may be as short as one frame.
     """
-    looks = sorted({*range(0, len(frames), every), len(frames) - 1})
-    tracks: list[dict[int, Face]] = []  # faces by the number of the look
-    for number, index in enumerate(looks):
+    detected = sorted({*range(0, len(frames), every), len(frames) - 1})
+    tracks: list[dict[int, Face]] = []  # faces by the number of the detection
+    for number, index in enumerate(detected):
         open_ = [track for track in tracks if number - max(track) <= _BRIDGE]
-        _join(open_, tracks, number, _look(frames[index], detect, [track[max(track)] for track in open_]))
-    found = [_follow(frames, {looks[number]: face for number, face in track.items()}) for track in tracks]
+        _join(open_, tracks, number, _detect_again(frames[index], detect, [track[max(track)] for track in open_]))
+    found = [_follow(frames, {detected[number]: face for number, face in track.items()}) for track in tracks]
     return sorted(found, key=lambda track: -track.area)
 
 
-def _look(frame: np.ndarray, detect: Detect, known: list[Face]) -> list[Face]:
-    """Faces of a frame: a quick look, if that finds the largest face that is known, else a thorough one."""
+def _detect_again(frame: np.ndarray, detect: Detect, known: list[Face]) -> list[Face]:
+    """Faces of a frame: by a quick detection, if it finds the largest face that is known, else by a thorough one."""
     if known:
         main = max(known, key=lambda face: face.area)
         faces = detect(frame, like=main)
@@ -91,7 +92,7 @@ def _look(frame: np.ndarray, detect: Detect, known: list[Face]) -> list[Face]:
 
 
 def _join(open_: list[dict[int, Face]], tracks: list[dict[int, Face]], number: int, faces: list[Face]) -> None:
-    """Adds the faces of a look to the tracks that they continue, and opens a new track for each of the others."""
+    """Adds the faces of a detection to the tracks that they continue, and opens a new track for each of the others."""
     costs = np.array([[_distance(track[max(track)], face) for face in faces] for track in open_])
     pairs = zip(*linear_sum_assignment(np.minimum(costs, 1)), strict=True) if costs.size else ()
     continued = {face: track for track, face in pairs if costs[track, face] < 1}
@@ -116,8 +117,8 @@ def _follow(frames: np.ndarray, faces: dict[int, Face]) -> Track:
     boxes, landmarks, scores = (np.full((count, *shape), np.nan, np.float32) for shape in ((4,), (5, 2), ()))
     for index, face in faces.items():
         boxes[index], landmarks[index], scores[index] = face.box, face.landmarks, face.score
-    looks = sorted(faces)
-    for first, last in zip(looks, looks[1:], strict=False):
+    detected = sorted(faces)
+    for first, last in itertools.pairwise(detected):
         if last - first > 1:
             between = slice(first, last + 1)
             landmarks[between] = _between(frames[between], faces[first], faces[last])
@@ -158,7 +159,7 @@ def _surroundings(frames: np.ndarray, first: Face, last: Face) -> tuple[list[np.
 def _flow(greys: list[np.ndarray], points: np.ndarray) -> tuple[Float[np.ndarray, "n 5 2"], Bool[np.ndarray, "n 5"]]:
     """Follows points from the first picture to the last; and whether each has stayed on its way so far."""
     found, sound = [points.astype(np.float32)], [np.ones(len(points), bool)]
-    for before, after in zip(greys, greys[1:], strict=False):
+    for before, after in itertools.pairwise(greys):
         there, seen, _ = cv2.calcOpticalFlowPyrLK(before, after, found[-1], None, **_FLOW)
         back, seen_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, **_FLOW)
         returned = np.linalg.norm(back - found[-1], axis=1) < _ASTRAY

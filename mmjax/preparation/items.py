@@ -1,6 +1,6 @@
 """What travels between the steps of a preparation: items of the input, samples found in them, and what was dropped.
 
-An *item* is a file, or a member of an archive or data set. Looking at it gives *samples*, each of which may become a
+An *item* is a file, or a member of an archive or data set. Its analysis gives *samples*, each of which may become a
 training record (a photo gives one, a video one for each window of frames), and *stills*, pictures of the person in it
 that may serve as references. Whatever is dropped carries a reason of `mmjax.preparation.reasons`.
 """
@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mmjax.preparation.analysis.framing import Framing
+from mmjax.preparation.framing import Framing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Item:
     """A photo or video of the input.
 
     key: names it in the whole input, and is the same in every run: "anna/1.jpg", "shard-0003.tar/000017.jpg".
-    kind: "photo" or "video", by its name; only decoding tells the truth.
+    kind: "photo" or "video", by its name; only decoding shows what it is.
     path: the file that holds it. With a `size`, it is the bytes from `offset` on, a member of a tar; with a `dataset`
       the path is TFDS's folder and `offset` the example's number.
     person: who it shows, where the input says so; a group of items that may be paired.
@@ -91,7 +91,7 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dropped:
-    """An item or sample that was dropped, with a small picture of it where there is one to look at."""
+    """An item or sample that was dropped, with a small picture of it where there is one to show."""
 
     key: str
     reason: str
@@ -102,7 +102,7 @@ class Dropped:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Finding:
-    """All that looking at one item gave."""
+    """All that the analysis of one item gave."""
 
     item: str
     samples: tuple[Sample, ...] = ()

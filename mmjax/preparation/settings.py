@@ -4,6 +4,14 @@ import dataclasses
 
 from mmjax.validation import one_of, positive
 
+_POSITIVE = (
+    *("detect_every", "min_face", "max_upscale", "item_seconds", "chunk_photos", "chunk_videos", "shard_photos"),
+    *("shard_clips", "max_megapixels", "max_frames", "max_gibibytes", "wait_hours"),
+)
+_NOT_NEGATIVE = (
+    *("max_yaw", "reference_yaw", "min_resolution", "clips_per_video", "min_motion", "max_motion", "cut_threshold"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -12,7 +20,7 @@ class Settings:
     Pixels are those of the source, but for shares, which are of the record's shorter side.
     """
 
-    # looking at faces
+    # faces
     detect_every: int = 4  # frames of a record from one detection to the next; tracked between
     min_confidence: float = 0.6
     min_face: int = 48  # pixels, longer side of the face's box
@@ -28,7 +36,7 @@ class Settings:
     clips_per_video: int = 64  # at most, which bounds the memory that a video takes; 0: all
     min_motion: float = 0.1  # percent of the frame's height a second; see mmjax.preparation.analysis.scores
     max_motion: float = 50.0  # 0: no limit
-    max_text: float = 0.005  # share of the picture; 0: do not look for text
+    max_text: float = 0.005  # share of the picture; 0: text is not searched
     # captions
     caption_template: str = ""  # for what has no caption; {class_word} is filled in
     class_word: str = ""  # where nobody can be estimated: man, woman, person, ...
@@ -38,7 +46,7 @@ class Settings:
     self_reference: str = "always"  # never | photos | clips | always: a sample's own picture as its reference
     # what is written
     validation_share: float = 0.02  # of the people
-    chunk_photos: int = 128  # looked at between two notes on disk: what a kill costs at most
+    chunk_photos: int = 128  # analysed between two notes on disk: what a kill costs at most
     chunk_videos: int = 4
     shard_photos: int = 256
     shard_clips: int = 32
@@ -47,17 +55,21 @@ class Settings:
     max_megapixels: float = 100.0  # of a picture or a frame
     max_frames: int = 200_000  # of a video
     max_gibibytes: float = 8.0  # of a worker's memory
+    # with --processes
+    wait_hours: float = 6.0  # for a process that may be at work and gives nothing new; a preparation may change it
+
+    def deciding(self) -> dict:
+        """The settings that decide what is kept, which must stay the same while a preparation is gone on with."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "wait_hours"}
 
     def problems(self):
-        yield from positive(self, "detect_every min_face max_upscale item_seconds")
-        yield from positive(self, "chunk_photos chunk_videos shard_photos shard_clips")
-        yield from positive(self, "max_megapixels max_frames max_gibibytes")
+        for name in _POSITIVE:
+            yield from positive(self, name)
         yield from one_of(self, fit=("auto", "crop", "border"), self_reference=("never", "photos", "clips", "always"))
         for name in ("min_confidence", "min_face_share", "min_sharpness", "validation_share", "max_text"):
             if not 0 <= getattr(self, name) <= 1:
                 yield name, getattr(self, name), "0 to 1"
-        at_least_0 = "max_yaw reference_yaw min_resolution clips_per_video min_motion max_motion cut_threshold"
-        for name in at_least_0.split():
+        for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 yield name, getattr(self, name), "0 or more"
         if 0 < self.max_motion < self.min_motion:

@@ -2,7 +2,7 @@
 
     MMJAX_MEASURE=1 pytest -s tests/faces/test_reference_calibration.py
 
-prints the figures that stand in `mmjax.faces.quality` and `mmjax.faces.reference_check`.
+prints the figures that are quoted in `mmjax.faces.quality` and `mmjax.faces.reference_check`.
 """
 
 import numpy as np
@@ -62,7 +62,7 @@ def test_what_the_check_says_of_good_and_bad_pictures():
                 continue
             figures, _, embedding = quality.measure(version, faces[0], fp.embed)
             cosines[name].append(unit(embedding) @ unit(untouched))
-            found = list(quality.findings(figures))
+            found = list(quality.remarks(figures))
             kinds = {kind for kind, text in KINDS.items() if any(text in each.text for each in found)}
             told[name].append((kinds, any(each.severe for each in found)))
     rate = {}

@@ -14,7 +14,7 @@ from PIL import Image
 from mmjax.errors import DataError
 from mmjax.faces import quality
 from mmjax.faces.detection import Face
-from mmjax.faces.quality import Quality, findings
+from mmjax.faces.quality import Quality, remarks
 from mmjax.faces.reference_check import FaceTools, check_references
 from tests.helpers import face_pictures as fp
 
@@ -49,7 +49,7 @@ def woman():
 
 
 def test_a_good_face_is_left_in_peace():
-    assert list(findings(GOOD)) == []
+    assert list(remarks(GOOD)) == []
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_good_face_is_left_in_peace():
     ],
 )
 def test_each_fault_has_its_sentence(change, text, severe):
-    (found,) = findings(dataclasses.replace(GOOD, **change))
+    (found,) = remarks(dataclasses.replace(GOOD, **change))
     assert re.search(text, found.text) and found.severe == severe
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mmjax.preparation.analysis.framing import Framing
+from mmjax.preparation.framing import Framing
 from mmjax.preparation.items import Sample, Still
 
 SCORES = {"confidence": 0.9, "face": 120.0, "sharpness": 0.57, "yaw": 0.0}

@@ -14,7 +14,8 @@ from tests.helpers import face_pictures as fp
 
 ROOT = Path(__file__).resolve().parents[2]
 CAPTION = "A {class_word} img looks at the camera"
-SETTINGS = Settings(caption_template=CAPTION, class_word="person", max_upscale=2.0, max_text=0.0)
+# the recogniser takes 5 faces, or 64 at a time
+SETTINGS = Settings(caption_template=CAPTION, class_word="person", max_upscale=2.0, max_text=0.0, chunk_photos=5)
 SIDE = 32
 
 
@@ -64,7 +65,8 @@ def start(folder: Path, output: Path, *more: str, **options) -> subprocess.Popen
     config.write_text("\n".join(lines))
     command = [sys.executable, "-m", "mmjax.prepare", "--config", str(config), "--workers", "1"]
     command += ["--input", str(folder), "--output", str(output), f"--settings.caption_template={CAPTION}"]
-    command += ["--settings.class_word=person", "--settings.max_upscale=2", "--settings.max_text=0", *more]
+    command += ["--settings.class_word=person", "--settings.max_upscale=2", "--settings.max_text=0"]
+    command += [f"--settings.chunk_photos={SETTINGS.chunk_photos}", *more]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
 
 

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from mmjax.errors import ConfigError
-from mmjax.preparation.analysis.workers import beat
-from mmjax.preparation.inputs.decode import read_photo, video_frames
+from mmjax.preparation.inputs.decoding import read_photo, video_frames
+from mmjax.preparation.processes.worker import beat
 from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.settings import Settings
 

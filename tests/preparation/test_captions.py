@@ -7,7 +7,7 @@ import pytest
 
 from mmjax.encoders.prompts import split_at_trigger
 from mmjax.errors import ConfigError
-from mmjax.preparation.inputs.captions import MAX_CHARACTERS, caption_for, check_captions, load_captioner, with_trigger
+from mmjax.preparation.captions import MAX_CHARACTERS, caption_for, check_captions, load_captioner, with_trigger
 from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.settings import Settings
 from tests.helpers import face_pictures as fp

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mmjax.preparation.analysis.framing import (
+from mmjax.preparation.framing import (
     Framing,
     apply_framing,
-    content_window,
+    content_box,
     frame_on_face,
     move_boxes,
     move_landmarks,
@@ -89,7 +89,7 @@ def test_bars_of_the_source_are_cut_away_first():
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 14, (5, 360, 640, 3), dtype=np.uint8)
     frames[:3, 45:315, 60:] = rng.integers(0, 256, (3, 270, 580, 3))
-    content = content_window(frames)
+    content = content_box(frames)
     assert content == (60, 45, 640, 315)
     framing = framed((360, 640), boxes((400, 100, 480, 200)), out=(240, 360), content=content)
     assert window(framing) == (235, 45, 405, 270)
@@ -98,8 +98,8 @@ def test_bars_of_the_source_are_cut_away_first():
 
 def test_a_picture_without_bars_is_whole():
     frames = fp.astronaut()[None]
-    assert content_window(frames) == (0, 0, 512, 512)
-    assert content_window(np.zeros_like(frames)) == (0, 0, 512, 512)
+    assert content_box(frames) == (0, 0, 512, 512)
+    assert content_box(np.zeros_like(frames)) == (0, 0, 512, 512)
 
 
 def test_a_dark_ground_is_no_bar():
@@ -107,7 +107,7 @@ def test_a_dark_ground_is_no_bar():
     fade = np.clip(np.abs(np.arange(512) - 256) - 100, 0, 120) / 120
     frames = (fp.astronaut() * (1 - fade)[:, None]).astype(np.uint8)[None]
     assert frames[..., :36, :].max() == 0
-    assert content_window(frames)[::2] == (0, 512)
+    assert content_box(frames)[::2] == (0, 512)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mmjax.errors import ConfigError, DataError
-from mmjax.preparation.analysis.workers import Workers
 from mmjax.preparation.inputs.listing import list_items
+from mmjax.preparation.processes.pool import WorkerPool
 from mmjax.preparation.reasons import REASONS, Rejected
 from mmjax.preparation.settings import Settings
 from tests.helpers.hostile_files import EITHER, make_hostile
@@ -28,7 +28,7 @@ def hostile(tmp_path_factory):
     expected = make_hostile(folder)
     items, dropped = list_items([str(folder)])
     found = {drop.key: (drop.reason, drop.detail) for drop in dropped}
-    with Workers(2, look, LIMITS) as workers:
+    with WorkerPool(2, look, LIMITS) as workers:
         for item, result in workers.run(items):
             found[item.key] = (result.reason, result.detail) if isinstance(result, Rejected) else result
     return expected, found
@@ -70,7 +70,7 @@ def test_turned_picture_stands_upright(hostile):
 
 
 def run(tasks, settings=HASTY, count=2, path=""):
-    with Workers(count, misbehave, settings, start, (path,)) as workers:
+    with WorkerPool(count, misbehave, settings, start, (path,)) as workers:
         return list(workers.run(tasks))
 
 
@@ -96,7 +96,7 @@ def test_worker_that_was_killed_by_chance_costs_nothing(tmp_path):
 
 
 def test_workers_import_no_jax_and_stay_for_the_next_run():
-    with Workers(1, misbehave, HASTY, start, ("",)) as workers:
+    with WorkerPool(1, misbehave, HASTY, start, ("",)) as workers:
         assert list(workers.run(["modules"])) == [("modules", [])]
         (_, first), (_, second) = (*workers.run(["pid"]), *workers.run(["pid"]))
         assert first == second != os.getpid()
@@ -136,7 +136,7 @@ def test_tasks_are_asked_for_as_they_are_needed():
             asked.append(number)
             yield str(number)
 
-    with Workers(1, misbehave, HASTY, start, ("",)) as workers:
+    with WorkerPool(1, misbehave, HASTY, start, ("",)) as workers:
         results = workers.run(tasks())
         assert next(results) == ("0", "0")
         time.sleep(0.5)
@@ -151,10 +151,10 @@ def test_workers_end_with_the_main_process(tmp_path, end):
     program.write_text(
         "import signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
-        "from worker_tasks import misbehave, start\n"
+        "from tests.helpers.worker_tasks import misbehave, start\n"
         "from mmjax.preparation.settings import Settings\n"
-        "from mmjax.preparation.workers import Workers\n"
-        "with Workers(1, misbehave, Settings(), start, ('',)) as workers:\n"
+        "from mmjax.preparation.processes.pool import WorkerPool\n"
+        "with WorkerPool(1, misbehave, Settings(), start, ('',)) as workers:\n"
         "    for _, result in workers.run(['pid', 'hang']):\n"
         "        print(result, flush=True)\n"
     )

@@ -14,8 +14,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from mmjax.errors import DataError
-from mmjax.preparation.inputs import decode
-from mmjax.preparation.inputs.decode import read_frames, read_photo, video_frames
+from mmjax.preparation.inputs import decoding
+from mmjax.preparation.inputs.decoding import read_frames, read_photo, video_frames
 from mmjax.preparation.inputs.listing import list_items
 from mmjax.preparation.items import Item
 from mmjax.preparation.reasons import Rejected
@@ -331,7 +331,7 @@ def test_frames_from_the_middle_are_those_of_a_whole_reading(name):
     for first in (3, 24, 45):
         indices = [index for index in (first, first + 7, first + 21) if index in chosen]
         span = times[indices[0]], times[indices[-1]]
-        found = decode._from_middle(item, set(indices), SETTINGS, span)
+        found = decoding._from_middle(item, set(indices), SETTINGS, span)
         assert sorted(found or ()) == indices or not CLIPS[name]
         np.testing.assert_array_equal(
             read_frames(item, indices, SETTINGS, span), np.stack([chosen[index] for index in indices])

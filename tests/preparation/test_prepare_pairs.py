@@ -1,4 +1,4 @@
-"""Pairs: whose pictures stand in for whom, what is a copy, and that nobody is in both splits."""
+"""Pairs: who is whose reference, what is a copy, and that nobody is in both splits."""
 
 import collections
 import dataclasses
@@ -13,7 +13,8 @@ from mmjax.faces import quality
 from mmjax.faces.detection import align, crop_portrait
 from mmjax.faces.embeddings import unit
 from mmjax.preparation.pairing.duplicates import DUPLICATE_COSINE, HASH_BITS, NearPictures, difference_hash
-from mmjax.preparation.pairing.pairs import assign_splits, choose_pairs, split_of
+from mmjax.preparation.pairing.pairs import choose_pairs
+from mmjax.preparation.pairing.splits import assign_splits, split_of
 from mmjax.preparation.settings import Settings
 from tests.helpers import face_pictures as fp
 from tests.helpers import made_samples

@@ -154,7 +154,8 @@ write_shard(shard_path({str(tmp_path)!r}, "train", 0), records(), FIELDS)
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     path = shard_path(tmp_path, "train", 0)
-    assert not path.exists() and [file.name for file in tmp_path.iterdir()] == [f".{path.name}.partial"]
+    (left,) = tmp_path.iterdir()
+    assert not path.exists() and left.match(f".{path.name}.*.partial")
     with pytest.raises(DataError, match="expected 1 shards of train, found no train.array_record-00000"):
         finish_dataset(tmp_path, "images", CONFIG, 1, DESCRIPTION, {"train": [5], "validation": []})
     assert write_shard(path, records(0, 2), FIELDS) == 2

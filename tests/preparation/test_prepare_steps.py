@@ -1,7 +1,6 @@
-"""The steps of a preparation, each by itself: windows of a video, findings on disk, batches of records, work shared."""
+"""The steps of a preparation, each by itself: windows of a video, findings on disk, batches of records."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -12,14 +11,15 @@ from mmjax.encoders.interface import FaceFeatures
 from mmjax.encoders.pixel import Pixel
 from mmjax.encoders.placeholders import WordTable
 from mmjax.errors import ConfigError, DataError
-from mmjax.preparation.analysis import findings, item
-from mmjax.preparation.analysis.framing import Framing
+from mmjax.preparation.analysis import item
+from mmjax.preparation.analysis.chunks import ChunkFindings, StoredStills, read_findings, write_findings
+from mmjax.preparation.analysis.embedding import with_embeddings, without_changes
+from mmjax.preparation.framing import Framing
 from mmjax.preparation.items import Dropped, Finding, Item
 from mmjax.preparation.pairing.pairs import Pair
 from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.report.summary import Summary
 from mmjax.preparation.settings import Settings
-from mmjax.preparation.work import Work, chunks
 from mmjax.preparation.writing import encoding
 from mmjax.records.making import EncoderSet
 from mmjax.records.schema import encode_record, record_fields
@@ -30,13 +30,13 @@ from tests.helpers import prepared_input as pi
 
 
 @pytest.fixture
-def looking(monkeypatch):
+def analysing(monkeypatch):
     """`analyse` with the real detector, for records of 32 x 32 at 8 frames a second."""
 
     def start(**changes):
-        plan = item.Plan(pi.SETTINGS, str(fp.PACK), 32, 32, 8.0, True, 9, 32)
-        tools = item._Tools(dataclasses.replace(plan, **changes), fp.tools().detect, None)
-        monkeypatch.setattr(analysis, "_tools", tools)
+        spec = item.AnalysisSpec(pi.SETTINGS, str(fp.PACK), 32, 32, 8.0, True, 9, 32)
+        tools = item._Tools(dataclasses.replace(spec, **changes), fp.tools().detect, None)
+        monkeypatch.setattr(item, "_tools", tools)
 
     return start
 
@@ -53,9 +53,9 @@ def portrait(shift=0):
 
 
 @fp.needs_pack
-def test_a_video_is_cut_into_windows_without_cuts(looking, tmp_path):
+def test_a_video_is_cut_into_windows_without_cuts(analysing, tmp_path):
     """24 frames a second, records of 8: 27 frames make one of nine; a shot of 20 frames makes none."""
-    looking(settings=dataclasses.replace(pi.SETTINGS, min_motion=0.0))
+    analysing(settings=dataclasses.replace(pi.SETTINGS, min_motion=0.0))
     grey = np.full((400, 400, 3), 128, np.uint8)
     found = item.analyse(film(tmp_path / "a.mp4", [(portrait(), 60), (grey, 20), (portrait(8), 30)]))
     assert [sample.key for sample in found.samples] == ["film.mp4#0", "film.mp4#27", "film.mp4#80"]
@@ -66,8 +66,8 @@ def test_a_video_is_cut_into_windows_without_cuts(looking, tmp_path):
 
 
 @fp.needs_pack
-def test_what_a_window_is_dropped_for(looking, tmp_path):
-    looking()
+def test_what_a_window_is_dropped_for(analysing, tmp_path):
+    analysing()
     still = item.analyse(film(tmp_path / "still.mp4", [(portrait(), 27)]))
     assert [each.reason for each in still.dropped] == ["still"] and still.stills  # that may be references
     assert {each.key for each in still.stills} == {"film.mp4"}
@@ -75,7 +75,7 @@ def test_what_a_window_is_dropped_for(looking, tmp_path):
     assert [each.reason for each in slow.dropped] == ["low_rate"] and not slow.samples
     slower = item.analyse(film(tmp_path / "slower.mp4", [(portrait(2 * n), 1) for n in range(12)], fps=6))
     assert [each.reason for each in slower.dropped] == ["low_rate"] and not slower.samples
-    looking(clip_frames=0)
+    analysing(clip_frames=0)
     with pytest.raises(Rejected, match="no clips"):
         item.analyse(film(tmp_path / "b.mp4", [(portrait(), 27)]))
 
@@ -96,8 +96,8 @@ def test_what_a_window_is_dropped_for(looking, tmp_path):
         ({"class_word": ""}, "no_class_word"),
     ],
 )
-def test_what_a_photo_is_dropped_for(looking, tmp_path, changes, reason):
-    looking(settings=dataclasses.replace(pi.SETTINGS, **changes))
+def test_what_a_photo_is_dropped_for(analysing, tmp_path, changes, reason):
+    analysing(settings=dataclasses.replace(pi.SETTINGS, **changes))
     picture = Image.fromarray(fp.astronaut())
     write = ImageDraw.Draw(picture).text
     write((20, 460), "She has been to space", "white", ImageFont.load_default(36), stroke_width=2, stroke_fill="black")
@@ -108,8 +108,8 @@ def test_what_a_photo_is_dropped_for(looking, tmp_path, changes, reason):
 
 
 @fp.needs_pack
-def test_several_people_and_nobody(looking, tmp_path):
-    looking()
+def test_several_people_and_nobody(analysing, tmp_path):
+    analysing()
     media.write_png(tmp_path / "six.png", fp.read(fp.SIX))
     media.write_png(tmp_path / "none.png", np.full((300, 300, 3), 90, np.uint8))
     reasons = [
@@ -120,8 +120,8 @@ def test_several_people_and_nobody(looking, tmp_path):
 
 
 @fp.needs_pack
-def test_an_item_that_is_only_a_reference_gives_stills_alone(looking, tmp_path):
-    looking()
+def test_an_item_that_is_only_a_reference_gives_stills_alone(analysing, tmp_path):
+    analysing()
     media.write_png(tmp_path / "a.png", fp.astronaut())
     found = item.analyse(Item("a.png", "photo", str(tmp_path / "a.png"), "photos", role="reference"))
     assert not found.samples and not found.dropped and len(found.stills) == 1
@@ -148,29 +148,57 @@ def still(key, number, embedding=(1.0, 0.0)):
 def test_findings_are_the_same_from_disk(tmp_path):
     summary = Summary()
     summary.add_dropped(Dropped("c.jpg", "blurred", "0.1", 0.1), "set")
-    chunk = findings.Chunk([sample("a"), sample("b#0", frames=9)], [still("a", 1), still("b#0", 4)], summary, 2.5)
-    findings.write_chunk(tmp_path / "chunk.npz", chunk)
-    whole = findings.read_chunk(tmp_path / "chunk.npz", portraits=True)
+    chunk = ChunkFindings([sample("a"), sample("b#0", frames=9)], [still("a", 1), still("b#0", 4)], summary, 2.5)
+    write_findings(tmp_path / "chunk.npz", chunk)
+    whole = read_findings(tmp_path / "chunk.npz", portraits=True)
     for one, other in zip(chunk.samples + chunk.stills, whole.samples + whole.stills, strict=True):
         for field in dataclasses.fields(one):
             if field.name != "aligned":
                 np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
     assert whole.summary.as_json() == summary.as_json() and whole.seconds == 2.5
-    findings.write_chunk(tmp_path / "none.npz", findings.Chunk([], [], Summary()))
-    assert findings.read_chunk(tmp_path / "none.npz", portraits=False).stills == []
+    write_findings(tmp_path / "none.npz", ChunkFindings([], [], Summary()))
+    assert read_findings(tmp_path / "none.npz", portraits=False).stills == []
     for damaged in ((tmp_path / "chunk.npz").read_bytes()[:-300], b""):
         (tmp_path / "none.npz").write_bytes(damaged)
         with pytest.raises(DataError, match="none.npz: expected what an earlier run found, found damage"):
-            findings.read_chunk(tmp_path / "none.npz", portraits=True)
+            read_findings(tmp_path / "none.npz", portraits=True)
 
 
 def test_a_window_in_which_the_person_changes_is_dropped():
     stills = (still("v#0", 0), still("v#0", 8, (0.1, 1.0)), still("v#9", 9), still("v#9", 17, (0.9, 0.3)))
     shown = np.zeros((4, 4, 3), np.uint8)
-    found = findings.without_changes(Finding("v", (sample("v#0"), sample("v#9")), stills, (), (shown, shown)))
+    found = without_changes(Finding("v", (sample("v#0"), sample("v#9")), stills, (), (shown, shown)))
     assert [each.key for each in found.samples] == ["v#9"] and len(found.stills) == 2 and len(found.pictures) == 1
     (dropped,) = found.dropped
     assert dropped.reason == "several_people" and dropped.value == pytest.approx(0.0995, abs=1e-3)
+
+
+def test_stills_get_their_own_embeddings():
+    """All in one batch, in the order of the stills; findings without any are left alone."""
+    batches = []
+
+    def embed(aligned):
+        batches.append(len(aligned))
+        return np.stack([np.full(4, crop.max() + 1, np.float32) for crop in aligned])
+
+    def numbered(number):
+        crop = np.full((112, 112, 3), number, np.uint8)
+        return dataclasses.replace(still("a", number), aligned=crop, embedding=np.zeros(0, np.float32))
+
+    findings = [Finding("a", stills=(numbered(1), numbered(2))), Finding("b"), Finding("c", stills=(numbered(3),))]
+    found = with_embeddings(findings, embed)
+    assert [[each.embedding[0] for each in finding.stills] for finding in found] == [[2, 3], [], [4]]
+    assert with_embeddings([Finding("b")], embed)[0].stills == () and batches == [3]
+
+
+def test_crops_are_read_back_from_where_they_are(tmp_path):
+    stored = StoredStills()
+    for name in ("a", "b"):
+        stills = [still(name, number) for number in (1, 2)]
+        write_findings(tmp_path / f"{name}.npz", ChunkFindings([], stills, Summary()))
+        stored.add(tmp_path / f"{name}.npz", read_findings(tmp_path / f"{name}.npz", portraits=False).stills)
+    found = stored.read([still("b", 2), still("a", 1)])
+    assert {name: each.portrait[0, 0, 0] for name, each in found.items()} == {"b 2": 2, "a 1": 1}
 
 
 class _Faces:
@@ -215,45 +243,6 @@ def test_a_captioner_is_asked_with_the_records_pixels():
     pairs = [Pair(sample(key, "A boy."), (still("o", 1),), "other", 0.8, still("o", 0)) for key in ("a", "b")]
     made = [record["caption"] for _, record in maker.records(pairs, [np.zeros((1, 32, 32, 3), np.uint8)] * 2, [])]
     assert made == ["a woman img reads", "A boy img."] and seen[0] == ((1, 32, 32, 3), "A boy.", None)
-
-
-def test_work_is_shared_without_overlap_whatever_the_number_of_processes(tmp_path):
-    items = [Item(f"{n}", "photo" if n % 3 else "video", f"{n}", "set") for n in range(500)]
-    everything = chunks(items, pi.SETTINGS)
-    assert sorted(item.key for *_, own in everything for item in own) == sorted(item.key for item in items)
-    for count in (1, 2, 3, 7):
-        shares = [Work(tmp_path, process, count).mine(everything) for process in range(count)]
-        assert sorted(str(each[:2]) for share in shares for each in share) == sorted(str(e[:2]) for e in everything)
-
-
-def test_a_process_keeps_another_of_its_number_out(tmp_path):
-    first, second, third = (Work(tmp_path, *place).alone() for place in ((0, 2), (1, 2), (1, 3)))
-    with first, second, pytest.raises(ConfigError, match="process 1 of this preparation is at work already"), third:
-        pass
-    with Work(tmp_path, 1, 3).alone():  # they are gone
-        (tmp_path / "file").write_text("x")
-    with pytest.raises(ConfigError, match="file: expected a folder that can be written, found: Not a directory"):
-        Work(tmp_path / "file").alone().__enter__()
-
-
-def test_who_is_waited_for_is_said(tmp_path, monkeypatch, capsys):
-    paths = [tmp_path / f"{n}" for n in range(9)]
-    for path in paths[:4]:
-        path.touch()
-    monkeypatch.setattr("mmjax.preparation.work.time.sleep", lambda _: [path.touch() for path in paths])
-    Work(tmp_path, 0, 3).wait_for(paths, "chunks")
-    assert capsys.readouterr().out == "waiting for process 0, 1, 2: 5 of 9 chunks left\n"
-
-
-def test_a_damaged_plan_is_said(tmp_path):
-    work = Work(tmp_path)
-    work.begin({"settings": {"a": 1}})
-    work.begin({"settings": {"a": 1}})
-    with pytest.raises(ConfigError, match="settings.a: then 1, now 2"):
-        work.begin({"settings": {"a": 2}})
-    (tmp_path / "work" / "plan.json").write_text(json.dumps({})[:1])
-    with pytest.raises(DataError, match=r"plan.json: damaged"):
-        work.begin({"settings": {"a": 1}})
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
-"""What a preparation is to look at: every photo and video of folders, tars, data sets and manifests, in one order.
+"""What a preparation starts from: every photo and video of folders, tars, data sets and manifests, in one order.
 
     photos/anna/1.jpg        a subfolder that holds several items is a person, "photos/anna"
     photos/anna/1.txt        the caption of 1.jpg; or 1.json with "caption" and "person"
     photos/shard-0003.tar    the same inside: folders in it are people, .txt, .json and .cls lie beside the photos
-    list.csv, list.jsonl     path, caption, person, role; then only what is listed is looked at
+    list.csv, list.jsonl     path, caption, person, role; then only what is listed is taken
 
-A person told by a folder's name is a proposal, which the pairs check by embeddings. The name of the input is part of
+A person named by a folder is a proposal, which the pairs check by embeddings. The name of the input is part of
 it, so that "0001" of one input is not "0001" of another.
 """
 
 import dataclasses
+import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,7 +20,8 @@ from pathlib import Path
 from absl import logging
 
 from mmjax.errors import DataError
-from mmjax.preparation.inputs import archives, datasets, joining
+from mmjax.preparation.inputs import tars, tfds_examples
+from mmjax.preparation.inputs.generated import join_generated
 from mmjax.preparation.inputs.manifests import SIDECARS, read_manifest, read_sidecars
 from mmjax.preparation.items import Dropped, Item
 from mmjax.preparation.reasons import Rejected
@@ -27,7 +30,7 @@ KINDS = {
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp"), "photo"),
     **dict.fromkeys((".mp4", ".mov", ".mkv", ".mpg", ".mpeg", ".avi", ".webm", ".gif"), "video"),
     ".tar": "tar",
-    **dict.fromkeys(archives.COMPRESSED, "tar"),
+    **dict.fromkeys(tars.COMPRESSED, "tar"),
 }
 
 
@@ -44,13 +47,13 @@ def list_items(
     Args:
       inputs: folders, tars, photos or videos. With a manifest they are only where its paths may lead.
       manifest: see `manifests.read_manifest`; its paths are relative to its own folder or to an input.
-      dataset: see `datasets.list_examples`.
-      references: folders of generated pictures of people, see `joining.join`.
+      dataset: see `tfds_examples.list_examples`.
+      references: folders of generated pictures of people, see `generated.join_generated`.
 
     Raises:
       DataError: an input is missing, the manifest or data set cannot be read, or there is nothing at all.
     """
-    names, listing, generated = _Names(), _Listing(), _Listing()
+    names, listing = _Names(), _Listing()
     roots = [_existing(path) for path in inputs]
     if manifest:
         _list_manifest(manifest, roots, names.of(os.path.splitext(manifest)[0]), listing)
@@ -58,15 +61,17 @@ def list_items(
         for root in roots:
             _list_root(root, names, listing)
     if dataset:
-        listing.items += datasets.list_examples(dataset, names.of(dataset, datasets.short_name(dataset)))
+        listing.items += tfds_examples.list_examples(dataset, names.of(dataset, tfds_examples.short_name(dataset)))
     listing.check([*inputs, manifest, dataset])
     items, dropped = listing.items, listing.dropped
     if references:
+        generated = _Listing()
         for path in references:
             _list_root(_existing(path), names, generated)
         generated.check(references)
         theirs = {_place(item) for item in generated.items}  # their folder may lie in an input
-        items, alone = joining.join([item for item in items if _place(item) not in theirs], generated.items)
+        originals = [item for item in items if _place(item) not in theirs]
+        items, alone = join_generated(originals, generated.items)
         dropped = dropped + generated.dropped + alone
     return _with_unique_keys(items, dropped, several=names.several)
 
@@ -180,7 +185,7 @@ def _beside(root: Path) -> dict[str, _Found]:
 
 
 def _list_folders(root: Path, collection: str, listing: _Listing):
-    """A folder and all below it. Links are followed, but no folder is looked at twice: links may go in circles."""
+    """A folder and all below it. Links are followed, but no folder is read twice: links may go in circles."""
     open_, seen = [""], set()
     while open_:
         folder = open_.pop()
@@ -194,12 +199,12 @@ def _list_folders(root: Path, collection: str, listing: _Listing):
         if (found.st_dev, found.st_ino) in seen:
             continue
         seen.add((found.st_dev, found.st_ino))
-        files, folders = _look_at(entries, folder, collection, listing)
+        files, folders = _sort_entries(entries, folder, collection, listing)
         listing.add_folder(collection, folder, files)
         open_ += reversed(folders)
 
 
-def _look_at(entries: Iterable[os.DirEntry], folder: str, collection: str, listing: _Listing):
+def _sort_entries(entries: Iterable[os.DirEntry], folder: str, collection: str, listing: _Listing):
     """Files and folders of one folder; the tars in it are listed at once."""
     files, folders = {}, []
     for entry in entries:
@@ -221,7 +226,7 @@ def _look_at(entries: Iterable[os.DirEntry], folder: str, collection: str, listi
 def _list_tar(path: str, key: str, collection: str, listing: _Listing):
     """Members of a tar; folders inside are people of the whole input, as shards divide them."""
     folders: dict[str, dict[str, _Found]] = {}
-    for member in archives.list_members(path):
+    for member in tars.list_members(path):
         if not member.name:
             listing.drop(collection, key, member.problem)
             continue
@@ -240,21 +245,39 @@ def _list_tar(path: str, key: str, collection: str, listing: _Listing):
 
 def _list_manifest(manifest: str, roots: Sequence[Path], collection: str, listing: _Listing):
     places = [os.path.abspath(os.path.dirname(manifest)), *map(str, roots)]
-    for row in read_manifest(manifest):
-        options = [(os.path.normpath(os.path.join(place, row.path)), place) for place in places]
+    for line in read_manifest(manifest):
+        options = [(os.path.normpath(os.path.join(place, line.path)), place) for place in places]
         inside = [(path, place) for path, place in options if path.startswith(place.rstrip(os.sep) + os.sep)]
         if not inside:
-            listing.drop(collection, row.path, "its path leads out of the manifest's folder and of the inputs")
+            listing.drop(collection, line.path, "its path leads out of the manifest's folder and of the inputs")
             continue
         there = [(path, place) for path, place in inside if os.path.isfile(path)]
-        kind = _kind(row.path)
+        kind = _kind(line.path)
         if not there or kind not in ("photo", "video"):
-            listing.drop(collection, row.path, "there is no such file" if not there else "neither a photo nor a video")
+            listing.drop(collection, line.path, "there is no such file" if not there else "neither a photo nor a video")
             continue
         path, place = there[0]
         item = _file(path, os.path.relpath(path, place), collection)
-        person = f"{collection}/{row.person}" if row.person else None
-        listing.items.append(dataclasses.replace(item, kind=kind, caption=row.caption, person=person, role=row.role))
+        person = f"{collection}/{line.person}" if line.person else None
+        listing.items.append(dataclasses.replace(item, kind=kind, caption=line.caption, person=person, role=line.role))
+
+
+def listing_digest(items: Sequence[Item]) -> str:
+    """A short hash of what was listed: names, sizes, captions and people."""
+    digest = hashlib.sha256()
+    for item in items:
+        row = [item.key, item.kind, item.collection, _size(item), item.dataset, item.caption, item.person, item.role]
+        digest.update(json.dumps(row).encode())
+    return digest.hexdigest()[:16]
+
+
+def _size(item: Item) -> int | None:
+    if item.size is not None or item.dataset:
+        return item.size
+    try:
+        return os.stat(item.path).st_size
+    except OSError:
+        return None
 
 
 def _place(item: Item) -> tuple[str, int, str]:

@@ -1,4 +1,4 @@
-"""Words about items: manifests that list them, and the sidecar files that lie beside them."""
+"""Captions and people of items: manifests that list them, and the sidecar files that lie beside them."""
 
 import csv
 import dataclasses
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmjax.errors import DataError
-from mmjax.preparation.inputs.decode import read_bytes
+from mmjax.preparation.inputs.opening import read_bytes
 from mmjax.preparation.items import Item
 from mmjax.preparation.reasons import Rejected
 
@@ -20,7 +20,7 @@ MAX_SIDECAR = 1 << 20  # bytes; img2dataset's largest have a tenth of it
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ManifestLine:
     """One line of a manifest; `path` is as written."""
 
     path: str
@@ -29,11 +29,11 @@ class Row:
     role: str
 
 
-def read_manifest(path: str | os.PathLike) -> list[Row]:
-    """The rows of a CSV with a header, or of a JSONL with an object a line; columns `COLUMNS`, only `path` is a must.
+def read_manifest(path: str | os.PathLike) -> list[ManifestLine]:
+    """The lines of a CSV with a header, or of a JSONL with an object a line; columns `COLUMNS`, only `path` is a must.
 
     Raises:
-      DataError: no such file, another kind, not UTF-8, other columns, a row without path or with an unknown role; with
+      DataError: no such file, another kind, not UTF-8, other columns, a line without path or with an unknown role; with
         the line's number. A list that is wrong in one place is wrong in others: nothing is guessed.
     """
     path = Path(path)
@@ -41,18 +41,18 @@ def read_manifest(path: str | os.PathLike) -> list[Row]:
     if path.suffix.lower() not in readers or not path.is_file():
         found = "another kind of file" if path.is_file() else "none"
         raise DataError(f"manifest {path}: expected a .csv or .jsonl file, found {found}; check the path")
-    rows = []
+    lines = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            for line, values in readers[path.suffix.lower()](file):
-                rows.append(_row(values, f"manifest {path}, line {line}"))
+            for number, values in readers[path.suffix.lower()](file):
+                lines.append(_line(values, f"manifest {path}, line {number}"))
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise DataError(f"manifest {path}: expected UTF-8 text, found one that does not read ({error})") from error
-    return rows
+    return lines
 
 
 def read_sidecars(files: dict[str, Item]) -> tuple[str | None, str | None]:
-    """Caption and person that an item's sidecar files tell.
+    """Caption and person that an item's sidecar files hold.
 
     Args:
       files: by ending, ".txt", ".json" or ".cls" (WebDataset's class, taken for the person); each as an item to read.
@@ -60,9 +60,9 @@ def read_sidecars(files: dict[str, Item]) -> tuple[str | None, str | None]:
     Raises:
       Rejected: "no_caption": a file that cannot be what it should be. To go on without it would be to guess.
     """
-    told = _object(files[".json"]) if ".json" in files else {}
-    caption = _sidecar_text(files[".txt"]) if ".txt" in files else told.get("caption")
-    person = told.get("person")
+    values = _object(files[".json"]) if ".json" in files else {}
+    caption = _sidecar_text(files[".txt"]) if ".txt" in files else values.get("caption")
+    person = values.get("person")
     if person is None and ".cls" in files:
         person = _sidecar_text(files[".cls"])
     for key, value, kinds in (("caption", caption, str), ("person", person, str | int)):
@@ -90,7 +90,7 @@ def _jsonl_rows(file) -> Iterator[tuple[int, dict]]:
         yield number, values
 
 
-def _row(values: dict, where: str) -> Row:
+def _line(values: dict, where: str) -> ManifestLine:
     if unknown := [key for key in values if key not in COLUMNS]:
         known = ", ".join(COLUMNS)
         raise DataError(f"{where}: expected the columns {known}, found also {unknown[0]!r}; rename or remove it")
@@ -101,7 +101,7 @@ def _row(values: dict, where: str) -> Row:
         raise DataError(f"{where}: expected a path, found none; the first line of a CSV names the columns")
     if role not in ROLES:
         raise DataError(f"{where}: expected a role of {', '.join(ROLES)}, found {role!r}")
-    return Row(path, _filled(values.get("caption")), _filled(values.get("person")), role)
+    return ManifestLine(path, _filled(values.get("caption")), _filled(values.get("person")), role)
 
 
 def _filled(value) -> str | None:

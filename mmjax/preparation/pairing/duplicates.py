@@ -53,7 +53,7 @@ def near_duplicates(
       hashes, units, quality: of the stills: difference hashes, embeddings of length one, the higher the better.
 
     Returns:
-      The samples dropped, and the numbers of stills that a better one of their own group stands in for.
+      The samples dropped, and the numbers of stills that a better one of their own group makes superfluous.
     """
     keys, first = {sample.key for sample in samples}, {}
     photos = [number for number, still in enumerate(stills) if still.key == still.item]
@@ -64,7 +64,8 @@ def near_duplicates(
         still = stills[number]
         return still.key not in keys, first[group_of(still)], -quality[number], still.key, number
 
-    dropped, spare, kept = [], set(), NearPictures(hashes, units)
+    dropped, spare = [], set()
+    kept = NearPictures(hashes, units)
     for number in sorted(photos, key=rank):
         still, better = stills[number], kept.near(number)
         if any(group_of(stills[other]) == group_of(still) for other in better):

@@ -1,4 +1,4 @@
-"""Which pictures stand in for whom: the references of every sample, and who is kept for validation.
+"""Who is whose reference: the pictures of the same person that every sample is paired with.
 
 A sample is paired with stills of the same group, that is of the same person where the input names people, else of the
 same item. A name is a claim, so the recogniser has the last word: a reference is kept only above
@@ -12,9 +12,9 @@ in this order. A pair must not be a copy: an "other" that is a near-duplicate of
 (`mmjax.preparation.pairing.duplicates`). A sample has no self-reference beside others, from which a model would learn
 to copy: where the others are fewer than a record's references, they are repeated.
 
-Among the stills that will do, a sample draws by lot with the chances of their quality, so that the references of a
-person's samples differ. Lots are hashes of the keys: the same input gives the same pairs, in any order and on any
-machine. NumPy and Pillow only.
+Among the stills that will do, a sample draws at random, the better ones more often, so that the references of a
+person's samples differ. What is random is hashed from the keys (`mmjax.preparation.hashing`): the same input gives the
+same pairs, in any order and on any machine. NumPy and Pillow only.
 
 Measured with w600k_mbf on 1,004 photographs of 300 people of LFW, each with another one of its person (`MMJAX_MEASURE=1
 pytest -s -k real_people tests/preparation/test_prepare_pairs.py`): no pair is of two people, neither within LFW's names
@@ -28,18 +28,17 @@ The paper's 0.65 is strict for a small recogniser; where other pictures are few,
 """
 
 import dataclasses
-import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
 from mmjax.faces.embeddings import mean_embedding, unit
+from mmjax.preparation.hashing import hash_of, mixed
 from mmjax.preparation.items import Dropped, Sample, Still
 from mmjax.preparation.pairing.duplicates import DUPLICATE_COSINE, HASH_BITS, difference_hash, group_of, near_duplicates
 from mmjax.preparation.settings import Settings
-from mmjax.records.schema import SPLITS
 
 _APART = 2.0  # seconds between a sample and a reference of the same shot
 _SHARP, _LARGE = 0.57, 112  # sharpness of a good photograph and pixels of a face that the aligned crop can use
@@ -69,7 +68,7 @@ def choose_pairs(
     """References for every sample, and the samples that get none.
 
     Args:
-      samples: of the whole input; near-duplicates and a person's references are looked for among all.
+      samples: of the whole input; near-duplicates and a person's references are searched among all.
       stills: of the whole input, with embeddings. Portraits are only hashed and may have been shrunk to 32 pixels, and
         `aligned` is not read, so that a large input fits in memory.
       references: pictures that a record has, 1 or more.
@@ -79,7 +78,7 @@ def choose_pairs(
       order of their keys.
     """
     samples = sorted(samples, key=lambda sample: sample.key)
-    table = _Table.of(sorted(stills, key=lambda still: (still.key, still.frame)), settings)
+    table = _StillTable.of(sorted(stills, key=lambda still: (still.key, still.frame)), settings)
     dropped, spare = near_duplicates(samples, table.stills, table.hashes, table.units, table.quality)
     table.fit[list(spare)] = False
     gone, pairs = {each.key for each in dropped}, []
@@ -90,55 +89,8 @@ def choose_pairs(
     return sorted(pairs, key=lambda pair: pair.sample.key), sorted(dropped, key=lambda each: each.key)
 
 
-def assign_splits(datasets: Sequence[Sequence[Sample]], share: float, seed: int = 0) -> dict[str, str]:
-    """Split of each sample, by its key: nobody is in both, and none is empty in any data set if that can be had.
-
-    A group (a person, or an item without one) is in the split that its hash says, alone or among others: two inputs
-    with a person in common agree. Training asks for both splits, so where hashes leave one of a data set empty, its
-    group with the fewest samples moves there, in all data sets. A single group is split by items and a single item by
-    samples: the same person is then in both, which shows whether a model learns but not whether it carries over. A
-    single sample is for training.
-
-    Args:
-      datasets: the samples of each.
-      share: of the groups that are for validation, 0 to 1; at least one is.
-    """
-    named = [_units(samples) for samples in datasets]
-    splits = {unit: split_of(unit, share, seed) for units in named for unit in units.values()}
-    moved: set[str] = set()
-    for units in named:
-        counts = Counter(units.values())
-        for split in SPLITS if len(counts) > 1 else ():
-            if split not in {splits[unit] for unit in counts}:
-                unit = min(counts, key=lambda each, counts=counts: (each in moved, counts[each], lot(f"{seed}/{each}")))
-                splits[unit] = split
-                moved.add(unit)
-        splits |= dict.fromkeys(counts, "train") if len(counts) == 1 else {}
-    return {key: splits[unit] for units in named for key, unit in units.items()}
-
-
-def _units(samples: Sequence[Sample]) -> dict[str, str]:
-    """What decides the split of each sample, by its key: its group, or where all have one, its item or itself."""
-    units: dict[str, str] = {}
-    for name in (group_of, lambda sample: sample.item, lambda sample: sample.key):
-        units = {sample.key: name(sample) for sample in samples}
-        if len(set(units.values())) > 1:
-            break
-    return units
-
-
-def split_of(group: str, share: float, seed: int = 0) -> str:
-    """ "train", or "validation" for the `share` of all groups whose hash is lowest."""
-    return "validation" if lot(f"{seed}/{group}") < share * 2**64 else "train"
-
-
-def lot(name: str) -> int:
-    """64 bits that follow from a name, file names that are no Unicode included."""
-    return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest(), "big")
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Table:
+class _StillTable:
     """Stills, and what is asked of them, as arrays; a row is a still."""
 
     stills: list[Still]
@@ -146,12 +98,12 @@ class _Table:
     hashes: UInt64[np.ndarray, " n"]
     quality: Float[np.ndarray, " n"]
     fit: Bool[np.ndarray, " n"]  # as a reference
-    lots: UInt64[np.ndarray, " n"]
+    hashed: UInt64[np.ndarray, " n"]  # from their names
     places: Float[np.ndarray, "n 2"]  # number of the shot, seconds
     items: Int[np.ndarray, " n"]  # equal where the items are
 
     @classmethod
-    def of(cls, stills: list[Still], settings: Settings) -> "_Table":
+    def of(cls, stills: list[Still], settings: Settings) -> "_StillTable":
         width, items = len(stills[0].embedding) if stills else 0, {}
         units = np.zeros((len(stills), width), np.float32)
         for start in range(0, len(stills), _ROWS):  # unit() works in float64
@@ -162,7 +114,7 @@ class _Table:
             np.array([difference_hash(still.portrait) for still in stills], np.uint64),
             np.array([_quality(still) for still in stills]),
             np.array([_fit(still, settings) for still in stills], bool),
-            np.array([lot(f"{still.key} {still.frame}") for still in stills], np.uint64),
+            np.array([hash_of(f"{still.key} {still.frame}") for still in stills], np.uint64),
             np.array([(still.shot, still.time) for still in stills]).reshape(-1, 2),
             np.array([items.setdefault(still.item, len(items)) for still in stills], int),
         )
@@ -196,7 +148,7 @@ def _groups(samples: list[Sample], stills: list[Still]) -> Iterator[tuple[list[S
 
 
 def _compared(
-    samples: list[Sample], rows: np.ndarray, table: _Table
+    samples: list[Sample], rows: np.ndarray, table: _StillTable
 ) -> Iterator[tuple[Sample, Float[np.ndarray, " m"], Int[np.ndarray, " o"]]]:
     """Each sample of a group with its cosines to the group's stills, and the rows of its own stills."""
     own = defaultdict(list)
@@ -217,7 +169,7 @@ def _pair(
     rows: Int[np.ndarray, " m"],
     cosines: Float[np.ndarray, " m"],
     own: Int[np.ndarray, " o"],
-    table: _Table,
+    table: _StillTable,
     references: int,
     settings: Settings,
 ) -> Pair | Dropped:
@@ -241,7 +193,7 @@ def _pair(
 
 
 def _candidates(
-    sample: Sample, rows: np.ndarray, own: np.ndarray, table: _Table
+    sample: Sample, rows: np.ndarray, own: np.ndarray, table: _StillTable
 ) -> tuple[Bool[np.ndarray, " m"], Bool[np.ndarray, " m"]]:
     """Which of a group's stills may be the sample's references as "other", and which as "shot", whoever they show."""
     same = table.items[rows] == table.items[own[0]]
@@ -252,7 +204,7 @@ def _candidates(
     return other, shot
 
 
-def _copies(rows: np.ndarray, own: np.ndarray, table: _Table) -> Bool[np.ndarray, " m"]:
+def _copies(rows: np.ndarray, own: np.ndarray, table: _StillTable) -> Bool[np.ndarray, " m"]:
     """Which stills are near-duplicates of one of the sample's own."""
     near = np.bitwise_count(table.hashes[rows][:, None] ^ table.hashes[own]) <= HASH_BITS
     if not near.any():
@@ -260,21 +212,14 @@ def _copies(rows: np.ndarray, own: np.ndarray, table: _Table) -> Bool[np.ndarray
     return (near & (table.units[rows] @ table.units[own].T >= DUPLICATE_COSINE)).any(1)
 
 
-def _draw(sample: Sample, chosen: np.ndarray, rows: np.ndarray, table: _Table) -> list[int]:
+def _draw(sample: Sample, chosen: np.ndarray, rows: np.ndarray, table: _StillTable) -> list[int]:
     """Candidates in the order of a draw without replacement, with chances in proportion to quality squared.
 
     The key of P. Efraimidis and P. Spirakis (2006), -log(u) / weight, with u a hash of sample and still.
     """
-    lots = _mix(table.lots[rows[chosen]] ^ np.uint64(lot(sample.key)))
-    uniform = (lots.astype(np.float64) + 0.5) / 2**64
+    hashed = mixed(table.hashed[rows[chosen]] ^ np.uint64(hash_of(sample.key)))
+    uniform = (hashed.astype(np.float64) + 0.5) / 2**64
     return chosen[np.argsort(-np.log(uniform) / np.maximum(table.quality[rows[chosen]] ** 2, 1e-6))].tolist()
-
-
-def _mix(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
-    """Spreads 64 bits evenly: the finaliser of SplitMix64 (S. Vigna)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def _self_allowed(sample: Sample, settings: Settings) -> bool:

@@ -14,7 +14,7 @@ def render(numbers: dict, pictures: Mapping[str, list[dict]], reasons: Mapping[s
     """The page.
 
     Args:
-      numbers: of `report.report_of`.
+      numbers: of `summary.report_of`.
       pictures: of a `Summary`: "kept", "dropped REASON", "pairs ORIGIN" and "pairs worst".
       reasons: what each means.
     """
@@ -137,7 +137,7 @@ _PAGE = (
 <h1>{{ counts.records | count }} records from {{ counts["items"] | count }} photos and videos</h1>
 <p class="command"><code>{{ numbers.command }}</code></p>
 <div class="figures">
-<div class="figure"><b>{{ counts["items"] | count }}</b>items looked at</div>
+<div class="figure"><b>{{ counts["items"] | count }}</b>items analysed</div>
 <div class="figure"><b>{{ counts.samples | count }}</b>samples found in them</div>
 <div class="figure"><b>{{ counts.dropped | count }}</b>dropped, {{ counts.dropped | share(judged) }}</div>
 <div class="figure"><b>{{ counts.pairs | count }}</b>paired with a reference</div>

@@ -1,4 +1,4 @@
-"""What a preparation tells of itself: counts, histograms and pictures, gathered as it goes and written at the end.
+"""What a preparation reports: counts, histograms and pictures, gathered as it goes and written at the end.
 
 A `Summary` stays small however large the input is: counts, histograms of fixed bins, and a few pictures of each kind,
 chosen by a hash of their keys. So the same input gives the same report, whatever the order, and summaries of parts of
@@ -19,8 +19,10 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mmjax.errors import DataError
+from mmjax.files import write_json, write_text
+from mmjax.preparation.hashing import hash_of
 from mmjax.preparation.items import Dropped, Finding, Still
-from mmjax.preparation.pairing.pairs import Pair, lot
+from mmjax.preparation.pairing.pairs import Pair
 from mmjax.preparation.reasons import REASONS
 from mmjax.preparation.report.page import render
 from mmjax.preparation.settings import Settings
@@ -32,8 +34,8 @@ _LONGEST = 300  # characters of a key or detail that are kept
 
 
 @dataclasses.dataclass(frozen=True)
-class Score:
-    """A measure that has a histogram.
+class Measure:
+    """A score that has a histogram.
 
     high: right end of the histogram, which begins at `low`; what lies outside counts in the last bin on its side.
     least, most: settings that hold its thresholds.
@@ -49,14 +51,14 @@ class Score:
 
 
 SCORES = {
-    "confidence": Score("the detector's confidence", 0, 1, "min_confidence", "", ("low_confidence",)),
-    "face": Score("longer side of the face, pixels", 0, 400, "min_face"),
-    "face_share": Score("face by the record's shorter side", 0, 1, "min_face_share"),
-    "sharpness": Score("sharpness of the face", 0, 0.8, "min_sharpness", "", ("blurred",)),
-    "yaw": Score("head turned, degrees", 0, 90, "", "max_yaw", ("turned",)),
-    "motion": Score("motion, percent of the height a second", 0, 60, "min_motion", "max_motion", ("still", "shaky")),
-    "text": Score("share of the picture that is text", 0, 0.2, "", "max_text", ("text",)),
-    "cosine": Score("cosine to the reference", 0, 1, "min_cosine", "", ("other_person",)),
+    "confidence": Measure("the detector's confidence", 0, 1, "min_confidence", "", ("low_confidence",)),
+    "face": Measure("longer side of the face, pixels", 0, 400, "min_face"),
+    "face_share": Measure("face by the record's shorter side", 0, 1, "min_face_share"),
+    "sharpness": Measure("sharpness of the face", 0, 0.8, "min_sharpness", "", ("blurred",)),
+    "yaw": Measure("head turned, degrees", 0, 90, "", "max_yaw", ("turned",)),
+    "motion": Measure("motion, percent of the height a second", 0, 60, "min_motion", "max_motion", ("still", "shaky")),
+    "text": Measure("share of the picture that is text", 0, 0.2, "", "max_text", ("text",)),
+    "cosine": Measure("cosine to the reference", 0, 1, "min_cosine", "", ("other_person",)),
 }
 
 
@@ -72,7 +74,7 @@ class Summary:
         self.pictures: dict[str, list[dict]] = {}
 
     def add_finding(self, finding: Finding, collection: str) -> None:
-        """What looking at one item gave; its `dropped` included."""
+        """What the analysis of one item gave; its `dropped` included."""
         self._count("items", collection)
         self.counts["stills"] += len(finding.stills)
         for number, sample in enumerate(finding.samples):
@@ -149,7 +151,7 @@ class Summary:
     def _show(self, kind: str, key: str, picture: Callable, order: float | None = None, **fields) -> None:
         """Keeps a picture if it is among those of its kind that come first, by hash or by `order`."""
         most = _most(kind)
-        shown, order = self.pictures.setdefault(kind, []), lot(key) if order is None else _number(order)
+        shown, order = self.pictures.setdefault(kind, []), hash_of(key) if order is None else _number(order)
         if len(shown) == most and (order, _text(key)) >= (shown[-1]["order"], shown[-1]["key"]):
             return
         row = {name: _text(value) if isinstance(value, str) else value for name, value in fields.items()}
@@ -191,11 +193,10 @@ def write_report(
       versions: of the packages, by name.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     numbers = report_of(summary, settings, command, seconds, versions)
     pictures = summary.as_json()["pictures"]
-    _write(folder / "report.json", json.dumps(numbers, indent=2) + "\n")
-    _write(folder / "report.html", render(numbers, pictures, REASONS))
+    write_json(folder / "report.json", numbers)
+    write_text(folder / "report.html", render(numbers, pictures, REASONS))
 
 
 def report_of(summary: Summary, settings: Settings, command: str, seconds: float, versions: Mapping[str, str]) -> dict:
@@ -268,9 +269,3 @@ def _text(text: str, longest: int = _LONGEST) -> str:
     """Short enough, and no bytes of file names that are no Unicode."""
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

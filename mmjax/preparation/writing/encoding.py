@@ -8,18 +8,18 @@ was cut up.
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 
 from mmjax.config import Experiment
 from mmjax.encoders.interface import FaceFeatures
 from mmjax.errors import PromptError
 from mmjax.faces.masks import face_masks
-from mmjax.preparation.analysis.framing import apply_framing
-from mmjax.preparation.inputs.captions import Captioner, caption_for
-from mmjax.preparation.inputs.decode import read_frames, read_photo
-from mmjax.preparation.items import Dropped, Item, Sample, Still
+from mmjax.preparation.analysis.chunks import still_name
+from mmjax.preparation.captions import Captioner, caption_for
+from mmjax.preparation.items import Dropped, Still
 from mmjax.preparation.pairing.pairs import Pair
 from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.settings import Settings
@@ -29,35 +29,19 @@ from mmjax.records.schema import BFLOAT16, Record
 _PHOTOS, _CLIPS = 16, 1  # that the autoencoder sees at once
 _FACES, _CAPTIONS = 64, 8
 
-_settings = Settings()  # of this worker process
-
-
-def start_reading(settings: Settings) -> None:
-    """Called once in each worker that `read_pixels` runs in."""
-    global _settings
-    _settings = settings
-
-
-def read_pixels(task: tuple[Item, Sample]) -> UInt8[np.ndarray, "F h w 3"]:
-    """A sample's pixels at the record's size. Raises `Rejected` where the file is not as it was."""
-    item, sample = task
-    if item.kind == "photo":
-        frames = read_photo(item, _settings)[None]
-    else:
-        frames = read_frames(item, sample.frames, _settings, sample.times)
-    return apply_framing(sample.framing, frames)
-
-
-def still_name(still: Still) -> str:
-    """What tells a still from all others."""
-    return f"{still.item} {still.frame}"
-
 
 def with_portraits(pairs: Sequence[Pair], whole: Mapping[str, Still]) -> list[Pair]:
     """Pairs with the stills of `whole`, by `still_name`, in place of those whose portraits were left on disk."""
     return [
         dataclasses.replace(pair, stills=tuple(whole[still_name(still)] for still in pair.stills)) for pair in pairs
     ]
+
+
+class _Text(NamedTuple):
+    """What the text encoder says of a caption."""
+
+    embedding: Shaped[np.ndarray, "L text_dim"]
+    class_mask: Bool[np.ndarray, " L"]  # m of eq. 5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,8 +51,7 @@ class _Ready:
     pair: Pair
     frames: UInt8[np.ndarray, "F h w 3"]
     caption: str
-    text: np.ndarray
-    mask: np.ndarray
+    text: _Text
 
 
 class RecordMaker:
@@ -137,9 +120,9 @@ class RecordMaker:
             references = _joined([faces[still_name(still)] for still in pair.stills])
             names = {"caption": ready.caption, "person": pair.sample.person or pair.sample.item}
             source = f"{pair.sample.collection}: {pair.sample.key}"
-            yield pair, record_of(footage, own, ready.text, ready.mask, references, **names, source=source)
+            yield pair, record_of(footage, own, *ready.text, references, **names, source=source)
 
-    def _ready(self, pair: Pair, frames, texts: Mapping[str, tuple | Rejected]) -> _Ready:
+    def _ready(self, pair: Pair, frames, texts: Mapping[str, _Text | Rejected]) -> _Ready:
         if isinstance(frames, Rejected):
             raise frames
         sample, caption = pair.sample, pair.sample.caption
@@ -151,23 +134,24 @@ class RecordMaker:
         text = texts[caption] if caption in texts else self._texts([caption])[caption]
         if isinstance(text, Rejected):
             raise text
-        return _Ready(pair, frames, caption, *text)
+        return _Ready(pair, frames, caption, text)
 
-    def _texts(self, captions: Sequence[str]) -> dict[str, tuple | Rejected]:
-        """(embedding, m of eq. 5) of each caption, or why it has none."""
+    def _texts(self, captions: Sequence[str]) -> dict[str, _Text | Rejected]:
+        """Of each caption, or why it has none."""
         unique, found = list(dict.fromkeys(captions)), {}
         for start in range(0, len(unique), _CAPTIONS):
             found |= self._text(unique[start : start + _CAPTIONS])
         return found
 
-    def _text(self, captions: list[str]) -> dict[str, tuple | Rejected]:
+    def _text(self, captions: list[str]) -> dict[str, _Text | Rejected]:
         try:
-            text, masks = self._encoders.text.encode(captions, self._references)
+            embeddings, masks = self._encoders.text.encode(captions, self._references)
         except PromptError as error:
             if len(captions) == 1:
                 return {captions[0]: Rejected("long_caption", str(error))}
             return {caption: found for each in captions for caption, found in self._text([each]).items()}
-        return dict(zip(captions, zip(text.astype(BFLOAT16), masks, strict=True), strict=True))
+        texts = map(_Text, embeddings.astype(BFLOAT16), masks)
+        return dict(zip(captions, texts, strict=True))
 
     def _faces(self, pairs: Sequence[Pair]) -> dict[str, FaceFeatures]:
         """Features of each still, by its name."""

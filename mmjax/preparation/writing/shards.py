@@ -6,31 +6,30 @@
     FOLDER/dataset_info.json              how many records each shard has; written last, it says that all is there
 
 Shards can be written in any order, by any process; no name depends on how many there will be. A writer that is killed
-leaves a hidden file at most, which the next one of that shard overwrites. The folder is read by
-`tfds.builder_from_directory(FOLDER)`, and named in `data.sources`.
+leaves a hidden file at most, which the next one of that shard removes. The folder is read by
+`tfds.builder_from_directory(FOLDER)`, and named in `data.sources`. TensorFlow Datasets takes seconds to import, and the
+functions that write import it.
 """
 
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import tensorflow_datasets as tfds
-from array_record.python import array_record_module
-
 from mmjax.config import Experiment
 from mmjax.errors import DataError
+from mmjax.files import remove_partial, write_bytes, written_whole
 from mmjax.records.schema import SCHEMA_VERSION, SPLITS, Field, Record, encode_record, record_fields
-from mmjax.records.storage import record_features
 
-_FORMAT = tfds.core.FileFormat.ARRAY_RECORD
+_SUFFIX = "array_record"  # TFDS's, of FileFormat.ARRAY_RECORD
 _TEMPLATE = "{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"  # TFDS's own one has the number of shards in every name
 _LAST = "dataset_info.json"
 
 
 def shard_path(folder: str | os.PathLike, split: str, number: int) -> Path:
     """Where shard `number` (from 0) of "train" or "validation" belongs."""
-    return Path(folder) / f"{split}.{_FORMAT.file_suffix}-{number:05d}"
+    return Path(folder) / f"{split}.{_SUFFIX}-{number:05d}"
 
 
 def write_shard(path: str | os.PathLike, records: Iterable[Record], fields: dict[str, Field]) -> int:
@@ -48,18 +47,9 @@ def write_shard(path: str | os.PathLike, records: Iterable[Record], fields: dict
     Raises:
       DataError: a record that does not fit `fields`; nothing is left behind then, nor when making one fails.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        count = _write(partial, records, fields, path)
-        _sync(partial)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-    return count
+    remove_partial(path)
+    with written_whole(path) as partial:
+        return _write(partial, records, fields, Path(path).name)
 
 
 def finish_dataset(
@@ -85,9 +75,13 @@ def finish_dataset(
     Raises:
       DataError: a shard that is not there, or without any record at all.
     """
+    import tensorflow_datasets as tfds
+
+    from mmjax.records.storage import record_features
+
     folder = Path(folder)
     _check_shards(folder, shards)
-    template = tfds.core.ShardedFileTemplate(folder, _TEMPLATE, name, filetype_suffix=_FORMAT.file_suffix)
+    template = tfds.core.ShardedFileTemplate(folder, _TEMPLATE, name, filetype_suffix=_SUFFIX)
     identity = tfds.core.DatasetIdentity(
         name=name, version=tfds.core.Version(f"{SCHEMA_VERSION}.0.0"), data_dir=os.fspath(folder), module_name=""
     )
@@ -98,18 +92,22 @@ def finish_dataset(
         metadata=tfds.core.MetadataDict(json.loads(json.dumps(description))),
         disable_shuffling=True,
     )
-    info.set_file_format(_FORMAT)
+    info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
     info.set_splits(tfds.core.SplitDict([_split(folder, split, shards[split], template) for split in SPLITS]))
     _publish(info, folder)
     return folder
 
 
-def _write(partial: Path, records: Iterable[Record], fields: dict[str, Field], path: Path) -> int:
+def _write(partial: Path, records: Iterable[Record], fields: dict[str, Field], name: str) -> int:
+    from array_record.python import array_record_module
+
+    from mmjax.records.storage import record_features
+
     features, count = record_features(fields), 0
     writer = array_record_module.ArrayRecordWriter(os.fspath(partial), "group_size:1")
     try:
         for count, record in enumerate(records, 1):
-            stored = encode_record(record, fields, f"{path.name} record {count - 1}")
+            stored = encode_record(record, fields, f"{name} record {count - 1}")
             writer.write(features.serialize_example(stored))
     finally:
         writer.close()
@@ -129,29 +127,18 @@ def _check_shards(folder: Path, shards: Mapping[str, Sequence[int]]) -> None:
             raise DataError(f"{folder}: expected {len(lengths)} shards of {split}, found no {', '.join(lost)}")
 
 
-def _split(folder: Path, split: str, lengths: Sequence[int], template) -> tfds.core.SplitInfo:
+def _split(folder: Path, split: str, lengths: Sequence[int], template):
+    import tensorflow_datasets as tfds
+
     size = sum(shard_path(folder, split, number).stat().st_size for number in range(len(lengths)))
     return tfds.core.SplitInfo(
         name=split, shard_lengths=list(lengths), num_bytes=size, filename_template=template.replace(split=split)
     )
 
 
-def _publish(info: tfds.core.DatasetInfo, folder: Path) -> None:
-    """Writes TFDS's files aside and moves them here, the one that says that all is there last."""
-    aside = folder / ".metadata.partial"
-    aside.mkdir(exist_ok=True)
-    info.write_to_directory(os.fspath(aside))
-    for file in sorted(aside.iterdir(), key=lambda file: file.name == _LAST):
-        _sync(file)
-        file.replace(folder / file.name)
-    aside.rmdir()
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    """Has the disk hold what was written to a file, or the names in a folder."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+def _publish(info, folder: Path) -> None:
+    """Writes TFDS's files, each whole, the one that says that all is there last."""
+    with tempfile.TemporaryDirectory() as aside:
+        info.write_to_directory(aside)
+        for file in sorted(Path(aside).iterdir(), key=lambda file: file.name == _LAST):
+            write_bytes(folder / file.name, file.read_bytes())

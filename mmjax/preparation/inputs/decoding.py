@@ -2,27 +2,24 @@
 
 A file is taken for what its content says, and only for a photo or video of the formats below: libav knows hundreds
 more, among them playlists that name other files or servers. Limits are held before pixels are decoded. This runs in
-worker processes and imports no JAX.
+worker processes and imports no JAX; PyAV is imported when the first video is read.
 """
 
 import contextlib
 import fractions
-import io
 import os
-import stat
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from mmjax.media import to_rgb
-from mmjax.preparation.analysis.workers import beat
-from mmjax.preparation.inputs import datasets
+from mmjax.preparation.inputs.opening import error_text, open_item, rejecting_errors
 from mmjax.preparation.items import Item
+from mmjax.preparation.processes.worker import beat
 from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.settings import Settings
 
@@ -34,38 +31,13 @@ _SAME_TIME = 5e-4  # seconds by which two readings of a frame's time may differ
 _PREROLL = 1.0  # seconds to seek ahead of a frame; 0 lands behind it in files with coarse indices
 _SQUARE = (0.25, 4.0)  # pixel shapes outside of this are damage
 
-Frame = tuple[int, float, UInt8[np.ndarray, "h w 3"]]
 
+class Frame(NamedTuple):
+    """A frame of a video, as it is shown; `seconds` since the first one."""
 
-def read_bytes(item: Item, limit: int) -> bytes:
-    """The item's bytes as they are stored. Raises `Rejected` where they cannot be read, or are more than `limit`."""
-    with open_item(item) as file, _troubles():
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise Rejected("too_large", f"expected at most {limit} bytes, found more")
-    return data
-
-
-@contextlib.contextmanager
-def open_item(item: Item) -> Iterator[io.BufferedReader | io.BytesIO]:
-    """A seekable file of the item's bytes alone, also where they are a member of a tar or an example of a data set.
-
-    Raises:
-      Rejected: "unreadable": no such file, no permission, or not a file at all (a pipe would be waited for).
-    """
-    if item.dataset:
-        yield io.BytesIO(datasets.read_example(item.path, item.dataset, item.offset))
-        return
-    with _troubles():
-        descriptor = os.open(item.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(descriptor, "rb", buffering=0) as raw:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise Rejected("unreadable", "expected a file, found a pipe, device or folder of that name")
-        size = found.st_size if item.size is None else item.size
-        if item.offset + size > found.st_size:
-            raise Rejected("unreadable", "its archive is shorter than when it was listed")
-        yield io.BufferedReader(_Window(raw, item.offset, size), 1 << 16)
+    number: int
+    seconds: float
+    pixels: UInt8[np.ndarray, "h w 3"]
 
 
 def read_photo(item: Item, settings: Settings) -> UInt8[np.ndarray, "h w 3"]:
@@ -76,7 +48,7 @@ def read_photo(item: Item, settings: Settings) -> UInt8[np.ndarray, "h w 3"]:
         the file is where it is something else.
     """
     limit = settings.max_megapixels * 1e6
-    with open_item(item) as file, _troubles(), _own_limit():
+    with open_item(item) as file, rejecting_errors(), _own_limit():
         size = file.seek(0, os.SEEK_END)
         if size > 8 * limit + _HEADER:  # 16 bits and four channels, not compressed
             raise Rejected("too_large", f"{size} bytes, expected at most {8 * limit + _HEADER:.0f}", size)
@@ -93,10 +65,10 @@ def read_photo(item: Item, settings: Settings) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def video_frames(item: Item, settings: Settings) -> Iterator[Frame]:
-    """Frames of a video in the order they are shown: number, seconds since the first one, RGB.
+    """Frames of a video in the order they are shown, RGB.
 
     Rotation and pixels that are not square are applied, so that a frame looks as a player shows it. Each frame is a
-    sign of life (`workers.beat`).
+    sign of life (`worker.beat`).
 
     Raises:
       Rejected: "too_large" for the pixels of a frame or the number of frames, "unreadable" for all else. What comes
@@ -107,7 +79,7 @@ def video_frames(item: Item, settings: Settings) -> Iterator[Frame]:
         for count, (seconds, pixels) in enumerate(_decoded(container, settings)):
             if count >= settings.max_frames:
                 raise Rejected("too_large", f"more than {settings.max_frames} frames", count)
-            yield count, seconds, pixels
+            yield Frame(count, seconds, pixels)
         if count < 0:
             raise Rejected("unreadable", "a video without a frame")
 
@@ -128,10 +100,10 @@ def read_frames(
     found = _from_middle(item, wanted, settings, times) if times else None
     if found is None:
         found = {}
-        for index, _, pixels in video_frames(item, settings):
-            if index in wanted:
-                found[index] = pixels
-            if index == max(wanted):
+        for frame in video_frames(item, settings):
+            if frame.number in wanted:
+                found[frame.number] = frame.pixels
+            if frame.number == max(wanted):
                 break
     if missing := sorted(wanted - found.keys()):
         raise Rejected("unreadable", f"expected frame {missing[0]}, found fewer frames")
@@ -146,7 +118,7 @@ def _from_middle(item, wanted, settings, times):
     with _open_video(item, settings) as container, contextlib.suppress(Rejected):
         stream = container.streams.best("video")
         start = _first_time(container)
-        with _troubles():
+        with rejecting_errors():
             container.seek(int((start + max(times[0] - _PREROLL, 0)) / stream.time_base), stream=stream)
         for time, pixels in _decoded(container, settings, start):
             if index is None and time < times[0] - _SAME_TIME:
@@ -163,7 +135,7 @@ def _from_middle(item, wanted, settings, times):
 
 def _first_time(container) -> float:
     """Of the first frame, which is where `video_frames` counts seconds from."""
-    with _troubles():
+    with rejecting_errors():
         time = next(container.decode(container.streams.best("video"))).time
     if time is None:
         raise Rejected("unreadable", "frames without times")
@@ -172,8 +144,10 @@ def _first_time(container) -> float:
 
 @contextlib.contextmanager
 def _open_video(item, settings):
+    import av
+
     with open_item(item) as file:
-        with _troubles():
+        with rejecting_errors():
             container = _probe(file)
         try:
             stream = container.streams.best("video")
@@ -193,12 +167,14 @@ def _open_video(item, settings):
 
 
 def _probe(file):
-    """Opens a video; what is a picture, or no video at all, is told."""
+    """Opens a video; what is a picture, or no video at all, is said."""
+    import av
+
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
     try:
         return av.open(file, container_options=options, metadata_errors="replace")
     except av.FFmpegError as error:
-        found = _picture(file) or f"a file that does not open ({_text(error)})"
+        found = _picture(file) or f"a file that does not open ({error_text(error)})"
         raise Rejected("unreadable", f"expected a video, found {found}") from error
 
 
@@ -213,9 +189,12 @@ def _has_end(file) -> bool:
 
 def _decoded(container, settings, start=None):
     """Seconds and RGB of every frame, as it is shown."""
-    stream, reformatter, count = container.streams.best("video"), VideoReformatter(), 0
+    from av.video.reformatter import VideoReformatter
+
+    stream, reformatter = container.streams.best("video"), VideoReformatter()
+    count = 0
     rate = float(stream.guessed_rate or stream.average_rate or 25)
-    with _troubles():
+    with rejecting_errors():
         for packet in container.demux(stream):
             if packet.is_corrupt:
                 raise Rejected("unreadable", f"cut off or damaged after frame {count}", count)
@@ -231,6 +210,8 @@ def _decoded(container, settings, start=None):
 
 
 def _frames_of(packet, settings):
+    import av
+
     try:
         return packet.decode()
     except av.ArgumentError as error:  # libav's answer to a size beyond `max_pixels`, or beyond its own limit
@@ -252,19 +233,6 @@ def _check_size(width: int, height: int, settings: Settings):
     if width * height > settings.max_megapixels * 1e6:
         found = f"frames of {width}x{height} pixels, expected at most {settings.max_megapixels:g} million"
         raise Rejected("too_large", found, width * height / 1e6)
-
-
-@contextlib.contextmanager
-def _troubles():
-    """What the libraries raise of a damaged file, as `Rejected`."""
-    try:
-        yield
-    except Rejected:
-        raise
-    except MemoryError:
-        raise Rejected("too_large", "it does not fit into the memory that a worker may use") from None
-    except Exception as error:  # whatever comes to hand: a damaged file may lead anywhere in a library
-        raise Rejected("unreadable", f"it does not decode ({_text(error)})") from error
 
 
 @contextlib.contextmanager
@@ -308,38 +276,3 @@ def _content(file) -> str:
             return f"a video ({container.format.name}); give it such a name"
     except Exception:
         return "text" if head.isascii() and b"\0" not in head else "something else, or a damaged one"
-
-
-def _text(error: BaseException) -> str:
-    told = getattr(error, "strerror", None) or str(error)  # libav's has no more to say than this
-    return told.strip().partition("\n")[0][:200] or type(error).__name__
-
-
-class _Window(io.RawIOBase):
-    """A part of a file, as a file."""
-
-    def __init__(self, raw: io.FileIO, offset: int, size: int):
-        self._raw, self._offset, self._size, self._at = raw, offset, size, 0
-
-    def readable(self):
-        return True
-
-    def seekable(self):
-        return True
-
-    def seek(self, offset, whence=os.SEEK_SET):
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise OSError("a place before the start of the file")
-        self._at = base + offset
-        return self._at
-
-    def tell(self):
-        return self._at
-
-    def readinto(self, buffer):
-        self._raw.seek(self._offset + self._at)
-        count = max(0, min(len(buffer), self._size - self._at))
-        read = self._raw.readinto(memoryview(buffer)[:count]) if count else 0
-        self._at += read
-        return read

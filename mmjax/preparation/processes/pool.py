@@ -1,11 +1,11 @@
-"""Worker processes that look at items, one at a time; a file that hangs or kills a worker costs only itself.
+"""A pool of worker processes that see items one at a time; a file that hangs or kills a worker costs only itself.
 
 Each worker is a fresh Python that imports what its function needs and nothing else, least of all JAX, which would take
-the accelerator: `multiprocessing` would import the main program into it. Its lifeline is one pipe. When the pipe ends,
-for whatever reason the main process died of, the worker ends too.
+the accelerator: `multiprocessing` would import the main program into it. Its side of the pipe is
+`mmjax.preparation.processes.worker`.
 
 No pool of the standard library lives through a worker that dies, and none can tell a long video from a hang. Here a
-worker gives signs of life (`beat`), and its limit is the time without one.
+worker gives signs of life (`worker.beat`), and its limit is the time without one.
 """
 
 import contextlib
@@ -17,42 +17,29 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 
-from mmjax.errors import DataError, MMJaxError
+from mmjax.errors import DataError
+from mmjax.preparation.processes import worker
 from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.settings import Settings
 
-_BEAT = 0.5  # seconds between two beats that are sent
 _START = 300.0  # seconds a worker may take to start: models are loaded, perhaps over a network
 _POLL = 0.2  # seconds between two looks at the clock
 _GRACE = 5.0  # seconds for a thread or a killed process to end
 _TRIES = 2  # a worker that dies may have been killed by chance, as by the system for the memory of others
 
-_lifeline: Connection | None = None  # of this process, where it is a worker
-_last_beat = 0.0
 
-
-def beat() -> None:
-    """A sign of life, for work that may rightly take long; without effect outside of a worker."""
-    global _last_beat
-    if _lifeline is not None and time.monotonic() - _last_beat > _BEAT:
-        _last_beat = time.monotonic()
-        with contextlib.suppress(OSError):
-            _lifeline.send_bytes(b"")
-
-
-class Workers:
+class WorkerPool:
     """Runs `function(task)` for many tasks in `count` processes.
 
-        with Workers(2, analyse, settings, load_models, (folder,)) as workers:
+        with WorkerPool(2, analyse, settings, load_models, (folder,)) as workers:
             for item, finding in workers.run(items):
 
     Args:
@@ -72,14 +59,11 @@ class Workers:
         arguments: tuple = (),
         ahead: int = 8,
     ):
-        self.count, self._ahead, self._settings, self._start = (
-            count,
-            ahead,
-            settings,
-            (function, initializer, arguments),
-        )
+        self._function = function
+        self._spec = _WorkerSpec(count, ahead * count, settings, pickle.dumps((function, initializer, arguments)))
         self._processes: dict[Connection, _Process] = {}
-        self._stopping, self._pump = threading.Event(), threading.Thread()
+        self._stopping = threading.Event()
+        self._pump = threading.Thread()
         if not count and initializer:
             initializer(*arguments)
 
@@ -111,24 +95,16 @@ class Workers:
         """
         if self._stopping.is_set():
             raise RuntimeError("these workers were closed")
-        if not self.count:
+        if not self._spec.count:
             for task in tasks:
-                yield task, _outcome(self._start[0], task)
+                yield task, worker.outcome(self._function, task)
             return
-        run = _Run(
-            self._processes,
-            self.count,
-            self._ahead * self.count,
-            self._settings,
-            self._start,
-            self._stopping,
-            iter(tasks),
-        )
-        self._pump = threading.Thread(target=run.go, daemon=True)
+        dispatcher = _Dispatcher(self._processes, self._spec, self._stopping, iter(tasks))
+        self._pump = threading.Thread(target=dispatcher.go, daemon=True)
         self._pump.start()
         whole = False
         try:
-            while (entry := run.done.get()) is not None:
+            while (entry := dispatcher.done.get()) is not None:
                 if isinstance(entry, BaseException):
                     raise entry
                 yield entry
@@ -138,15 +114,31 @@ class Workers:
                 self.close()
 
 
-class _Run:
+class _WorkerSpec(NamedTuple):
+    """What all workers of a pool do. `start` is the pickled (function, initializer, arguments)."""
+
+    count: int
+    ahead: int  # tasks that may be under way or wait for an earlier one
+    settings: Settings
+    start: bytes
+
+
+class _Assigned(NamedTuple):
+    """A task, its place among all, and how many workers it may still take down."""
+
+    number: int
+    task: Any
+    tries: int
+
+
+class _Dispatcher:
     """One run over tasks: which worker has which task, and which results wait for earlier ones."""
 
-    def __init__(self, processes, count: int, ahead: int, settings: Settings, start, stopping, tasks: Iterator):
-        self._processes, self._count, self._ahead = processes, count, ahead
-        self._settings, self._start = settings, start
+    def __init__(self, processes: dict, spec: _WorkerSpec, stopping: threading.Event, tasks: Iterator):
+        self._processes, self._spec = processes, spec
         self._stopping, self._tasks = stopping, tasks
-        self.done: queue.Queue = queue.Queue(ahead)
-        self._pending: deque = deque()  # (number, task, how many workers it may take down)
+        self.done: queue.Queue = queue.Queue(spec.ahead)
+        self._pending: deque[_Assigned] = deque()
         self._waiting: dict[int, tuple] = {}  # (task, result) by number
         self._given = self._taken = 0
         self._exhausted = False
@@ -181,23 +173,23 @@ class _Run:
         return True
 
     def _fetch(self):
-        while not self._exhausted and self._given - self._taken < self._ahead:
+        while not self._exhausted and self._given - self._taken < self._spec.ahead:
             try:
                 task = next(self._tasks)
             except StopIteration:
                 self._exhausted = True
                 return
-            self._pending.append((self._given, task, _TRIES))
+            self._pending.append(_Assigned(self._given, task, _TRIES))
             self._given += 1
 
     def _hand_out(self):
         """Gives free workers a task each, and starts workers while there are more tasks."""
         for process in self._processes.values():
-            if self._pending and process.ready and not process.task:
+            if self._pending and process.ready and not process.assigned:
                 process.give(self._pending.popleft())
-        working = sum(process.task is not None for process in self._processes.values())
-        while len(self._processes) < min(self._count, working + len(self._pending)):
-            process = _Process(self._start, self._settings)
+        working = sum(process.assigned is not None for process in self._processes.values())
+        while len(self._processes) < min(self._spec.count, working + len(self._pending)):
+            process = _Process(self._spec)
             self._processes[process.pipe] = process
 
     def _pass_on(self):
@@ -206,7 +198,7 @@ class _Run:
             self._taken += 1
 
     def _receive(self, process):
-        """Takes a beat, a result, or the news that the worker is dead."""
+        """Takes a sign of life, a result, or the news that the worker is dead."""
         process.seen = time.monotonic()
         try:
             message = process.pipe.recv_bytes()
@@ -215,62 +207,66 @@ class _Run:
         if not message:
             return
         result = pickle.loads(message)
-        if isinstance(result, _Fatal):
+        if isinstance(result, worker.Fatal):
             raise result.error
         if process.ready:
-            self._waiting[process.task[0]] = (process.task[1], result)
-        process.ready, process.task = True, None
+            self._waiting[process.assigned.number] = (process.assigned.task, result)
+        process.ready = True
+        process.assigned = None
 
     def _lost(self, process):
         how = process.end(_GRACE)
         del self._processes[process.pipe]
         if not process.ready:
             raise DataError(f"a worker process ended before its first item ({how}); its last words are above")
-        if process.task is None:
+        if process.assigned is None:
             return
-        number, task, tries = process.task
+        number, task, tries = process.assigned
         if tries > 1:
-            self._pending.appendleft((number, task, tries - 1))
+            self._pending.appendleft(_Assigned(number, task, tries - 1))
         else:
             self._waiting[number] = (task, Rejected("crashed", f"its worker process ended {_TRIES} times ({how})"))
 
     def _check_time(self, process):
-        if process.ready and not process.task:
+        if process.ready and not process.assigned:
             return
-        seconds, quiet = self._settings.item_seconds, time.monotonic() - process.seen
+        seconds, quiet = self._spec.settings.item_seconds, time.monotonic() - process.seen
         if quiet < (seconds if process.ready else _START) or process.pipe.poll():
             return
         process.end()
         del self._processes[process.pipe]
         if not process.ready:
             raise DataError(f"a worker process did not start within {_START:.0f} s; try again with fewer workers")
-        number, task, _ = process.task
-        self._waiting[number] = (task, Rejected("too_slow", f"no sign of life for {seconds:g} s", quiet))
+        late = Rejected("too_slow", f"no sign of life for {seconds:g} s", quiet)
+        self._waiting[process.assigned.number] = (process.assigned.task, late)
 
 
 class _Process:
-    """A worker as the main process sees it. `task` is (number, task, tries) or None."""
+    """A worker as the main process sees it. `assigned` is the task that it works on, `seen` its last sign of life."""
 
-    def __init__(self, start, settings: Settings):
+    def __init__(self, spec: _WorkerSpec):
         self.pipe, theirs = Pipe()
-        self.ready, self.task, self.seen = False, None, time.monotonic()
+        self.ready = False
+        self.assigned: _Assigned | None = None
+        self.seen = time.monotonic()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", f"from {__name__} import serve; serve({theirs.fileno()})"],
+                [sys.executable, "-c", f"from {worker.__name__} import serve; serve({theirs.fileno()})"],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
                 start_new_session=True,  # Ctrl-C is for the main process
             )
-        self.pipe.send((settings, pickle.dumps(start)))
+        self.pipe.send((spec.settings, spec.start))
 
-    def give(self, task) -> None:
-        self.task, self.seen = task, time.monotonic()
-        with contextlib.suppress(OSError):  # it has just died, which the end of its pipe tells
-            self.pipe.send(task[1])
+    def give(self, assigned: _Assigned) -> None:
+        self.assigned = assigned
+        self.seen = time.monotonic()
+        with contextlib.suppress(OSError):  # it has just died, which the end of its pipe shows
+            self.pipe.send(assigned.task)
 
     def end(self, seconds: float = 0) -> str:
-        """Ends the process unless it does so within `seconds`, and tells how it ended."""
+        """Ends the process unless it does so within `seconds`; returns in words how it ended."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -282,82 +278,3 @@ class _Process:
             logging.warning("worker %d cannot be ended: it waits for a disk or a network", self._process.pid)
             return "it hangs"
         return f"by the signal {signal.strsignal(-code) or -code}" if code < 0 else f"exit status {code}"
-
-
-class _Fatal:
-    """An error of a worker that ends the run."""
-
-    def __init__(self, error: Exception):
-        self.error = error
-
-
-def serve(descriptor: int) -> None:
-    """The life of a worker process; `descriptor` is its end of the pipe."""
-    global _lifeline
-    pipe = Connection(descriptor)
-    tasks: queue.SimpleQueue = queue.SimpleQueue()
-    settings, start = pipe.recv()
-    threading.Thread(target=_listen, args=(pipe, tasks), daemon=True).start()
-    _limit_memory(settings.max_gibibytes)
-    try:
-        function, initializer, arguments = pickle.loads(start)
-        if initializer:
-            initializer(*arguments)
-    except Exception as error:
-        return _send(pipe, _Fatal(_mendable(error, "a worker process could not start")))
-    _send(pipe, None)
-    _lifeline = pipe
-    while True:
-        task = tasks.get()
-        try:
-            result = _outcome(function, task)
-        except MMJaxError as error:
-            result = _Fatal(error)
-        _send(pipe, result)
-
-
-def _listen(pipe: Connection, tasks: queue.SimpleQueue) -> None:
-    """Reads ahead of the work, so that the end of the main process is seen during it."""
-    try:
-        while True:
-            tasks.put(pipe.recv())
-    except (EOFError, OSError):
-        os._exit(1)
-
-
-def _send(pipe: Connection, result) -> None:
-    message = pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
-    with contextlib.suppress(OSError):  # the main process is gone, which `_listen` tells
-        pipe.send_bytes(message)
-
-
-def _outcome(function: Callable, task):
-    """The result, or `Rejected` for whatever goes wrong with the task; errors of the whole run are raised."""
-    try:
-        return function(task)
-    except Rejected as error:
-        return Rejected(error.reason, error.detail, error.value)  # without the frames that hold its pixels
-    except DataError as error:
-        return Rejected("unreadable", str(error))
-    except MMJaxError:
-        raise
-    except MemoryError:
-        return Rejected("too_large", "it does not fit into the memory that a worker may use")
-    except Exception as error:
-        logging.error("%s: %s", task, traceback.format_exc())
-        return Rejected("crashed", f"{type(error).__name__}: {error}")
-
-
-def _mendable(error: Exception, what: str) -> Exception:
-    return error if isinstance(error, MMJaxError) else DataError(f"{what}: {type(error).__name__}: {error}")
-
-
-def _limit_memory(gibibytes: float) -> None:
-    """Bounds what the process may allocate, on Linux; address space that is only reserved, as models do, is free."""
-    if not sys.platform.startswith("linux"):
-        return
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = int(gibibytes * 2**30)
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))

@@ -23,14 +23,14 @@ _OUTSIDE = 0.15  # of the face's box, that may lie outside of the picture
 _BLACK = 24  # of 255: compression makes bars no brighter
 _LINE = 98  # percent of a line's pixels that have to be black, in every frame: specks do not count
 _EDGE, _SHARP = 4, 40  # lines within which a picture beside a bar is brighter than that, of 255
-_LOOKS = 9  # frames of a clip in which bars are looked for
+_BAR_FRAMES = 9  # frames of a clip in which bars are searched for
 
 
 @dataclasses.dataclass(frozen=True)
 class Framing:
-    """A window of the source, in its pixels, that is scaled to `out_height` x `out_width`.
+    """An area of the source, in its pixels, that is scaled to `out_height` x `out_width`.
 
-    The window may stick out of the source: what is outside is black. `left` and `top` may be negative.
+    The area may stick out of the source: what is outside is black. `left` and `top` may be negative.
     """
 
     left: float
@@ -63,7 +63,7 @@ def frame_on_face(
       out_height, out_width: of the record.
       fit: "crop", "border", or "auto": a crop if one holds the face with its margin, else a border.
       max_upscale: how many times the source may be enlarged.
-      content: left, top, right and bottom of the source's picture, see `content_window`; all of it if left out.
+      content: left, top, right and bottom of the source's picture, see `content_box`; all of it if left out.
 
     Raises:
       Rejected: "cut_off" for a face that sticks out of the picture, or out of every crop where a crop is asked for;
@@ -76,36 +76,35 @@ def frame_on_face(
     face_low = np.maximum((boxes[:, :2] - margin).min(0), low)
     face_high = np.minimum((boxes[:, 2:] + margin).max(0), high)
     extent, proportions = high - low, out_width / out_height
-    crop = _window(min(extent[0], extent[1] * proportions), proportions)
+    crop = _area(min(extent[0], extent[1] * proportions), proportions)
     holds = bool((face_high - face_low <= crop).all())
     if fit == "border" or (fit == "auto" and not holds):
-        window = _window(max(extent[0], extent[1] * proportions), proportions)
-        corner = np.round((low + high - window) / 2)
+        area = _area(max(extent[0], extent[1] * proportions), proportions)
+        corner = np.round((low + high - area) / 2)
     elif holds:
-        window = crop
-        corner = np.clip(np.round((face_low + face_high - window) / 2), low, high - window)
+        area = crop
+        corner = np.clip(np.round((face_low + face_high - area) / 2), low, high - area)
     else:
         face, found = (f"{width:.0f}x{height:.0f}" for width, height in (face_high - face_low, crop))
         raise Rejected("cut_off", f"the face and its margin take {face} pixels, the largest crop has {found}")
-    framing = Framing(*corner.tolist(), *window.tolist(), out_height, out_width)
-    if (upscale := float(framing.scale.max())) > max_upscale * (1 + 1e-3):  # a window of whole pixels is a trifle off
+    framing = Framing(*corner.tolist(), *area.tolist(), out_height, out_width)
+    if (upscale := float(framing.scale.max())) > max_upscale * (1 + 1e-3):  # an area of whole pixels is a trifle off
         raise Rejected(
             "low_resolution",
-            f"{window[0]:.0f}x{window[1]:.0f} pixels would be enlarged {upscale:.2f} times to "
+            f"{area[0]:.0f}x{area[1]:.0f} pixels would be enlarged {upscale:.2f} times to "
             f"{out_width}x{out_height}, more than max_upscale {max_upscale:g}",
             upscale,
         )
     return framing
 
 
-def content_window(frames: UInt8[np.ndarray, "F h w 3"]) -> tuple[int, int, int, int]:
+def content_box(frames: UInt8[np.ndarray, "F h w 3"]) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the picture between black bars; all of it where there are none.
 
-    A line at the edge belongs to a bar if it is black in every frame that is looked at, and the bar ends sharply: dark
+    A line at the edge belongs to a bar if it is black in every frame that is searched, and the bar ends sharply: dark
     hair before a dark ground fades in.
     """
-    looks = spread(_LOOKS, len(frames))
-    brightest = frames[looks].max(axis=(0, 3))
+    brightest = frames[spread(_BAR_FRAMES, len(frames))].max(axis=(0, 3))
     left, right = _between_bars(np.percentile(brightest, _LINE, axis=0))
     top, bottom = _between_bars(np.percentile(brightest, _LINE, axis=1))
     return left, top, right, bottom
@@ -115,7 +114,7 @@ def _between_bars(lines: Float[np.ndarray, " n"]) -> tuple[int, int]:
     """The first and the one after the last of the lines, by their brightness, that belong to the picture."""
     bright = np.flatnonzero(lines > _BLACK)
     if not len(bright):
-        return 0, len(lines)  # black all over: there is no telling
+        return 0, len(lines)  # black all over: nothing says where it ends
     first, last = int(bright[0]), int(bright[-1]) + 1
     starts, ends = lines[first : first + _EDGE].max() > _SHARP, lines[max(last - _EDGE, 0) : last].max() > _SHARP
     return (first if starts else 0), (last if ends else len(lines))
@@ -156,13 +155,13 @@ def _check_whole(boxes: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
         raise Rejected("cut_off", f"{100 * worst:.0f} % of the face's box is outside of the picture", worst)
 
 
-def _window(width: float, proportions: float) -> np.ndarray:
+def _area(width: float, proportions: float) -> np.ndarray:
     """Width and height in whole pixels, a pixel in the source or more."""
     return np.maximum(np.round([width, width / proportions]), 1)
 
 
 def _overlap(start: float, length: float, size: int, out: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Along one axis, what a window shares with the source: first and last of the source's pixels, and the record's."""
+    """Along one axis, what an area shares with the source: first and last of the source's pixels, and the record's."""
     shared = max(start, 0), min(start + length, size)
     source = round(shared[0]), round(shared[1])
     target = (round((edge - start) * out / length) for edge in shared)

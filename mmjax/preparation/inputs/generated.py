@@ -9,7 +9,7 @@ from mmjax.preparation.items import Dropped, Item
 _SEPARATORS = re.compile(r"[^0-9A-Za-z]")
 
 
-def join(items: Sequence[Item], generated: Sequence[Item]) -> tuple[list[Item], list[tuple[str, Dropped]]]:
+def join_generated(items: Sequence[Item], generated: Sequence[Item]) -> tuple[list[Item], list[tuple[str, Dropped]]]:
     """All items, the generated ones with the role "reference" and the person of their original.
 
     A picture belongs to the original in whose place it lies and with whose name its own begins: to `anna/1.jpg` belong

@@ -1,4 +1,4 @@
-"""What a sample's caption says: class word and trigger at the right place, however the caption came.
+"""What a sample's caption says: class word and trigger at the right place, whoever wrote it.
 
     A man is talking            ->  A man img is talking
     A close-up of a man's face  ->  A man img. A close-up of a man's face

@@ -1,12 +1,11 @@
-"""Photos of TFDS data sets that are prepared on this machine, in the ArrayRecord format; nothing is downloaded."""
+"""Photos of TFDS data sets that are prepared on this machine, in the ArrayRecord format; nothing is downloaded.
+
+TensorFlow Datasets takes seconds to import, and only these functions need it: each imports it.
+"""
 
 import functools
 import os
 from pathlib import Path
-
-import tensorflow_datasets as tfds
-from tensorflow_datasets.core import read_only_builder
-from tensorflow_datasets.core.utils import file_utils
 
 from mmjax.errors import DataError
 from mmjax.preparation.items import Item
@@ -72,10 +71,14 @@ def read_example(folder: str, dataset: str, index: int) -> bytes:
 
 @functools.lru_cache(maxsize=4)
 def _source(folder, split, feature):
+    import tensorflow_datasets as tfds
+
     return _without_pixels(tfds.builder_from_directory(folder), split, feature)
 
 
 def _without_pixels(builder, split, feature):
+    import tensorflow_datasets as tfds
+
     return builder.as_data_source(split, decoders={feature: tfds.decode.SkipDecoding()})
 
 
@@ -85,7 +88,10 @@ def _labels(builder, split, image):
 
 
 def _builder(name: str):
-    """TFDS's reader of what is prepared; its code and its download are not looked for."""
+    """TFDS's reader of what is prepared; its code and its download are not searched for."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import read_only_builder
+
     try:
         find = tfds.builder_from_directory if Path(name).is_dir() else read_only_builder.builder_from_files
         builder = find(name)
@@ -101,6 +107,8 @@ def _builder(name: str):
 
 
 def _not_prepared(name: str) -> str:
+    from tensorflow_datasets.core.utils import file_utils
+
     places = ", ".join(map(str, file_utils.list_data_dirs()))
     return (
         f"{name}: expected a data set that TFDS prepared, by its name in {places} (TFDS_DATA_DIR says where), or by "
@@ -111,6 +119,8 @@ def _not_prepared(name: str) -> str:
 
 def _features(builder, name) -> tuple[str, str, str]:
     """Names of the features with the photo, the person and the caption; the latter two may be empty."""
+    import tensorflow_datasets as tfds
+
     features = builder.info.features
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     if not images:
@@ -122,6 +132,8 @@ def _features(builder, name) -> tuple[str, str, str]:
 
 
 def _text(feature, value) -> str:
+    import tensorflow_datasets as tfds
+
     if isinstance(feature, tfds.features.ClassLabel):
         return feature.int2str(int(value))
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
