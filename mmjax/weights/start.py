@@ -11,7 +11,7 @@ import jax
 from mmjax import config as c
 from mmjax import conversion, trees
 from mmjax.conversion import store
-from mmjax.errors import ConfigError
+from mmjax.errors import CheckpointError, ConfigError
 from mmjax.models.build import Params
 from mmjax.weights import parameters, runs
 from mmjax.weights.fit import check_same_model
@@ -36,6 +36,25 @@ def load_start(config: c.Experiment, abstract: Params) -> Params:
     if config.train.adapter:
         loaded = trees.merge(loaded, _load_adapter(config, abstract))
     return loaded
+
+
+def check_folders(config: c.Experiment) -> None:
+    """Refuses folders of `train.base`, `train.photomaker` and `train.adapter` that are not there; reads nothing.
+
+    Raises `CheckpointError`, naming the setting. `load_start` says what is wrong with a folder that is there.
+    """
+    made_by = {
+        "base": "python -m mmjax.convert transformer",
+        "photomaker": "python -m mmjax.convert photomaker",
+        "adapter": "python -m mmjax.train",
+    }
+    for setting, command in made_by.items():
+        folder = getattr(config.train, setting)
+        if folder and not Path(folder).is_dir():
+            raise CheckpointError(
+                f"train.{setting} = {folder}: expected a folder that {command} has written, found none of this name; "
+                "correct the path, or write it first"
+            )
 
 
 def _load_base(config: c.Experiment, abstract: Params) -> Params:
