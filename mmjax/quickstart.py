@@ -26,8 +26,10 @@ from mmjax.evaluation.retrieval import Retrieval, retrieval
 from mmjax.faces.embeddings import mean_embedding
 from mmjax.records import pipeline
 from mmjax.records.schema import Record
+from mmjax.records.sources import find_sources
 from mmjax.sampling import Batch, Sampler, checked_size, frame_cells, load_sampler
 from mmjax.synthetic import galleries, portraits
+from mmjax.synthetic.builders import BUILDERS
 from mmjax.synthetic.fisherfaces import Fisherfaces, fit_fisherfaces
 from mmjax.versions import versions
 
@@ -85,7 +87,8 @@ def held_out_clips(config: Experiment, count: int | None = None) -> list[Record]
             f"quickstart: expected a run on {SOURCE} and two held-out people or more, found {people} people"
         )
     wanted = [person.name for person in galleries.held_out_people(config, people, frames=1)]
-    records = pipeline.validation_records(config, SOURCE, config.data.held_out_people * config.data.clips_per_person)
+    sources, clips = find_sources(config, BUILDERS), config.data.held_out_people * config.data.clips_per_person
+    records = pipeline.validation_records(config, sources, SOURCE, clips)
     first = {str(record["person"]): record for record in reversed(records)}
     return [first[name] for name in wanted]
 

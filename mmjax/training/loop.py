@@ -23,11 +23,10 @@ from jaxtyping import UInt8
 
 from mmjax import config as c
 from mmjax import partition
-from mmjax.encoders.build import make_text_encoder
 from mmjax.errors import ConfigError, MMJaxError
 from mmjax.models import build, flops
 from mmjax.records import pipeline
-from mmjax.records.agreement import check_records
+from mmjax.records.sources import Sources
 from mmjax.training import checkpoints, optimizer, summary
 from mmjax.training import state as states
 from mmjax.training import step as steps
@@ -37,13 +36,16 @@ from mmjax.weights import runs, start
 SampleFn = Callable[[build.Params, int], UInt8[np.ndarray, "h w 3"]]
 
 
-def train(config: c.Experiment, workdir: str | Path, sample_fn: SampleFn | None = None) -> states.TrainState:
+def train(
+    config: c.Experiment, workdir: str | Path, sources: Sources, sample_fn: SampleFn | None = None
+) -> states.TrainState:
     """Trains an experiment in a workdir, or goes on with the run that is there.
 
     Args:
       config: the experiment; in a workdir of an earlier run it must be the same, but for what is `free`.
       workdir: takes `config.json`, `encoders.json`, `checkpoints/`, `frozen/`, `metrics.jsonl`, `tensorboard/` and
         `samples/`.
+      sources: its records, from `find_sources`.
       sample_fn: `(params, step) -> contact sheet`, called every `train.sample_every` steps by all processes.
 
     Returns:
@@ -55,12 +57,12 @@ def train(config: c.Experiment, workdir: str | Path, sample_fn: SampleFn | None 
       MMJaxError: the loss is not finite any more.
     """
     config, workdir = config.validated(), Path(workdir)
+    check(config, workdir)
     mesh = partition.make_mesh(config.mesh)
-    _check_batches(config, mesh)
     runs.write_config(workdir, config)
-    runs.write_encoders(workdir, check_records(config))
+    runs.write_encoders(workdir, sources.encoders)
     with contextlib.ExitStack() as stack:
-        run = _Run(config, workdir, mesh, sample_fn, stack)
+        run = _Run(config, workdir, sources, mesh, sample_fn, stack)
         stack.enter_context(partition.use_mesh(mesh))
         run.to_the_end()
     return run.state
@@ -69,15 +71,16 @@ def train(config: c.Experiment, workdir: str | Path, sample_fn: SampleFn | None 
 class _Run:
     """One process's life of a run. `stack` closes what it opens."""
 
-    def __init__(self, config: c.Experiment, workdir: Path, mesh, sample_fn: SampleFn | None, stack):
+    def __init__(self, config: c.Experiment, workdir: Path, sources: Sources, mesh, sample_fn: SampleFn | None, stack):
         self.config, self.workdir, self.mesh, self.sample_fn = config, workdir, mesh, sample_fn
         self.streams = states.random_streams(config.seed)
         self.tx = optimizer.make_optimizer(config.optim, config.train.steps)
         self.abstract = states.abstract_state(config, self.tx, mesh)
-        self.iterator = pipeline.make_train_iterator(config, jax.process_index(), jax.process_count())
+        self.iterator = pipeline.make_train_iterator(config, sources, jax.process_index(), jax.process_count())
         if config.data.workers:
             stack.callback(self.iterator.close)
-        self.checkpoints = checkpoints.Checkpoints(workdir, config)
+        order = pipeline.order_fingerprint(config, sources, jax.process_count())
+        self.checkpoints = checkpoints.Checkpoints(workdir, config, order)
         stack.callback(self.checkpoints.close)
         self.first = self.checkpoints.latest_step() or 0
         self.telemetry = Telemetry(workdir, self.first, config.train.steps)
@@ -87,11 +90,10 @@ class _Run:
         self._pending, self._compiled, self._saved_at, self._mark = None, {}, time.monotonic(), time.monotonic()
         self.stop = stack.enter_context(_StopSignals())
 
-        null_text = make_text_encoder(config, mesh).encode_plain([""])[0]
-        loss_fn = steps.make_loss(config, build.make_model(config), null_text)
+        loss_fn = steps.make_loss(config, build.make_model(config), sources.unconditional_text)
         train_step = steps.make_train_step(config, loss_fn, self.tx, self.streams.train)
         self._train_step = steps.jit_train_step(train_step, self.abstract)
-        self._validation = self._make_validation(loss_fn) if config.train.validate_every else {}
+        self._validation = self._make_validation(sources, loss_fn) if config.train.validate_every else {}
 
     def to_the_end(self) -> None:
         """Steps until the last one, a signal, or a loss that is not finite."""
@@ -202,12 +204,12 @@ class _Run:
         self.telemetry.write(self.step, {"validation/loss": float(np.mean(losses))})
         self.telemetry.say(f"step {self.step}: validation loss {np.mean(losses):.4f}")
 
-    def _make_validation(self, loss_fn) -> dict:
+    def _make_validation(self, sources, loss_fn) -> dict:
         """{source: (validation step, batches with the samples' `numbers`)}."""
         found, count = {}, self.config.train.validation_batches
         index, processes = jax.process_index(), jax.process_count()
         for source, size in zip(self.config.data.sources, self.config.data.batches, strict=True):
-            batches = pipeline.validation_batches(self.config, source, count, index, processes)
+            batches = pipeline.validation_batches(self.config, sources, source, count, index, processes)
             local = size // processes
             for number, batch in enumerate(batches):
                 begin = number * size + index * local
@@ -269,8 +271,16 @@ def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str
     return {name: put(value) for name, value in batch.items() if name in (*states.BATCH_FIELDS, "numbers")}
 
 
-def _check_batches(config: c.Experiment, mesh: jax.sharding.Mesh) -> None:
-    """Every device must get its own samples of every micro-batch, or all would do the same work."""
+def check(config: c.Experiment, workdir: str | Path) -> None:
+    """What can be said of a run before anything is read or made.
+
+    Raises:
+      ConfigError: batches that the devices cannot share, each with its own samples of every micro-batch.
+      CheckpointError: a folder of weights to start from that is not there; a run that goes on needs it no more.
+    """
+    if checkpoints.last_step(workdir) is None:
+        start.check_folders(config)
+    mesh = partition.make_mesh(config.mesh)
     shares = partition.batch_shares(mesh)
     for batch in config.data.batches:
         if batch % (shares * config.train.accumulate):

@@ -20,8 +20,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from mmjax.errors import CheckpointError, ConfigError, MMJaxError
-from mmjax.training import step
-from mmjax.training.loop import train
+from mmjax.train import train
+from mmjax.training import loop, step
 from mmjax.weights import parameters, runs
 from tests.helpers import tiny_run
 
@@ -103,7 +103,8 @@ def test_a_signal_saves_and_a_resumed_run_is_the_same_run(uninterrupted, folder,
         return np.zeros((4, 4, 3), np.uint8)
 
     before = signal.getsignal(signal.SIGTERM)
-    state = train(config, workdir, preview)  # the signal comes while step 7 is looked at, step 8 still runs
+    # the signal comes while step 7 is evaluated, step 8 still runs
+    state = loop.train(config, workdir, tiny_run.sources(config), preview)
     assert int(state.step) == 8 and signal.getsignal(signal.SIGTERM) == before
     printed = capfd.readouterr().out
     assert "stopped by a signal after step 8 of 12, all is saved" in printed and f"--workdir {workdir}" in printed
