@@ -1,7 +1,7 @@
-"""The denoising loss, its random draws, and its split by timestep for telemetry (SPEC 4).
+"""The denoising loss, its random draws, and its split by timestep for telemetry (METHOD 4).
 
 The loss is the mean squared error of the velocity. With `v^` the prediction and x0^, noise^ what it stands for
-(`schedule.predict_x0`, `schedule.predict_noise`), the three errors are one and the same up to the schedule's weight:
+(`schedule.predict_x0`; `sigma x_t + signal v^`), the three errors are one and the same up to the schedule's weight:
 
     |v^ - v|^2  =  |noise^ - noise|^2 / abar  =  |x0^ - x0|^2 / (1 - abar)
 
@@ -98,7 +98,7 @@ def denoising_loss(
 ) -> Float[Array, " B"]:
     """Mean squared error of the velocity for each sample; the batch's loss is its mean.
 
-    For the samples in `face_region` the mean is weighted by the face mask (SPEC 4: a random 50 % of samples) and
+    For the samples in `face_region` the mean is weighted by the face mask (METHOD 4: a random 50 % of samples) and
     divided by the mask's sum, so that a small face counts as much as a large one. A sample whose mask is empty
     counts whole.
 

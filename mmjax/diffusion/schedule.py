@@ -1,4 +1,4 @@
-"""The CogVideoX noise schedule and the v-prediction algebra on it (SPEC 1).
+"""The CogVideoX noise schedule and the v-prediction algebra on it (METHOD 1).
 
 A noisy latent is `x_t = signal(t) x_0 + sigma(t) noise` with `signal = sqrt(abar)` and `sigma = sqrt(1 - abar)`. The
 model predicts the velocity `v = signal noise - sigma x_0` (Salimans and Ho, arXiv 2202.00512, appendix D). Since
@@ -109,14 +109,6 @@ def predict_x0(
     """The clean latents that a predicted velocity stands for, `x_0 = signal x_t - sigma v`, float32."""
     signal, sigma = _levels(schedule, t, x_t.ndim)
     return signal * x_t - sigma * v
-
-
-def predict_noise(
-    schedule: Schedule, v: Float[Array, "B *dims"], x_t: Float[Array, "B *dims"], t: Int[Array, " B"]
-) -> Float[Array, "B *dims"]:
-    """The noise that a predicted velocity stands for, `noise = sigma x_t + signal v`, float32."""
-    signal, sigma = _levels(schedule, t, x_t.ndim)
-    return sigma * x_t + signal * v
 
 
 def _rescale_to_zero_terminal_snr(abar: np.ndarray) -> np.ndarray:
