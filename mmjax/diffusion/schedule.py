@@ -111,14 +111,6 @@ def predict_x0(
     return signal * x_t - sigma * v
 
 
-def predict_noise(
-    schedule: Schedule, v: Float[Array, "B *dims"], x_t: Float[Array, "B *dims"], t: Int[Array, " B"]
-) -> Float[Array, "B *dims"]:
-    """The noise that a predicted velocity stands for, `noise = sigma x_t + signal v`, float32."""
-    signal, sigma = _levels(schedule, t, x_t.ndim)
-    return sigma * x_t + signal * v
-
-
 def _rescale_to_zero_terminal_snr(abar: np.ndarray) -> np.ndarray:
     """Shifts sqrt(abar) so that its last entry is 0, then scales so that its first entry is what it was."""
     root = np.sqrt(abar)
