@@ -31,13 +31,13 @@ from jaxtyping import Array, Float, Int, Key
 
 from mmjax import config
 from mmjax.diffusion.guidance import Denoise, guidance_scales
-from mmjax.diffusion.schedule import Schedule, trailing_timesteps
+from mmjax.diffusion.schedule import NoiseSchedule, trailing_timesteps
 from mmjax.errors import ConfigError
 
 StepNoise = Callable[[jax.Array], jax.Array]  # step [] int32 -> standard normal noise of the latents' shape
 
 
-class Weights(NamedTuple):
+class StepWeights(NamedTuple):
     """The four weights of the recurrence at every step, float64."""
 
     keep: Float[np.ndarray, " S"]  # of the present latents
@@ -51,7 +51,7 @@ class UpdateRule:
     """What makes one sampler differ from another."""
 
     description: str  # one line, for the command line's help
-    weights: Callable[[np.ndarray, np.ndarray], Weights]  # of abar before and after each step, [S] float64
+    weights: Callable[[np.ndarray, np.ndarray], StepWeights]  # of abar before and after each step, [S] float64
     stochastic: bool  # adds `fresh` noise; False: no noise is drawn at all
     remembers: bool  # adds `clean_before`; False: the last estimate of the clean latents is not read
     fixed_stride: bool = False  # steps lead to t - N // S, as in diffusers' CogVideoX schedulers; else to the next t
@@ -82,7 +82,7 @@ class SamplerState:
     clean: Float[Array, "B *dims"]  # the last estimate of the clean latents; a preview of the result
 
 
-def make_step_table(schedule: Schedule, settings: config.Sampling) -> StepTable:
+def make_step_table(schedule: NoiseSchedule, settings: config.Sampling) -> StepTable:
     """The weights of `settings.sampler` for `settings.steps` steps, as numpy arrays.
 
     A step leads from its timestep to that of the next step, and the last one to abar = 1, where the estimate of the
@@ -182,17 +182,17 @@ def _normal(keys, number, shape: tuple[int, ...]) -> jax.Array:
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, number), shape))(keys)
 
 
-def _ddim_weights(here: np.ndarray, there: np.ndarray) -> Weights:
+def _ddim_weights(here: np.ndarray, there: np.ndarray) -> StepWeights:
     """DDIM with eta 0 (Song et al., arXiv 2010.02502, eq. 12).
 
     `here` and `there` are abar before and after the step. In terms of x and x0 the implied noise drops out.
     """
     keep = np.sqrt((1.0 - there) / (1.0 - here))
     zero = np.zeros_like(here)
-    return Weights(keep, np.sqrt(there) - np.sqrt(here) * keep, zero, zero)
+    return StepWeights(keep, np.sqrt(there) - np.sqrt(here) * keep, zero, zero)
 
 
-def _dpm_weights(here: np.ndarray, there: np.ndarray) -> Weights:
+def _dpm_weights(here: np.ndarray, there: np.ndarray) -> StepWeights:
     """CogVideoX's SDE-DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, section 5); see `_lambda_steps`.
 
     The first timestep has lambda = -inf and the end +inf. numpy's infinities give the right limits there: keep 0, clean
@@ -202,10 +202,10 @@ def _dpm_weights(here: np.ndarray, there: np.ndarray) -> Weights:
     keep = np.sqrt((1.0 - there) / (1.0 - here)) * np.exp(-h)
     clean = -np.expm1(-2.0 * h) * np.sqrt(there)
     fresh = np.sqrt(1.0 - there) * np.sqrt(1.0 - np.exp(-2.0 * h))
-    return Weights(keep, clean * (1.0 + extrapolate), -clean * extrapolate, fresh)
+    return StepWeights(keep, clean * (1.0 + extrapolate), -clean * extrapolate, fresh)
 
 
-def _dpmpp_2m_weights(here: np.ndarray, there: np.ndarray) -> Weights:
+def _dpmpp_2m_weights(here: np.ndarray, there: np.ndarray) -> StepWeights:
     """DPM-Solver++(2M), the deterministic one (Lu et al., arXiv 2211.01095, algorithm 2); see `_lambda_steps`.
 
     Without the extrapolation this is DDIM. The infinities have the same limits as in `_dpm_weights`, but that keep is
@@ -215,7 +215,7 @@ def _dpmpp_2m_weights(here: np.ndarray, there: np.ndarray) -> Weights:
     h, extrapolate = _lambda_steps(here, there)
     keep = np.sqrt((1.0 - there) / (1.0 - here))
     clean = -np.expm1(-h) * np.sqrt(there)
-    return Weights(keep, clean * (1.0 + extrapolate), -clean * extrapolate, np.zeros_like(here))
+    return StepWeights(keep, clean * (1.0 + extrapolate), -clean * extrapolate, np.zeros_like(here))
 
 
 def _lambda_steps(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, DPMSolverMu
 from mmjax import config
 from mmjax.diffusion import samplers
 from mmjax.diffusion.guidance import Denoise
-from mmjax.diffusion.schedule import Schedule, make_schedule
+from mmjax.diffusion.schedule import NoiseSchedule, make_schedule
 
 SHIFTS = {"2b": 3.0, "5b": 1.0}  # snr_shift_scale
 KINDS = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
@@ -59,7 +59,7 @@ def multistep_scheduler() -> DPMSolverMultistepScheduler:
     )
 
 
-def comparable_schedule(sampler: str, shift: float) -> Schedule:
+def comparable_schedule(sampler: str, shift: float) -> NoiseSchedule:
     """Our schedule as the reference of `sampler` can have it: DPM-Solver++(2M) of diffusers needs abar > 0.
 
     It divides by sqrt(abar), so it puts `LEAST_ABAR` in place of the zero at the last timestep; with the zero itself it
@@ -69,11 +69,11 @@ def comparable_schedule(sampler: str, shift: float) -> Schedule:
     if sampler != "dpmpp_2m":
         return ours
     abar = np.append(ours.alphas_cumprod[:-1], LEAST_ABAR)
-    return Schedule(abar, np.sqrt(abar).astype(np.float32), np.sqrt(1.0 - abar).astype(np.float32))
+    return NoiseSchedule(abar, np.sqrt(abar).astype(np.float32), np.sqrt(1.0 - abar).astype(np.float32))
 
 
 def sample(
-    denoise: Denoise, schedule: Schedule, noise, *, settings: config.Sampling, step_noise: samplers.StepNoise
+    denoise: Denoise, schedule: NoiseSchedule, noise, *, settings: config.Sampling, step_noise: samplers.StepNoise
 ) -> jax.Array:
     """Clean latents from pure noise, in one scan over all steps of the table."""
     table = samplers.make_step_table(schedule, settings)
