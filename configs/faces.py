@@ -5,38 +5,13 @@ words have vectors drawn at random, and so have the portrait's patches. Base and
 """
 
 from mmjax import config as c
+from mmjax.models.small import small_model
 
 
 def get_config():
     return c.Experiment(
         name="faces",
-        model=c.Model(
-            c.Transformer(
-                layers=4,
-                heads=2,
-                head_dim=64,
-                latent_channels=3,
-                text_dim=32,
-                text_length=40,
-                time_dim=64,
-                patch=4,
-                base_frames=9,
-                base_height=64,
-                base_width=64,
-                remat="none",
-            ),
-            c.Adapter(
-                id_dim=512,
-                clip_dim=64,
-                clip_tokens=17,
-                perceiver_width=64,
-                perceiver_depth=1,
-                perceiver_head_dim=32,
-                queries=8,
-                can_condition_dim=64,
-                can_hidden=64,
-            ),
-        ),
+        model=small_model(height=64, width=64, text_length=40, id_dim=512),
         autoencoder=c.Autoencoder("pixel"),
         encoders=c.Encoders("word_table", "arcface"),  # its models: --config.encoders.face_models=PACK
         data=c.Data(
@@ -57,5 +32,6 @@ def get_config():
             checkpoint_every=600,
         ),
         sampling=c.Sampling(sampler="ddim", steps=16, guidance=2.0, dynamic_guidance=False),
+        runtime=c.Runtime(remat="none"),
         precision=c.Precision(compute="float32", trained="float32", frozen="float32"),
     ).to_config_dict()

@@ -4,38 +4,13 @@ A model that cannot do this cannot learn anything else. No identity is kept out 
 """
 
 from mmjax import config as c
+from mmjax.models.small import small_model
 
 
 def get_config():
     return c.Experiment(
         name="overfit",
-        model=c.Model(
-            c.Transformer(
-                layers=4,
-                heads=2,
-                head_dim=64,
-                latent_channels=3,
-                text_dim=32,
-                text_length=20,
-                time_dim=64,
-                patch=4,
-                base_frames=9,
-                base_height=40,
-                base_width=48,
-                remat="none",
-            ),
-            c.Adapter(
-                id_dim=32,
-                clip_dim=64,
-                clip_tokens=17,
-                perceiver_width=64,
-                perceiver_depth=1,
-                perceiver_head_dim=32,
-                queries=8,
-                can_condition_dim=64,
-                can_hidden=64,
-            ),
-        ),
+        model=small_model(height=40, width=48),
         autoencoder=c.Autoencoder("pixel"),
         encoders=c.Encoders(face="pixels"),
         loss=c.Loss(face_region_probability=0.0, drop_text=0.0, drop_identity=0.0, drop_both=0.0),
@@ -51,5 +26,6 @@ def get_config():
             checkpoint_every=500,
         ),
         sampling=c.Sampling(sampler="ddim", steps=25, guidance=1.0, dynamic_guidance=False),
+        runtime=c.Runtime(remat="none"),
         precision=c.Precision(compute="float32", trained="float32", frozen="float32"),
     ).to_config_dict()

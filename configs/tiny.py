@@ -1,38 +1,13 @@
 """Drawn people at 32 x 32 pixels: the whole path on a CPU in minutes. Base and adapter are trained together."""
 
 from mmjax import config as c
+from mmjax.models.small import small_model
 
 
 def get_config():
     return c.Experiment(
         name="tiny",
-        model=c.Model(
-            c.Transformer(
-                layers=4,
-                heads=2,
-                head_dim=64,
-                latent_channels=3,
-                text_dim=32,
-                text_length=20,
-                time_dim=64,
-                patch=4,
-                base_frames=9,
-                base_height=32,
-                base_width=32,
-                remat="none",
-            ),
-            c.Adapter(
-                id_dim=32,
-                clip_dim=64,
-                clip_tokens=17,
-                perceiver_width=64,
-                perceiver_depth=1,
-                perceiver_head_dim=32,
-                queries=8,
-                can_condition_dim=64,
-                can_hidden=64,
-            ),
-        ),
+        model=small_model(height=32, width=32),
         autoencoder=c.Autoencoder("pixel"),
         data=c.Data(
             sources=("drawn_images", "drawn_clips"),
@@ -54,5 +29,6 @@ def get_config():
             checkpoint_every=600,
         ),
         sampling=c.Sampling(sampler="ddim", steps=16, guidance=2.0, dynamic_guidance=False),
+        runtime=c.Runtime(remat="none"),
         precision=c.Precision(compute="float32", trained="float32", frozen="float32"),
     ).to_config_dict()

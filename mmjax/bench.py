@@ -3,7 +3,7 @@
 Measures, at the size of the configuration's longest clips: text encoder, CLIP with the face branch, a guided forward of
 the base alone and with the adapter at work, all denoising steps of a video, the autoencoder, and a training step.
 Devices along `data` and `fsdp` have a pair, or a sample, each. Every figure is the median of synchronised repeats after
-a warm-up; compile time is apart. With --config.model.transformer.stream=True block weights wait in host memory.
+a warm-up; compile time is apart. With --config.runtime.stream=True block weights wait in host memory.
 """
 
 import json

@@ -23,6 +23,7 @@ from mmjax.models import build, flops, sizes
 from mmjax.models.clip import CLIPVisionTower
 from mmjax.models.magicmirror.face_branch import Conditions
 from mmjax.models.t5 import T5Encoder
+from mmjax.precision import make_policy
 from mmjax.records import schema
 from mmjax.sampling import Denoiser
 from mmjax.sampling.load import STREAMED
@@ -122,14 +123,18 @@ def _placed(boxed, mesh, dtype):
 
 def _text(config, mesh):
     record, dtype = sizes.T5(), jnp.dtype(config.precision.compute)
-    network, params = T5Encoder(record, dtype), draw(_placed(abstract_t5(record), mesh, dtype))
+    policy = make_policy(config.precision, config.runtime)
+    network, params = T5Encoder(record, policy), draw(_placed(abstract_t5(record), mesh, dtype))
     tokens = jnp.ones((2, config.model.transformer.text_length), jnp.int32)
     return jax.jit(lambda params, tokens: network.apply({"params": params}, tokens)), (params, tokens)
 
 
 def _faces(config, mesh):
     record, dtype = sizes.PhotoMaker(), jnp.dtype(config.precision.compute)
-    network, model = CLIPVisionTower(record.clip, dtype), build.make_model(config)
+    network, model = (
+        CLIPVisionTower(record.clip, make_policy(config.precision, config.runtime)),
+        build.make_model(config),
+    )
     clip = draw(_placed(abstract_photomaker(record), mesh, dtype)["clip"])
     branch = {"face_encoder": draw(build.abstract_params(config, mesh)["face_encoder"])}
     batch = random_batch(config, _latents(config), 1, mesh)
@@ -217,13 +222,13 @@ def _training_step(config: c.Experiment, mesh, params, batch):
 def _latents(config: c.Experiment) -> tuple[int, ...]:
     """One sample's latents at the size of the longest source, in whole temporal patches."""
     shape = config.autoencoder.latent_shape(max(config.data.frames), config.data.height, config.data.width)
-    return (shape[0] + -shape[0] % config.model.transformer.patch_t, *shape[1:])
+    return (config.model.transformer.whole_frames(shape[0]), *shape[1:])
 
 
 def _abstract(config: c.Experiment, mesh) -> build.Params:
     """The model's parameters; those of the blocks in host memory where they are streamed from there."""
     abstract = build.abstract_params(config, mesh)
-    if not config.model.transformer.stream:
+    if not config.runtime.stream:
         return abstract
     shardings = partition.in_host_memory(jax.tree.map(lambda leaf: leaf.sharding, abstract), STREAMED)
     place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731

@@ -3,121 +3,41 @@
 `configs/NAME.py` returns `Experiment(...).to_config_dict()`; command-line overrides change that dictionary;
 `Experiment.from_config_dict` turns it back into records and refuses what cannot work, naming the key, the value
 and what is allowed, before any device is touched.
+
+Where to look: what weights are of stands in `Model` (`mmjax.model_settings`); how the same thing is computed in
+`Runtime`, `Mesh` and `Precision`; what is trained in `Train.trainable`; where the run starts from in `Train.base`,
+`photomaker` and `adapter`. Settings marked `free` may differ when a run is resumed (`mmjax.weights.runs`): paths,
+intervals, and how things are computed.
 """
 
 import dataclasses
 
 import ml_collections
 
-from mmjax.validation import one_of, positive, validated_record
+from mmjax.model_settings import ADAPTER_PATTERNS, Adapter, Autoencoder, Model, Transformer
+from mmjax.validation import free, one_of, positive, validated_record
 
+__all__ = [
+    "ADAPTER_PATTERNS",
+    "Adapter",
+    "Autoencoder",
+    "Data",
+    "Encoders",
+    "Experiment",
+    "Loss",
+    "Mesh",
+    "Model",
+    "Optim",
+    "Precision",
+    "RANDOM",
+    "Runtime",
+    "Sampling",
+    "Schedule",
+    "Train",
+    "Transformer",
+]
 
-@dataclasses.dataclass(frozen=True)
-class Transformer:
-    """The CogVideoX diffusion transformer (METHOD 1). Defaults are the 5B model's."""
-
-    layers: int = 42
-    heads: int = 48
-    head_dim: int = 64
-    latent_channels: int = 16
-    text_dim: int = 4096
-    text_length: int = 226  # tokens, padded to this maximum; pad tokens are attended to
-    time_dim: int = 512
-    patch: int = 2  # spatial patch, latent pixels
-    patch_t: int = 1  # temporal patch, latent frames
-    position: str = "rope"  # sincos | rope | rope_slice
-    base_frames: int = 13  # the latent grid of the published samples; `rope` positions are stretched onto its sides
-    base_height: int = 60
-    base_width: int = 90
-    spatial_interpolation: float = 1.875  # of sincos positions
-    temporal_interpolation: float = 1.0
-    attention: str = "auto"  # auto | xla | cudnn | splash
-    remat: str = "full"  # none | full | dots
-    stream: bool = False  # blocks' weights stay in host memory and come to the device a pair at a time; for sampling
-
-    @property
-    def width(self) -> int:
-        return self.heads * self.head_dim
-
-    def problems(self):
-        yield from positive(self, "layers heads head_dim latent_channels text_dim text_length time_dim patch patch_t")
-        yield from positive(self, "base_frames base_height base_width")
-        yield from one_of(self, position=("sincos", "rope", "rope_slice"))
-        yield from one_of(self, attention=("auto", "xla", "cudnn", "splash"), remat=("none", "full", "dots"))
-        if self.layers % 2:
-            yield "layers", self.layers, "even: blocks are scanned in pairs (adapted even, plain odd)"
-        if self.position.startswith("rope") and self.head_dim % 16:
-            yield (
-                "head_dim",
-                self.head_dim,
-                "a multiple of 16 with rotary positions (1/4 time, 3/8 height, 3/8 width, in pairs)",
-            )
-        if self.position == "sincos" and self.width % 16:
-            yield "heads", self.heads, f"heads * head_dim a multiple of 16 with sincos positions, not {self.width}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Adapter:
-    """The face branch and the cross-modal adapter (METHOD 2, 3). The four switches are the ablations of table 3."""
-
-    enabled: bool = True
-    identity_branch: bool = True  # ID perceiver, eq. 3, and its fusion into the text, eq. 5
-    structural_branch: bool = True  # face perceiver, eq. 4: face tokens in the joint and the cross attention, eq. 8
-    face_modulation: bool = True  # phi_face, eq. 6; without it face tokens use the text's factors, CAN's part included
-    can: bool = True  # conditioned adaptive normalization, eq. 7; needs the identity branch
-    id_dim: int = 512  # ArcFace embedding
-    clip_dim: int = 1024  # patch features of the face picture
-    clip_tokens: int = 257
-    perceiver_width: int = 2048
-    perceiver_depth: int = 4
-    perceiver_head_dim: int = 128
-    id_tokens: int = 2
-    queries: int = 32  # face tokens for each reference picture
-    can_condition_dim: int = 512  # c1, width of the global projection of x_id
-    can_hidden: int = 512
-
-    def problems(self):
-        yield from positive(self, "id_dim clip_dim clip_tokens perceiver_width perceiver_depth perceiver_head_dim")
-        yield from positive(self, "id_tokens queries can_condition_dim can_hidden")
-        if self.perceiver_width % self.perceiver_head_dim:
-            yield (
-                "perceiver_width",
-                self.perceiver_width,
-                f"a multiple of perceiver_head_dim = {self.perceiver_head_dim}",
-            )
-        if self.can and not self.identity_branch:
-            yield "can", self.can, "False when identity_branch is False: CAN is conditioned on its tokens"
-        if self.enabled and not (self.identity_branch or self.structural_branch):
-            yield "enabled", self.enabled, "False when both identity_branch and structural_branch are False"
-
-
-@dataclasses.dataclass(frozen=True)
-class Autoencoder:
-    """What lies between pixels and latents. `pixel` only scales uint8 to [-1, 1]; `cogvideox` is the published VAE."""
-
-    name: str = "cogvideox"  # pixel | cogvideox
-    weights: str = ""  # folder of a converted VAE; only what encodes or decodes pixels needs it
-
-    @property
-    def spatial(self) -> int:
-        """Pixels for a latent pixel, each side."""
-        return {"pixel": 1, "cogvideox": 8}[self.name]
-
-    @property
-    def temporal(self) -> int:
-        """Frames for a latent frame, after the first, which has one of its own."""
-        return {"pixel": 1, "cogvideox": 4}[self.name]
-
-    @property
-    def channels(self) -> int:
-        return {"pixel": 3, "cogvideox": 16}[self.name]
-
-    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(T, h, w, C) for a video of `frames` x `height` x `width` pixels."""
-        return (frames - 1) // self.temporal + 1, height // self.spatial, width // self.spatial, self.channels
-
-    def problems(self):
-        yield from one_of(self, name=("pixel", "cogvideox"))
+RANDOM = "random"  # in place of a folder of weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +46,10 @@ class Encoders:
 
     text: str = "word_table"  # word_table | t5
     face: str = "drawn"  # drawn | pixels | arcface | photomaker
-    seed: int = 0  # of the seeded stand-ins
-    text_encoder: str = ""  # folder of a converted T5 encoder, its tokenizer inside
-    photomaker: str = ""  # folder of converted PhotoMaker V2 weights
-    face_models: str = ""  # an insightface model pack, by name or folder: a detector and a recogniser, *.onnx
+    seed: int = 0  # of the placeholder encoders
+    text_encoder: str = free("")  # folder of a converted T5 encoder, its tokenizer inside
+    photomaker: str = free("")  # folder of converted PhotoMaker V2 weights
+    face_models: str = free("")  # an insightface model pack, by name or folder: a detector and a recogniser, *.onnx
 
     def problems(self):
         yield from one_of(self, text=("word_table", "t5"), face=("drawn", "pixels", "arcface", "photomaker"))
@@ -145,7 +65,8 @@ class Schedule:
     snr_shift: float = 1.0  # 3.0 for 2B
 
     def problems(self):
-        yield from positive(self, "steps snr_shift")
+        yield from positive(self, "steps", "snr_shift")
+
         if not 0 < self.beta_start < self.beta_end < 1:
             yield "beta_start", self.beta_start, f"0 < beta_start < beta_end < 1, with beta_end = {self.beta_end}"
 
@@ -175,7 +96,7 @@ class Data:
     path of a prepared folder.
     """
 
-    dir: str = ".data"
+    dir: str = free(".data")
     sources: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     batches: tuple[int, ...] = ()  # global batch of each source
@@ -195,8 +116,9 @@ class Data:
     clip_stride: int = 1  # take every n-th frame
 
     def problems(self):
-        yield from positive(self, "height width fps references clip_windows clip_stride")
-        yield from positive(self, "people held_out_people pictures_per_person clips_per_person")
+        yield from positive(self, "height", "width", "fps", "references", "clip_windows", "clip_stride", "people")
+        yield from positive(self, "held_out_people", "pictures_per_person", "clips_per_person")
+
         if self.workers < 0:
             yield "workers", self.workers, "0 or more"
         for name in ("weights", "batches", "frames"):
@@ -226,7 +148,8 @@ class Optim:
     clip_norm: float = 1.0
 
     def problems(self):
-        yield from positive(self, "learning_rate eps clip_norm")
+        yield from positive(self, "learning_rate", "eps", "clip_norm")
+
         if self.warmup_steps < 0:
             yield "warmup_steps", self.warmup_steps, "0 or more"
         for name in ("beta1", "beta2"):
@@ -242,24 +165,26 @@ class Optim:
 class Train:
     """The run: how long, what is trained, and what is written when. An interval of 0 switches that thing off."""
 
-    steps: int = 1000
-    accumulate: int = 1  # micro-batches a step; each source's batch is split into this many
-    trainable: tuple[str, ...] = (r"face_encoder/.*", r"transformer/blocks/adapter/.*")  # full-match path patterns
-    base: str = ""  # folder of a converted base transformer; empty: random weights
-    adapter: str = ""  # folder of adapter weights to start from
-    photomaker: str = ""  # folder of converted PhotoMaker V2 weights, to start the ID perceiver from
+    steps: int = free(1000)
+    accumulate: int = free(1)  # micro-batches a step; each source's batch is split into this many
+    trainable: tuple[str, ...] = ADAPTER_PATTERNS  # what is trained: full-match patterns of paths (METHOD 7)
+    base: str = free("")  # folder of a converted base transformer, or `random`: drawn weights, to try speed
+    adapter: str = free("")  # folder of adapter weights to start from
+    photomaker: str = free("")  # folder of converted PhotoMaker V2 weights, to start the ID perceiver from
     ema_decay: float = 0.999  # 0: no EMA
-    log_every: int = 10
-    validate_every: int = 200
-    validation_batches: int = 2
-    sample_every: int = 500
-    sample_count: int = 4
-    checkpoint_every: int = 500
-    checkpoint_minutes: float = 30.0
-    keep_checkpoints: int = 2
+    log_every: int = free(10)
+    validate_every: int = free(200)
+    validation_batches: int = free(2)
+    sample_every: int = free(500)
+    sample_count: int = free(4)
+    checkpoint_every: int = free(500)
+    checkpoint_minutes: float = free(30.0)
+    keep_checkpoints: int = free(2)
 
     def problems(self):
-        yield from positive(self, "steps accumulate keep_checkpoints validation_batches sample_count log_every")
+        yield from positive(self, "steps", "accumulate", "keep_checkpoints", "validation_batches", "sample_count")
+        yield from positive(self, "log_every")
+
         for name in ("validate_every", "sample_every", "checkpoint_every", "checkpoint_minutes"):
             if getattr(self, name) < 0:
                 yield name, getattr(self, name), "0 (off) or more"
@@ -283,6 +208,7 @@ class Sampling:
 
     def problems(self):
         yield from positive(self, "steps")
+
         if self.identity_scale < 0:
             yield "identity_scale", self.identity_scale, "0 or more; 1 is as trained"
         yield from one_of(self, sampler=("ddim", "dpm"))
@@ -317,8 +243,10 @@ class Precision:
     frozen: str = "bfloat16"
     encode: str = "float32"  # of the autoencoder, pixels to latents
     decode: str = "bfloat16"
+    float32_products: str = "high"  # highest | high | default: what a float32 product means, see `mmjax.precision`
 
     def problems(self):
+        yield from one_of(self, float32_products=("highest", "high", "default"))
         for name in ("compute", "trained", "frozen", "encode", "decode"):
             value = getattr(self, name)
             if value == "float16":
@@ -330,9 +258,18 @@ class Precision:
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
-    transformer: Transformer = Transformer()
-    adapter: Adapter = Adapter()
+class Runtime:
+    """How the same numbers are computed. Weights do not depend on it, and a resumed run may change it."""
+
+    attention: str = "auto"  # auto | xla | cudnn | splash
+    remat: str = "full"  # none | full | dots: what the backward pass computes again
+    stream: bool = False  # blocks' weights stay in host memory and come to the device a pair at a time; for sampling
+    fsdp_min_size: int = 2**20  # numbers of a parameter, below which every device of `mesh.fsdp` holds it whole
+
+    def problems(self):
+        yield from one_of(self, attention=("auto", "xla", "cudnn", "splash"), remat=("none", "full", "dots"))
+        if self.fsdp_min_size < 0:
+            yield "fsdp_min_size", self.fsdp_min_size, "0 or more"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -349,9 +286,10 @@ class Experiment:
     data: Data = Data()
     optim: Optim = Optim()
     train: Train = Train()
-    sampling: Sampling = Sampling()
-    mesh: Mesh = Mesh()
-    precision: Precision = Precision()
+    sampling: Sampling = free(Sampling())
+    runtime: Runtime = free(Runtime())
+    mesh: Mesh = free(Mesh())
+    precision: Precision = free(Precision())
 
     def problems(self):
         if self.seed < 0:

@@ -12,11 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmjax.config import ADAPTER_PATTERNS
 from mmjax.errors import TreeError
 
 Tree = dict[str, Any]
-
-ADAPTER_PATTERNS = (r"face_encoder/.*", r"transformer/blocks/adapter/.*")
 
 
 def flatten(tree: Tree, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
@@ -61,15 +60,15 @@ def match(patterns: Iterable[str], tree: Tree) -> Tree:
     return unflatten({path: matches(patterns, path) for path in flatten(tree)})
 
 
-def split(tree: Tree, patterns: Iterable[str]) -> tuple[Tree, Tree]:
+def split(tree: Tree, patterns: Iterable[str], may_be_empty: Iterable[str] = ADAPTER_PATTERNS) -> tuple[Tree, Tree]:
     """(leaves that match, the others), each a tree without the other's branches.
 
-    Raises `TreeError` for a pattern that matches nothing: it is a misspelt one. `ADAPTER_PATTERNS` may: an ablation
-    can leave a part of the adapter without parameters.
+    Raises `TreeError` for a pattern that matches nothing: it is a misspelt one. Those in
+    `may_be_empty` may: an ablation can leave a part of the adapter without parameters.
     """
     patterns, leaves = tuple(patterns), flatten(tree)
     for pattern in patterns:
-        if pattern not in ADAPTER_PATTERNS and not any(re.fullmatch(pattern, path) for path in leaves):
+        if pattern not in may_be_empty and not any(re.fullmatch(pattern, path) for path in leaves):
             tops = sorted({"/".join(path.split("/")[:2]) for path in leaves})
             raise TreeError(f"pattern {pattern!r} matches no parameter; the tree has {', '.join(tops)}")
     chosen = {path: leaf for path, leaf in leaves.items() if matches(patterns, path)}

@@ -26,9 +26,36 @@ def validated_record(cls, values: dict):
     return record
 
 
-def positive(record, names: str):
-    """Problems of the settings, named in one string, that are not above zero."""
-    for name in names.split():
+def free(default):
+    """A setting that may differ when a run is resumed: a path, an interval, how something is computed."""
+    return dataclasses.field(default=default, metadata={"free": True})
+
+
+def is_free(cls, name: str) -> bool:
+    """Whether the setting with this dotted name, or a group that it stands in, is `free`."""
+    for part in name.split("."):
+        field = next((field for field in dataclasses.fields(cls) if field.name == part), None)
+        if field is None or field.metadata.get("free"):
+            return field is not None
+        cls = typing.get_type_hints(cls)[part]
+        if not dataclasses.is_dataclass(cls):
+            return False
+    return False
+
+
+def settings_of(record, path: str = "") -> dict[str, object]:
+    """The settings of a record and of the records in it, by their dotted names."""
+    flat = {}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        inner = dataclasses.is_dataclass(value)
+        flat |= settings_of(value, f"{path}{field.name}.") if inner else {f"{path}{field.name}": value}
+    return flat
+
+
+def positive(record, *names: str):
+    """Problems of the settings that are not above zero."""
+    for name in names:
         if not getattr(record, name) > 0:
             yield name, getattr(record, name), "a positive number"
 

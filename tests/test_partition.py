@@ -10,6 +10,7 @@ from mmjax import config as c
 from mmjax import partition, trees
 from mmjax.errors import ConfigError
 from mmjax.nn.attention import attention
+from mmjax.precision import Policy
 from tests.helpers import tiny
 
 MESHES = {
@@ -56,8 +57,8 @@ def test_a_fused_kernel_is_mapped_over_the_mesh(name, tokens, keys):
     q, k, v = (rng.standard_normal((8, n, 4, 64)).astype(np.float32) for n in (tokens, keys, keys))
     mesh = partition.make_mesh(MESHES[name], jax.devices())
     with partition.use_mesh(mesh):
-        found = jax.jit(lambda *a: attention(*a, "splash"))(q, k, v)
-    np.testing.assert_allclose(np.asarray(found), np.asarray(attention(q, k, v, "xla")), atol=5e-6)
+        found = jax.jit(lambda *a: attention(*a, Policy(attention="splash")))(q, k, v)
+    np.testing.assert_allclose(np.asarray(found), np.asarray(attention(q, k, v, Policy(attention="xla"))), atol=5e-6)
 
 
 @pytest.mark.parametrize("name", MESHES)

@@ -4,17 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax import config as c
+from mmjax.precision import Policy
 from tests.helpers import tiny
 
 
 def test_bfloat16_compute_is_near_float32():
     params, batch, (latents, timesteps) = tiny.drawn(), tiny.batch(), tiny.inputs()
 
-    def run(precision):
-        return jax.jit(tiny.make(precision=precision).apply)({"params": params}, batch, latents, timesteps)
+    def run(compute):
+        return jax.jit(tiny.make(policy=Policy(compute)).apply)({"params": params}, batch, latents, timesteps)
 
-    exact, half = (run(c.Precision(compute=name)) for name in ("float32", "bfloat16"))
+    exact, half = (run(name) for name in ("float32", "bfloat16"))
     error = float(np.linalg.norm(half - exact) / np.linalg.norm(exact))
     print(f"bfloat16 compute: {error:.1e} off float32 (norm of the difference over the norm)")
     assert exact.dtype == half.dtype == jnp.float32
@@ -28,7 +28,7 @@ def test_frozen_bfloat16_weights_are_what_the_compute_dtype_would_have_made_of_t
         return leaf.astype(jnp.bfloat16) if path[-1].key == "kernel" and "time_embed" not in str(path) else leaf
 
     kernels = jax.tree.map_with_path(stored, params)
-    apply = jax.jit(tiny.make(precision=c.Precision(compute="bfloat16")).apply)
+    apply = jax.jit(tiny.make(policy=Policy("bfloat16")).apply)
     np.testing.assert_array_equal(
         apply({"params": params}, batch, latents, timesteps), apply({"params": kernels}, batch, latents, timesteps)
     )

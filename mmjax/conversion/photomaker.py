@@ -25,6 +25,7 @@ from mmjax.errors import ConversionError
 from mmjax.models.clip import CHANNELS, CLIPVisionTower
 from mmjax.models.magicmirror.face_branch import IdPerceiver
 from mmjax.models.sizes import CLIPVision, PhotoMaker
+from mmjax.precision import Policy
 from mmjax.trees import Tree
 
 STEM = "photomaker-v2"
@@ -111,9 +112,9 @@ def abstract_photomaker(record: PhotoMaker) -> Tree:
     pixels = jax.ShapeDtypeStruct((1, clip.side, clip.side, CHANNELS), jnp.float32)
     q_id = jax.ShapeDtypeStruct((1, record.id_dim), jnp.float32)
     features = jax.ShapeDtypeStruct((1, clip.tokens, clip.width), jnp.float32)
-    perceiver = IdPerceiver(c.Adapter(**record.adapter_settings), jnp.float32)
+    perceiver = IdPerceiver(c.Adapter(**record.adapter_settings), Policy())
     return {
-        "clip": jax.eval_shape(CLIPVisionTower(clip, jnp.float32).init, key, pixels)["params"],
+        "clip": jax.eval_shape(CLIPVisionTower(clip, Policy()).init, key, pixels)["params"],
         "id_perceiver": jax.eval_shape(perceiver.init, key, q_id, features)["params"],
     }
 

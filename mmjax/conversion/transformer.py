@@ -17,7 +17,7 @@ from mmjax.conversion.engine import Blocks, Misfit, Row, conv_patch, identity, t
 from mmjax.conversion.source import open_diffusers
 from mmjax.errors import ConversionError
 from mmjax.models.cogvideox.transformer import CogVideoXTransformer
-from mmjax.precision import FLOAT32
+from mmjax.precision import Policy
 from mmjax.trees import Tree
 
 CLASS_NAME = "CogVideoXTransformer3DModel"
@@ -132,7 +132,7 @@ def abstract_transformer(config: Transformer) -> Tree:
         jax.ShapeDtypeStruct((1,), jnp.int32),
         jax.ShapeDtypeStruct((1, 1, config.text_dim), jnp.float32),
     )
-    return jax.eval_shape(CogVideoXTransformer(config, FLOAT32).init, jax.random.key(0), *inputs)["params"]
+    return jax.eval_shape(CogVideoXTransformer(config, Policy()).init, jax.random.key(0), *inputs)["params"]
 
 
 def causes(config: Transformer) -> tuple[Callable[[Misfit], str | None], ...]:

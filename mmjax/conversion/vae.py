@@ -18,6 +18,7 @@ from mmjax.conversion.source import open_diffusers
 from mmjax.errors import ConversionError
 from mmjax.models.cogvideox.vae import Decoder, Encoder
 from mmjax.models.sizes import VAE
+from mmjax.precision import Policy
 from mmjax.trees import Tree
 
 CLASS_NAME = "AutoencoderKLCogVideoX"
@@ -116,7 +117,7 @@ def abstract_vae(vae: VAE) -> Tree:
         "decoder": (Decoder, jax.ShapeDtypeStruct((1, 1, 1, 1, vae.latent_channels), jnp.float32)),
     }
     return {
-        name: jax.eval_shape(network(vae, jnp.float32).init, jax.random.key(0), x)["params"]
+        name: jax.eval_shape(network(vae, Policy()).init, jax.random.key(0), x)["params"]
         for name, (network, x) in inputs.items()
     }
 

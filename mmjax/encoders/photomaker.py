@@ -26,6 +26,7 @@ from mmjax.errors import ConfigError
 from mmjax.faces.detection import FaceDetector
 from mmjax.models.clip import CLIPVisionTower, normalize_pictures
 from mmjax.models.sizes import PhotoMaker
+from mmjax.precision import Policy
 from mmjax.trees import Tree
 
 _BATCH = 64  # portraits that CLIP sees at once
@@ -50,7 +51,7 @@ class PhotoMakerFaceEncoder(RecogniserEncoder):
         self._clip = LazyWeights(functools.partial(_read_clip, folder, record, mesh, dtype))
         weights, networks = hash_converted(folder, "photomaker"), network_values(detector, arcface)
         self.fingerprint = fingerprint(PHOTOMAKER, weights=weights, **networks, dtype=dtype)
-        network = CLIPVisionTower(record.clip, jax.numpy.dtype(dtype))
+        network = CLIPVisionTower(record.clip, Policy(dtype))
         self._apply = jax.jit(
             lambda params, pictures: network.apply({"params": params}, normalize_pictures(pictures)),
             out_shardings=partition.replicated(mesh),

@@ -34,6 +34,7 @@ from mmjax.encoders.prompts import TRIGGER, check_length, expand_trigger, split_
 from mmjax.errors import CheckpointError, ConfigError
 from mmjax.models import sizes
 from mmjax.models.t5 import T5Encoder
+from mmjax.precision import Policy
 from mmjax.trees import Tree
 
 _BATCH = 8  # prompts that the network sees at once
@@ -62,7 +63,7 @@ class T5TextEncoder:
         self._tokenizer, self._mesh, self._cache = tokenizer, mesh, cache
         self._record = conversion.read_record(folder, "text-encoder")
         self._weights = LazyWeights(functools.partial(_read_weights, folder, self._record, mesh, dtype))
-        network = T5Encoder(self._record, jax.numpy.dtype(dtype))
+        network = T5Encoder(self._record, Policy(dtype))
         self._apply = jax.jit(
             lambda params, tokens: network.apply({"params": params}, tokens), out_shardings=partition.replicated(mesh)
         )

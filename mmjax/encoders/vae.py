@@ -27,6 +27,7 @@ from mmjax.errors import DataError
 from mmjax.models.cogvideox import vae as network
 from mmjax.models.cogvideox import vae_tiling
 from mmjax.models.sizes import VAE
+from mmjax.precision import Policy
 from mmjax.trees import Tree
 
 HALVES = ("encoder", "decoder")
@@ -68,7 +69,7 @@ class CogVideoXAutoencoder:
             half: LazyWeights(functools.partial(jax.device_put, self._at_rest[half], place)) for half in HALVES
         }
         tiles = {"tiling": True} if tiling else {}
-        self.fingerprint = fingerprint(COGVIDEOX_VAE, weights=weights, encode=precision.encode, **tiles)
+        self.fingerprint = fingerprint(COGVIDEOX_VAE, weights=weights, encode=_encoding(precision), **tiles)
         self._encode = jax.jit(self._encode_traced)
         self._decode = jax.jit(self._decode_traced)
         self._to_uint8 = jax.jit(to_uint8)
@@ -125,12 +126,16 @@ class CogVideoXAutoencoder:
 
     def _encode_traced(self, params, video):
         video = video.astype(jnp.float32) / 127.5 - 1
-        mean, _ = network.encode(self.record, params, video, jnp.dtype(self.precision.encode))
+        mean, _ = network.encode(
+            self.record, params, video, Policy(self.precision.encode, self.precision.float32_products)
+        )
         return mean * self.record.scaling_factor
 
     def _decode_traced(self, params, latents):
         latents = latents / self.record.scaling_factor
-        return network.decode(self.record, params, latents, jnp.dtype(self.precision.decode))
+        return network.decode(
+            self.record, params, latents, Policy(self.precision.decode, self.precision.float32_products)
+        )
 
     def _check_video(self, video: np.ndarray) -> None:
         unit = self.record.spatial_compression
@@ -179,6 +184,11 @@ def load_autoencoder(
 def to_uint8(video: Float[Array, "*b F H W 3"]) -> UInt8[Array, "*b F H W 3"]:
     """Values -1..1 as 0..255, rounded; what is outside is clipped."""
     return jnp.clip(jnp.round((video + 1) * 127.5), 0, 255).astype(jnp.uint8)
+
+
+def _encoding(precision: Precision) -> str:
+    """How latents are computed, for the fingerprint: `bfloat16`, or `float32:high` with what its products mean."""
+    return precision.encode if precision.encode != "float32" else f"float32:{precision.float32_products}"
 
 
 def _host() -> jax.Device:

@@ -16,18 +16,17 @@ Params = trees.Tree
 
 def make_model(config: c.Experiment) -> MagicMirror:
     """The model of an experiment; it holds no arrays."""
-    return MagicMirror(config.model, config.precision)
+    return MagicMirror(config.model, precision.make_policy(config.precision, config.runtime), config.runtime)
 
 
 def abstract_params(config: c.Experiment, mesh: jax.sharding.Mesh) -> Params:
     """Shape, dtype by role, and sharding of every parameter, as `jax.ShapeDtypeStruct`s."""
     boxed = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
     shapes = trees.flatten(partition.unbox(boxed))
-    shardings = trees.flatten(partition.param_shardings(mesh, boxed))
-    trained, frozen = precision.trained_dtype(config.precision), precision.frozen_dtype(config.precision)
+    shardings = trees.flatten(partition.param_shardings(mesh, boxed, config.runtime.fsdp_min_size))
 
     def described(path):
-        dtype = trained if trees.matches(config.train.trainable, path) else frozen
+        dtype = precision.storage_dtype(config.precision, path, trees.matches(config.train.trainable, path))
         return jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=shardings[path])
 
     return trees.unflatten({path: described(path) for path in shapes})

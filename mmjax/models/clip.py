@@ -15,6 +15,7 @@ from mmjax.models.sizes import CLIPVision
 from mmjax.nn.attention import attention
 from mmjax.nn.layers import Dense, LayerNorm, partitioned
 from mmjax.partition import constrain
+from mmjax.precision import Policy
 
 CHANNELS = 3
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the pictures that CLIP was trained on, red, green, blue, 0..1
@@ -52,7 +53,7 @@ class CLIPBlock(nn.Module):
     """Attention, then feed-forward, each after a LayerNorm. The carry of the scan is (this state, the one before)."""
 
     record: CLIPVision
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, states: tuple[Float[Array, "n t d"], Float[Array, "n t d"]], _):
@@ -70,30 +71,30 @@ class CLIPBlock(nn.Module):
             self._dense(width, name, ("embed", "heads"))(x).reshape(*x.shape[:2], heads, width // heads)
             for name in ("query", "key", "value")
         )
-        attended = attention(q, k, v, "xla").reshape(x.shape)
+        attended = attention(q, k, v, self.policy.on_xla).reshape(x.shape)
         return self._dense(width, "attn_out", ("heads", "embed"))(attended)
 
     def _dense(self, features, name, axes):
-        return Dense(features, axes, self.dtype, name=name)
+        return Dense(features, axes, self.policy, name=name)
 
 
 class CLIPVisionTower(nn.Module):
     """Normalized pixels to the last and the last but one hidden state; the class token stands first."""
 
     record: CLIPVision
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(
         self, pixels: Float[Array, "n side side 3"]
     ) -> tuple[Float[Array, "n tokens d"], Float[Array, "n tokens d"]]:
         r, normal = self.record, nn.initializers.normal
-        patches = Dense(r.width, ("patch", "embed"), self.dtype, False, name="patch_embed")(patchify(pixels, r.patch))
+        patches = Dense(r.width, ("patch", "embed"), self.policy, False, name="patch_embed")(patchify(pixels, r.patch))
         first = self.param("class_token", partitioned(normal(r.width**-0.5), "embed"), (r.width,))
         places = self.param("positions", partitioned(normal(0.02), "small", "embed"), (r.tokens, r.width))
-        first = jnp.broadcast_to(first.astype(self.dtype), (len(pixels), 1, r.width))
-        x = jnp.concatenate([first, patches], axis=1) + places.astype(self.dtype)
-        x = LayerNorm(r.norm_eps, name="norm_in")(x).astype(self.dtype)
+        first = jnp.broadcast_to(first.astype(self.policy.dtype), (len(pixels), 1, r.width))
+        x = jnp.concatenate([first, patches], axis=1) + places.astype(self.policy.dtype)
+        x = LayerNorm(r.norm_eps, name="norm_in")(x).astype(self.policy.dtype)
         blocks = nn.scan(
             CLIPBlock,
             variable_axes={"params": 0},
@@ -101,5 +102,5 @@ class CLIPVisionTower(nn.Module):
             length=r.layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        (last, penultimate), _ = blocks(r, self.dtype, name="blocks")((x, x), None)
+        (last, penultimate), _ = blocks(r, self.policy, name="blocks")((x, x), None)
         return last, penultimate

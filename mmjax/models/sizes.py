@@ -28,8 +28,9 @@ class VAE:
         return 2 ** (len(self.channels) - 1)
 
     def problems(self):
-        yield from positive(self, "latent_channels resnets norm_groups temporal_compression scaling_factor")
-        yield from positive(self, "sample_height sample_width")
+        yield from positive(self, "latent_channels", "resnets", "norm_groups", "temporal_compression")
+        yield from positive(self, "scaling_factor", "sample_height", "sample_width")
+
         if self.temporal_compression not in [2**n for n in range(len(self.channels))]:
             allowed = ", ".join(str(2**n) for n in range(len(self.channels)))
             yield "temporal_compression", self.temporal_compression, f"one of {allowed}"
@@ -52,7 +53,8 @@ class T5:
     norm_eps: float = 1e-6
 
     def problems(self):
-        yield from positive(self, "layers width heads head_dim hidden vocabulary buckets max_distance norm_eps")
+        yield from positive(self, "layers", "width", "heads", "head_dim", "hidden", "vocabulary", "buckets")
+        yield from positive(self, "max_distance", "norm_eps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,8 @@ class CLIPVision:
         return (self.side // self.patch) ** 2 + 1
 
     def problems(self):
-        yield from positive(self, "layers width heads hidden side patch norm_eps")
+        yield from positive(self, "layers", "width", "heads", "hidden", "side", "patch", "norm_eps")
+
         yield from one_of(self, activation=("quick_gelu", "gelu"))
         if self.side % self.patch:
             yield "side", self.side, f"a multiple of patch = {self.patch}"
@@ -107,6 +110,7 @@ class PhotoMaker:
         }
 
     def problems(self):
-        yield from positive(self, "id_dim id_tokens width depth head_dim")
+        yield from positive(self, "id_dim", "id_tokens", "width", "depth", "head_dim")
+
         if self.width % self.head_dim:
             yield "width", self.width, f"a multiple of head_dim = {self.head_dim}"

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from mmjax.models.sizes import T5
 from mmjax.nn.layers import Dense, partitioned
 from mmjax.partition import constrain
+from mmjax.precision import Policy
 
 
 def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[np.ndarray, "query key"]:
@@ -52,20 +53,20 @@ class T5Attention(nn.Module):
     """softmax(q k^T + bias) v, heads before tokens; the softmax in float32."""
 
     record: T5
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"], bias: Float[Array, "h l l"]) -> Float[Array, "b l d"]:
         r = self.record
         q, k, v = (self._heads(self._dense(name)(x)) for name in ("query", "key", "value"))
         scores = jnp.einsum("bhqk,bhmk->bhqm", q, k, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(scores + bias, axis=-1).astype(self.dtype)
+        weights = jax.nn.softmax(scores + bias, axis=-1).astype(self.policy.dtype)
         out = jnp.swapaxes(jnp.einsum("bhqm,bhmk->bhqk", weights, v), 1, 2)
         out = out.reshape(*x.shape[:2], r.heads * r.head_dim)
-        return Dense(r.width, ("heads", "text"), self.dtype, False, name="out")(out)
+        return Dense(r.width, ("heads", "text"), self.policy, False, name="out")(out)
 
     def _dense(self, name):
-        return Dense(self.record.heads * self.record.head_dim, ("text", "heads"), self.dtype, False, name=name)
+        return Dense(self.record.heads * self.record.head_dim, ("text", "heads"), self.policy, False, name=name)
 
     def _heads(self, x):
         x = x.reshape(*x.shape[:2], self.record.heads, self.record.head_dim)
@@ -76,14 +77,14 @@ class GatedFeedForward(nn.Module):
     """`out(gelu(gate(x)) * in(x))`, with the tanh form of GELU, no biases."""
 
     record: T5
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
         r = self.record
-        gate = Dense(r.hidden, ("text", "mlp"), self.dtype, False, name="gate")(x).astype(jnp.float32)
-        x = nn.gelu(gate, approximate=True) * Dense(r.hidden, ("text", "mlp"), self.dtype, False, name="in")(x)
-        return Dense(r.width, ("mlp", "text"), self.dtype, False, name="out")(x)
+        gate = Dense(r.hidden, ("text", "mlp"), self.policy, False, name="gate")(x).astype(jnp.float32)
+        x = nn.gelu(gate, approximate=True) * Dense(r.hidden, ("text", "mlp"), self.policy, False, name="in")(x)
+        return Dense(r.width, ("mlp", "text"), self.policy, False, name="out")(x)
 
 
 class T5Block(nn.Module):
@@ -94,21 +95,21 @@ class T5Block(nn.Module):
     """
 
     record: T5
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"], bias: Float[Array, "h l l"]):
         eps = self.record.norm_eps
-        x = x + T5Attention(self.record, self.dtype, name="attn")(RMSNorm(eps, name="norm_attn")(x), bias)
-        x = x + GatedFeedForward(self.record, self.dtype, name="ffn")(RMSNorm(eps, name="norm_ffn")(x))
+        x = x + T5Attention(self.record, self.policy, name="attn")(RMSNorm(eps, name="norm_attn")(x), bias)
+        x = x + GatedFeedForward(self.record, self.policy, name="ffn")(RMSNorm(eps, name="norm_ffn")(x))
         return constrain(x, "batch", None, None), None
 
 
 class T5Encoder(nn.Module):
-    """Token ids, padded, to embeddings in float32. Matrix products run in `dtype`."""
+    """Token ids, padded, to embeddings in float32. Matrix products run as the policy says."""
 
     record: T5
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "b l"]) -> Float[Array, "b l d"]:
@@ -124,5 +125,5 @@ class T5Encoder(nn.Module):
             length=r.layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        x, _ = blocks(r, self.dtype, name="blocks")(table[tokens].astype(jnp.float32), bias.transpose(2, 0, 1))
+        x, _ = blocks(r, self.policy, name="blocks")(table[tokens].astype(jnp.float32), bias.transpose(2, 0, 1))
         return RMSNorm(r.norm_eps, name="norm_out")(x)

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from mmjax.precision import Policy
+
 ZEROS = nn.initializers.zeros_init()
 LECUN = nn.initializers.lecun_normal()
 
@@ -17,21 +19,21 @@ def partitioned(init, *names: str):
 
 
 class Dense(nn.Module):
-    """`x @ kernel + bias` over the last axis, in `dtype`. `axes` are the logical (input, output) axes."""
+    """`x @ kernel + bias` over the last axis, as the policy says. `axes` are the logical (input, output) axes."""
 
     features: int
     axes: tuple[str, str]
-    dtype: jnp.dtype
+    policy: Policy
     use_bias: bool = True
     kernel_init: nn.initializers.Initializer = LECUN
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
         kernel = self.param("kernel", partitioned(self.kernel_init, *self.axes), (x.shape[-1], self.features))
-        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        y = self.policy.dot(x, kernel, self.path)
         if self.use_bias:
             bias = self.param("bias", partitioned(ZEROS, self.axes[1]), (self.features,))
-            y = y + bias.astype(self.dtype)
+            y = y + bias.astype(y.dtype)
         return y
 
 
@@ -70,13 +72,13 @@ class FeedForward(nn.Module):
     hidden: int
     features: int
     axes: tuple[str, str]
-    dtype: jnp.dtype
+    policy: Policy
     use_bias: bool = True
     tanh: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b o"]:
         outer, inner = self.axes
-        x = Dense(self.hidden, (outer, inner), self.dtype, self.use_bias, name="in")(x)
+        x = Dense(self.hidden, (outer, inner), self.policy, self.use_bias, name="in")(x)
         x = gelu_tanh(x.astype(jnp.float32)) if self.tanh else nn.gelu(x.astype(jnp.float32), approximate=False)
-        return Dense(self.features, (inner, outer), self.dtype, self.use_bias, name="out")(x)
+        return Dense(self.features, (inner, outer), self.policy, self.use_bias, name="out")(x)

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from mmjax.nn.layers import ZEROS, Dense
 from mmjax.partition import constrain
+from mmjax.precision import Policy
 
 
 class Mod(NamedTuple):
@@ -49,6 +50,6 @@ def gated(x: Float[Array, "b n d"], change: Float[Array, "b n d"], mod: Mod) -> 
     return (x.astype(jnp.float32) + mod.gate * change.astype(jnp.float32)).astype(x.dtype)
 
 
-def modulation_layer(width: int, parts: int, dtype: jnp.dtype, name: str | None = None) -> Dense:
+def modulation_layer(width: int, parts: int, policy: Policy, name: str | None = None) -> Dense:
     """The Dense that predicts `parts` vectors of `width` from SiLU(time embedding); zero at initialization."""
-    return Dense(parts * width, ("condition", "modulation"), dtype, kernel_init=ZEROS, name=name)
+    return Dense(parts * width, ("condition", "modulation"), policy, kernel_init=ZEROS, name=name)

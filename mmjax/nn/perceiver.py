@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from mmjax.nn.attention import attention
 from mmjax.nn.layers import Dense, FeedForward, LayerNorm
+from mmjax.precision import Policy
 
 
 class PerceiverAttention(nn.Module):
@@ -17,20 +18,20 @@ class PerceiverAttention(nn.Module):
 
     width: int
     head_dim: int
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, latents: Float[Array, "b q w"], features: Float[Array, "b n w"]) -> Float[Array, "b q w"]:
-        features = LayerNorm(axis="face_width", name="norm_features")(features).astype(self.dtype)
-        latents = LayerNorm(axis="face_width", name="norm_latents")(latents).astype(self.dtype)
+        features = LayerNorm(axis="face_width", name="norm_features")(features).astype(self.policy.dtype)
+        latents = LayerNorm(axis="face_width", name="norm_latents")(latents).astype(self.policy.dtype)
         both = jnp.concatenate([features, latents], axis=1)
         q = self._heads(self._dense("query", 1)(latents))
         k, v = (self._heads(x) for x in jnp.split(self._dense("key_value", 2)(both), 2, axis=-1))
-        out = attention(q, k, v, "xla").reshape(latents.shape)
-        return Dense(self.width, ("face_heads", "face_width"), self.dtype, use_bias=False, name="out")(out)
+        out = attention(q, k, v, self.policy.on_xla).reshape(latents.shape)
+        return Dense(self.width, ("face_heads", "face_width"), self.policy, use_bias=False, name="out")(out)
 
     def _dense(self, name, parts):
-        return Dense(parts * self.width, ("face_width", "face_heads"), self.dtype, use_bias=False, name=name)
+        return Dense(parts * self.width, ("face_width", "face_heads"), self.policy, use_bias=False, name=name)
 
     def _heads(self, x):
         return x.reshape(*x.shape[:2], self.width // self.head_dim, self.head_dim)
@@ -42,24 +43,24 @@ class Resampler(nn.Module):
     width: int
     depth: int
     head_dim: int
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, latents: Float[Array, "b q w"], features: Float[Array, "b n c"]) -> Float[Array, "b q w"]:
-        features = Dense(self.width, ("embed", "face_width"), self.dtype, name="in")(features)
-        latents = latents.astype(self.dtype)
+        features = Dense(self.width, ("embed", "face_width"), self.policy, name="in")(features)
+        latents = latents.astype(self.policy.dtype)
         for i in range(self.depth):
-            attend = PerceiverAttention(self.width, self.head_dim, self.dtype, name=f"attn_{i}")
+            attend = PerceiverAttention(self.width, self.head_dim, self.policy, name=f"attn_{i}")
             latents = latents + attend(latents, features)
             normed = LayerNorm(axis="face_width", name=f"norm_ffn_{i}")(latents)
             latents = latents + FeedForward(
                 4 * self.width,
                 self.width,
                 ("face_width", "mlp"),
-                self.dtype,
+                self.policy,
                 use_bias=False,
                 tanh=False,
                 name=f"ffn_{i}",
             )(normed)
-        latents = Dense(self.width, ("face_width", "embed"), self.dtype, name="out")(latents)
-        return LayerNorm(axis="face_width", name="norm_out")(latents).astype(self.dtype)
+        latents = Dense(self.width, ("face_width", "embed"), self.policy, name="out")(latents)
+        return LayerNorm(axis="face_width", name="norm_out")(latents).astype(self.policy.dtype)

@@ -123,7 +123,7 @@ class Denoiser:
     def _latent_shape(self, size: Size) -> tuple[int, int, int, int]:
         """What is denoised: whole temporal patches, of which 1.5 has more than the video's latents fill."""
         shape = self.config.autoencoder.latent_shape(*size)
-        return (shape[0] + -shape[0] % self.config.model.transformer.patch_t, *shape[1:])
+        return (self.config.model.transformer.whole_frames(shape[0]), *shape[1:])
 
     def _checked(self, noise: np.ndarray, count: int, shape: tuple[int, ...]) -> np.ndarray:
         if np.shape(noise) != (count, *shape):

@@ -58,7 +58,7 @@ def denoising_seconds(config: c.Experiment, abstract: trees.Tree, size: tuple[in
     if not peak:
         return None
     shape = config.autoencoder.latent_shape(*size)
-    shape = (shape[0] + -shape[0] % config.model.transformer.patch_t, *shape[1:])
+    shape = (config.model.transformer.whole_frames(shape[0]), *shape[1:])
     forward = flops.sample_flops(config, {}, abstract, shape).forward
     forwards = config.sampling.steps * (1 if config.sampling.guidance == 1 else 2)
     return forwards * forward / (peak * ASSUMED_MFU)

@@ -137,9 +137,9 @@ def _with_settings(config, folder, mesh, photomaker, face_models, precision, low
         encoders=dataclasses.replace(config.encoders, **chosen),
         sampling=dataclasses.replace(config.sampling, **settings),
         precision=PRECISIONS[precision] if precision else config.precision,
+        runtime=dataclasses.replace(config.runtime, stream=low_memory),
     )
-    transformer = dataclasses.replace(config.model.transformer, stream=low_memory)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, transformer=transformer)).validated()
+    return config.validated()
 
 
 def _run(workdir: Path, weights: str, step: int | None) -> dict:
@@ -169,7 +169,7 @@ def _abstract(config: c.Experiment, devices: jax.sharding.Mesh, low_memory: bool
 
 def _read_published(config, folder: Path, adapter: Path | None, abstract: Params, step, ema: bool) -> Params:
     """The converted transformer, and the adapter of a run."""
-    added, base = trees.split(abstract, trees.ADAPTER_PATTERNS)
+    added, base = trees.split(abstract, c.ADAPTER_PATTERNS)
     wanted = base["transformer"]
     part = conversion.read_pipeline(folder).folders["transformer"]
     _, params = conversion.load_component(
@@ -186,7 +186,7 @@ def _read_run(config, folder: Path, adapter: Path | None, abstract: Params, step
     params = parameters.load_params(folder, step, ema, abstract=abstract)
     if adapter is None:
         return params
-    old, rest = trees.split(params, trees.ADAPTER_PATTERNS)
+    old, rest = trees.split(params, c.ADAPTER_PATTERNS)
     wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), old)
     return trees.merge(parameters.load_trained(adapter, wanted, None, ema), rest)
 

@@ -19,7 +19,7 @@ from mmjax.records import pipeline
 from mmjax.training.state import TrainState
 from mmjax.versions import versions
 from mmjax.weights.parameters import checkpoint_folder, complete_step, explained, read_frozen
-from mmjax.weights.runs import as_json, config_changes
+from mmjax.weights.runs import as_json, config_changes, from_json
 
 SCHEMA = 1
 
@@ -126,7 +126,7 @@ def check_meta(meta: dict, config: c.Experiment, data_order: str, where: str) ->
             f"{where}: expected checkpoint schema {SCHEMA}, found {meta.get('schema')}; start a new run"
         )
     pipeline.check_order(meta["data_order"], data_order)
-    changes = config_changes(meta["config"], as_json(config))
+    changes = config_changes(from_json(meta["config"], where), config)
     if changes:
         raise CheckpointError(
             f"{where} was saved with other settings:\n{changes}\n  give the saved ones, or a new --workdir"

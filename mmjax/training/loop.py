@@ -41,8 +41,8 @@ def train(
     """Trains an experiment in a workdir, or goes on with the run that is there.
 
     Args:
-      config: the experiment; in a workdir of an earlier run it must be the same, but for what may change in a run
-        (`mmjax.weights.runs`).
+      config: the experiment; in a workdir of an earlier run it must be the same, but for what is free to change
+        (`mmjax.config`).
       workdir: takes `config.json`, `encoders.json`, `checkpoints/`, `frozen/`, `metrics.jsonl`, `tensorboard/` and
         `samples/`.
       sources: its records, from `find_sources`.

@@ -18,7 +18,7 @@ from mmjax import partition, trees
 from mmjax.diffusion import loss as diffusion_loss
 from mmjax.diffusion import schedule as noise_schedule
 from mmjax.models.build import Params
-from mmjax.models.cogvideox.transformer import pad_frames
+from mmjax.models.cogvideox.patches import pad_frames
 from mmjax.training import optimizer
 from mmjax.training.state import TrainState
 

@@ -13,27 +13,15 @@ from pathlib import Path
 import jax
 
 from mmjax import config as c
-from mmjax import files, trees
+from mmjax import files, validation
 from mmjax.errors import CheckpointError, ConfigError, DataError
-
-# Settings that may change between the runs of one workdir: what is written when, and how the same thing is computed.
-# Another `train.steps` also stretches the cosine of the learning rate from here on.
-FREE = (
-    r"train\.(steps|accumulate|keep_checkpoints|sample_count|validation_batches)",
-    r"train\.(log|validate|sample|checkpoint)_every",
-    r"train\.checkpoint_minutes",
-    r"model\.transformer\.(attention|remat)",
-    r"(sampling|mesh)\..*",
-    r"data\.dir",
-    r"encoders\.(text_encoder|photomaker|face_models)|autoencoder\.weights",  # folders; see encoders.json
-)
 
 
 def write_config(workdir: Path, config: c.Experiment) -> None:
     """Writes the resolved experiment to `config.json`. Refuses a workdir that holds another one (`ConfigError`)."""
     path = Path(workdir) / "config.json"
     if path.exists():
-        changes = config_changes(as_json(read_config(workdir)), as_json(config))
+        changes = config_changes(read_config(workdir), config)
         if changes:
             raise ConfigError(
                 f"{workdir} holds a run with other settings:\n{changes}\n"
@@ -49,16 +37,27 @@ def read_config(workdir: Path | str) -> c.Experiment:
     if not path.is_file():
         raise CheckpointError(f"{workdir}: expected the workdir of a training run, found no config.json in it")
     try:
-        return c.Experiment.from_config_dict(json.loads(path.read_text()))
-    except (ValueError, ConfigError) as error:
+        return from_json(json.loads(path.read_text()), f"{path}")
+    except ValueError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
-def config_changes(saved: dict, now: dict) -> str:
-    """One line for each setting that differs and must not (see `FREE`); empty when there is none."""
-    saved, now = _settings(saved), _settings(now)
-    keys = sorted(key for key in saved | now if saved.get(key) != now.get(key) and not trees.matches(FREE, key))
-    return "\n".join(f"  {key}: was {saved.get(key, 'not there')}, is {now.get(key, 'not there')}" for key in keys)
+def from_json(values: dict, where: str) -> c.Experiment:
+    """The experiment of `as_json`. Raises `CheckpointError` that names `where` it stood."""
+    try:
+        return c.Experiment.from_config_dict(values)
+    except ConfigError as error:
+        raise CheckpointError(f"{where} cannot be read: {error}") from error
+
+
+def config_changes(saved: c.Experiment, now: c.Experiment) -> str:
+    """One line for each setting that differs and is not `free`; empty when there is none.
+
+    Another `train.steps` is free: it stretches the cosine of the learning rate from here on.
+    """
+    saved, now = validation.settings_of(saved), validation.settings_of(now)
+    changed = [key for key in now if saved[key] != now[key] and not validation.is_free(c.Experiment, key)]
+    return "\n".join(f"  {key}: was {saved[key]}, is {now[key]}" for key in sorted(changed))
 
 
 def write_encoders(workdir: Path, encoders: dict[str, str]) -> None:
@@ -92,11 +91,3 @@ def read_encoders(workdir: Path | str) -> dict[str, str]:
 def as_json(config: c.Experiment) -> dict:
     """The experiment as plain JSON values, tuples as lists."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def _settings(nested: dict, path: str = "") -> dict:
-    """Nested settings as `{'train.steps': value}`."""
-    flat = {}
-    for key, value in nested.items():
-        flat |= _settings(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
-    return flat

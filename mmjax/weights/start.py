@@ -28,14 +28,39 @@ def load_start(config: c.Experiment, abstract: Params) -> Params:
       ConfigError: PhotoMaker's weights for a model without an ID perceiver.
       TreeError: weights that do not fit the model.
     """
+    check_frozen(config, abstract)
     loaded: Params = {}
-    if config.train.base:
+    if config.train.base not in ("", c.RANDOM):
         loaded = trees.merge(loaded, _load_base(config, abstract))
     if config.train.photomaker:
         loaded = trees.merge(loaded, _load_id_perceiver(config, abstract))
     if config.train.adapter:
         loaded = trees.merge(loaded, _load_adapter(config, abstract))
     return loaded
+
+
+def check_frozen(config: c.Experiment, abstract: Params) -> None:
+    """Refuses a run whose frozen parameters would be random, before anything is read (`ConfigError`).
+
+    `train.base = random` asks for that: to measure speed and memory without weights.
+    """
+    given = {
+        c.ADAPTER_PATTERNS: bool(config.train.adapter),
+        (r"face_encoder/id_perceiver/.*",): bool(config.train.photomaker),
+        (r"transformer/(?!blocks/adapter/).*",): bool(config.train.base),
+    }
+    known = [pattern for patterns, named in given.items() if named for pattern in patterns]
+    if config.train.base == c.RANDOM:
+        known = [".*"]
+    frozen = [path for path in trees.flatten(abstract) if not trees.matches(config.train.trainable, path)]
+    unknown = [path for path in frozen if not trees.matches(known, path)]
+    if unknown:
+        raise ConfigError(
+            f"train.base = {config.train.base!r}: {len(unknown)} frozen parameters, such as {unknown[0]}, come from "
+            "nowhere and would stay random; name the folder of a converted transformer (train.base), of an adapter "
+            "(train.adapter) or of PhotoMaker (train.photomaker), train them too (train.trainable), or set "
+            "train.base = random to measure speed alone"
+        )
 
 
 def check_folders(config: c.Experiment) -> None:
@@ -50,7 +75,7 @@ def check_folders(config: c.Experiment) -> None:
     }
     for setting, command in made_by.items():
         folder = getattr(config.train, setting)
-        if folder and not Path(folder).is_dir():
+        if folder not in ("", c.RANDOM) and not Path(folder).is_dir():
             raise CheckpointError(
                 f"train.{setting} = {folder}: expected a folder that {command} has written, found none of this name; "
                 "correct the path, or write it first"
@@ -63,7 +88,7 @@ def _load_base(config: c.Experiment, abstract: Params) -> Params:
     found = c.Model(conversion.read_record(folder), config.model.adapter)
     check_same_model(found, config.model, f"train.base = {folder}")
     wanted = {path: leaf for path, leaf in trees.flatten(abstract).items() if path.startswith("transformer/")}
-    wanted = {path: leaf for path, leaf in wanted.items() if not trees.matches(trees.ADAPTER_PATTERNS, path)}
+    wanted = {path: leaf for path, leaf in wanted.items() if not trees.matches(c.ADAPTER_PATTERNS, path)}
     wanted = trees.unflatten(wanted)["transformer"]
     trained = any(trees.matches(config.train.trainable, f"transformer/{path}") for path in trees.flatten(wanted))
     dtype = config.precision.trained if trained else config.precision.frozen
@@ -90,6 +115,6 @@ def _load_adapter(config: c.Experiment, abstract: Params) -> Params:
     """The averaged adapter of an earlier run's last checkpoint; `train.adapter` is its workdir."""
     found = runs.read_config(config.train.adapter).model
     check_same_model(found, config.model, f"train.adapter = {config.train.adapter}")
-    wanted, _ = trees.split(abstract, trees.ADAPTER_PATTERNS)
+    wanted, _ = trees.split(abstract, c.ADAPTER_PATTERNS)
     params = parameters.load_trained(config.train.adapter, wanted)
     return jax.tree.map(lambda array, leaf: array.astype(leaf.dtype), params, wanted)

@@ -25,6 +25,7 @@ from mmjax.models import build  # noqa: E402
 from mmjax.models.clip import CLIPVisionTower  # noqa: E402
 from mmjax.models.magicmirror.face_branch import IdPerceiver  # noqa: E402
 from mmjax.models.sizes import CLIPVision, PhotoMaker  # noqa: E402
+from mmjax.precision import Policy  # noqa: E402
 from mmjax.weights import start  # noqa: E402
 from tests.helpers import photomaker_files, tiny_run  # noqa: E402
 from tests.helpers.photomaker_files import FULL, TINY  # noqa: E402
@@ -56,7 +57,7 @@ def test_id_perceiver_equals_the_published_code(converted, record_property):
     """Pickle to converted folder to network, at a small size."""
     record, params = conversion.load_component(converted[1])
     q_id, features = photomaker_files.inputs(TINY, batch=3)
-    found = jax.jit(IdPerceiver(adapter(record), np.float32).apply)({"params": params["id_perceiver"]}, q_id, features)
+    found = jax.jit(IdPerceiver(adapter(record), Policy()).apply)({"params": params["id_perceiver"]}, q_id, features)
     error = off(found, photomaker_files.golden("tiny"))
     record_property("max_abs_error_over_max_abs", error)
     print(f"ID perceiver, width 256: max abs error / max abs output = {error:.1e}")
@@ -74,7 +75,7 @@ def test_id_perceiver_equals_the_published_code_at_full_size(record_property):
 
     shapes = {key: leaf.source_shape for leaf in leaves for key in leaf.keys}
     params = trees.unflatten({leaf.path: engine.assemble(leaf, read, np.dtype(np.float32)) for leaf in leaves})
-    perceiver = IdPerceiver(adapter(FULL), np.float32)
+    perceiver = IdPerceiver(adapter(FULL), Policy())
     found = jax.jit(perceiver.apply)({"params": params["id_perceiver"]}, *photomaker_files.inputs(FULL, batch=1))
     error = off(found, photomaker_files.golden("full"))
     record_property("max_abs_error_over_max_abs", error)
@@ -111,7 +112,7 @@ def test_converted_clip_runs(converted):
     record, params = conversion.load_component(converted[1])
     assert record == TINY
     pixels = np.zeros((1, 28, 28, 3), np.float32)
-    last, penultimate = CLIPVisionTower(record.clip, np.float32).apply({"params": params["clip"]}, pixels)
+    last, penultimate = CLIPVisionTower(record.clip, Policy()).apply({"params": params["clip"]}, pixels)
     assert last.shape == penultimate.shape == (1, 17, 64) and np.isfinite(last).all()
     query = converted[0]["vision_model.encoder.layers.1.self_attn.q_proj.weight"]
     np.testing.assert_array_equal(params["clip"]["blocks"]["query"]["kernel"][1], query.T)

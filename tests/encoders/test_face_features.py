@@ -19,6 +19,7 @@ from mmjax.encoders.photomaker import PhotoMakerFaceEncoder, load_face_encoder
 from mmjax.errors import CheckpointError, ConfigError, DataError
 from mmjax.faces.detection import TEMPLATE, Face, align, crop_portrait, load_detector
 from mmjax.models.clip import CLIPVisionTower, normalize_pictures
+from mmjax.precision import Policy
 from tests.helpers import face_pictures as fp
 from tests.helpers import photomaker_files
 
@@ -72,7 +73,7 @@ def noise(seed=0, size=(200, 260)) -> Image.Image:
 
 def clip_of(photomaker, portraits, dtype="float32"):
     _, params = conversion.load_component(photomaker, dtype=dtype)
-    tower = CLIPVisionTower(RECORD.clip, np.dtype(dtype))
+    tower = CLIPVisionTower(RECORD.clip, Policy(dtype))
     return tower.apply({"params": params["clip"]}, normalize_pictures(portraits))
 
 

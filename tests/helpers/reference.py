@@ -8,7 +8,7 @@ from mmjax import trees
 from mmjax.conversion import engine, transformer
 from mmjax.models.cogvideox.transformer import CogVideoXTransformer
 from mmjax.partition import unbox
-from mmjax.precision import FLOAT32
+from mmjax.precision import Policy
 from mmjax.records import schema
 from mmjax.training.state import BATCH_FIELDS
 
@@ -79,7 +79,7 @@ def ours(model) -> tuple[c.Transformer, dict]:
 
 def abstract_transformer(config: c.Transformer):
     """The transformer's parameters as shapes."""
-    model = CogVideoXTransformer(config, FLOAT32)
+    model = CogVideoXTransformer(config, Policy())
     return unbox(jax.eval_shape(model.init, jax.random.key(0), *example(config))["params"])
 
 

@@ -11,7 +11,7 @@ from mmjax import config as c
 from mmjax import trees
 from mmjax.models.magicmirror.model import MagicMirror
 from mmjax.partition import unbox
-from mmjax.precision import FLOAT32
+from mmjax.precision import Policy
 
 TRANSFORMER = c.Transformer(
     layers=4,
@@ -24,7 +24,6 @@ TRANSFORMER = c.Transformer(
     base_frames=3,
     base_height=8,
     base_width=8,
-    remat="none",
 )
 ADAPTER = c.Adapter(
     id_dim=8,
@@ -38,6 +37,7 @@ ADAPTER = c.Adapter(
     can_hidden=16,
 )
 MODEL = c.Model(TRANSFORMER, ADAPTER)
+RUNTIME = c.Runtime(remat="none")
 
 
 def with_adapter(**switches) -> c.Model:
@@ -45,8 +45,8 @@ def with_adapter(**switches) -> c.Model:
     return dataclasses.replace(MODEL, adapter=dataclasses.replace(ADAPTER, **switches))
 
 
-def make(model: c.Model = MODEL, precision: c.Precision = FLOAT32) -> MagicMirror:
-    return MagicMirror(model, precision)
+def make(model: c.Model = MODEL, policy: Policy = Policy(), runtime: c.Runtime = RUNTIME) -> MagicMirror:  # noqa: B008
+    return MagicMirror(model, policy, runtime)
 
 
 def batch(model: c.Model = MODEL, size: int = 2, references: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
@@ -67,6 +67,7 @@ def batch(model: c.Model = MODEL, size: int = 2, references: int = 1, seed: int 
 def inputs(model: c.Model = MODEL, size: int = 2, frames: int = 3, seed: int = 1):
     """(latents, timesteps)."""
     rng, t = np.random.default_rng(seed), model.transformer
+    frames = t.whole_frames(frames)
     latents = rng.standard_normal((size, frames, 8, 8, t.latent_channels)).astype(np.float32)
     return latents, rng.integers(0, 1000, size).astype(np.int32)
 
@@ -80,7 +81,7 @@ def fresh(model: c.Model = MODEL, references: int = 1):
     ]
     if not model.adapter.enabled:
         return redrawn(params)
-    adapter, base = trees.split(params, trees.ADAPTER_PATTERNS)
+    adapter, base = trees.split(params, c.ADAPTER_PATTERNS)
     return trees.merge(redrawn(base), adapter)
 
 

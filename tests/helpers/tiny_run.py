@@ -23,7 +23,6 @@ TRANSFORMER = c.Transformer(
     base_frames=1,
     base_height=16,
     base_width=16,
-    remat="none",
 )
 ADAPTER = c.Adapter(
     id_dim=24,
@@ -70,8 +69,10 @@ def experiment(folder="nowhere", *, adapter=False, compute="float32", **changes)
             validation_batches=1,
             sample_every=0,
             checkpoint_every=4,
+            base=c.RANDOM,
             trainable=c.Train().trainable if adapter else PART_OF_BASE,
         ),
+        "runtime": c.Runtime(remat="none", fsdp_min_size=0),
         "precision": c.Precision(compute=compute),
     }
     for name, change in changes.items():

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from mmjax import config as c
 from mmjax import trees
 from mmjax.models.magicmirror.face_branch import Conditions
 from tests.helpers import tiny
@@ -47,7 +48,7 @@ def test_fresh_adapter_moves_the_base_by_the_softmax_share_of_its_keys_alone():
 def test_base_alone_never_reads_the_adapter():
     params, batch, (latents, timesteps) = tiny.fresh(), tiny.batch(), tiny.inputs()
     expected = run_base(tiny.MODEL, params, batch["text"], latents, timesteps)
-    adapter, base = trees.split(params, trees.ADAPTER_PATTERNS)
+    adapter, base = trees.split(params, c.ADAPTER_PATTERNS)
     poisoned = trees.merge(base, jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), adapter))
     np.testing.assert_array_equal(run_base(tiny.MODEL, poisoned, batch["text"], latents, timesteps), expected)
     plain = tiny.with_adapter(enabled=False)
@@ -56,7 +57,7 @@ def test_base_alone_never_reads_the_adapter():
 
 def test_every_adapter_parameter_gets_a_gradient_within_three_steps():
     params, batch, (latents, timesteps) = tiny.fresh(), tiny.batch(), tiny.inputs()
-    adapter, base = trees.split(params, trees.ADAPTER_PATTERNS)
+    adapter, base = trees.split(params, c.ADAPTER_PATTERNS)
     module, optimizer = tiny.make(), optax.adam(1e-2)
 
     @jax.jit

@@ -16,6 +16,7 @@ from mmjax.models import clip  # noqa: E402
 from mmjax.models.clip import CLIPVisionTower  # noqa: E402
 from mmjax.models.sizes import CLIPVision  # noqa: E402
 from mmjax.partition import unbox  # noqa: E402
+from mmjax.precision import Policy  # noqa: E402
 
 TINY = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, image_size=28)
 SIZES = {
@@ -58,7 +59,7 @@ def ours(model) -> tuple[CLIPVision, dict]:
 
 def abstract_tower(record):
     pixels = jax.ShapeDtypeStruct((1, record.side, record.side, 3), np.float32)
-    return jax.eval_shape(CLIPVisionTower(record, np.float32).init, jax.random.key(0), pixels)["params"]
+    return jax.eval_shape(CLIPVisionTower(record, Policy()).init, jax.random.key(0), pixels)["params"]
 
 
 def reference(model, pixels):
@@ -82,7 +83,7 @@ def test_both_layers_equal_transformers(size, record_property):
     model = torch_clip(**SIZES[size])
     record, params = ours(model)
     pixels = noise(record.side)
-    found = jax.jit(CLIPVisionTower(record, np.float32).apply)({"params": params}, pixels)
+    found = jax.jit(CLIPVisionTower(record, Policy()).apply)({"params": params}, pixels)
     errors = [off(mine, theirs) for mine, theirs in zip(found, reference(model, pixels), strict=True)]
     record_property("max_abs_error_over_max_abs", max(errors))
     print(f"CLIP {size}: max abs error / max abs: last {errors[0]:.1e}, penultimate {errors[1]:.1e}")
@@ -97,7 +98,7 @@ def test_activations_are_not_the_same():
     record, params = ours(model)
     pixels = noise(record.side)
     wrong = CLIPVision(**{**record.__dict__, "activation": "gelu"})
-    found, _ = CLIPVisionTower(wrong, np.float32).apply({"params": params}, pixels)
+    found, _ = CLIPVisionTower(wrong, Policy()).apply({"params": params}, pixels)
     assert off(found, reference(model, pixels)[0]) > 1e-4
 
 
@@ -109,7 +110,7 @@ def test_sharded_tower_gives_the_same():
     assert placed["blocks"]["in"]["kernel"].addressable_shards[0].data.shape == (3, 32, 48)
     pixels = noise(record.side)
     with partition.use_mesh(mesh):
-        found = jax.jit(CLIPVisionTower(record, np.float32).apply)({"params": placed}, pixels)
+        found = jax.jit(CLIPVisionTower(record, Policy()).apply)({"params": placed}, pixels)
     assert max(off(f, e) for f, e in zip(found, reference(model, pixels), strict=True)) <= 1e-5
 
 
@@ -117,7 +118,7 @@ def test_bfloat16_stays_near():
     model = torch_clip(patch_size=7)
     record, params = ours(model)
     pixels = noise(record.side)
-    found = CLIPVisionTower(record, jnp.bfloat16).apply({"params": params}, pixels)
+    found = CLIPVisionTower(record, Policy("bfloat16")).apply({"params": params}, pixels)
     errors = [off(f.astype(jnp.float32), e) for f, e in zip(found, reference(model, pixels), strict=True)]
     print(f"CLIP in bfloat16: max abs error / max abs: last {errors[0]:.1e}, penultimate {errors[1]:.1e}")
     assert all(f.dtype == jnp.bfloat16 for f in found)

@@ -8,9 +8,10 @@ torch = pytest.importorskip("torch", reason="needs the test extra: pip install -
 
 from diffusers import CogVideoXPipeline, CogVideoXTransformer3DModel  # noqa: E402
 
+from mmjax import config as c  # noqa: E402
 from mmjax import trees  # noqa: E402
 from mmjax.models.cogvideox.transformer import CogVideoXTransformer  # noqa: E402
-from mmjax.precision import FLOAT32  # noqa: E402
+from mmjax.precision import Policy  # noqa: E402
 from tests.helpers import reference  # noqa: E402
 
 # (latent frames, height, width) off the default of 3 x 8 x 12, which is the first
@@ -33,7 +34,6 @@ def rotary(model, latents):
 def compare(variant, size, scan_remat="none"):
     model = reference.torch_transformer(variant)
     config, params = reference.ours(model)
-    config = type(config)(**{**config.__dict__, "remat": scan_remat})
     rng = np.random.default_rng(1)
     latents = rng.standard_normal((2, *size, config.latent_channels)).astype(np.float32)
     text = rng.standard_normal((2, config.text_length, config.text_dim)).astype(np.float32)
@@ -42,7 +42,8 @@ def compare(variant, size, scan_remat="none"):
     with torch.no_grad():
         args = theirs, torch.from_numpy(text), torch.from_numpy(timesteps).long()
         expected = model(*args, image_rotary_emb=rotary(model, theirs)).sample.numpy().transpose(0, 1, 3, 4, 2)
-    found = jax.jit(CogVideoXTransformer(config, FLOAT32).apply)({"params": params}, latents, timesteps, text)
+    ours = CogVideoXTransformer(config, Policy(), c.Runtime(remat=scan_remat))
+    found = jax.jit(ours.apply)({"params": params}, latents, timesteps, text)
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 

@@ -35,7 +35,7 @@ def test_every_configuration_traces_at_full_size(path):
             lambda leaf: (leaf.shape, leaf.dtype), abstract
         )
         assert metrics["loss"].shape == ()
-    adapter, base = trees.split(params, trees.ADAPTER_PATTERNS)
+    adapter, base = trees.split(params, c.ADAPTER_PATTERNS)
     counts = {name: trees.count(trees.split(adapter, (pattern,))[0]) for name, pattern in SUBTREES.items()}
     print(f"\n{config.name}: base {trees.count(base):,}, adapter {trees.count(adapter):,}")
     print("\n".join(f"  {name:16}{count:>16,}" for name, count in counts.items()))

@@ -3,7 +3,6 @@
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,6 +18,7 @@ from mmjax.conversion import engine, registry, t5  # noqa: E402
 from mmjax.errors import ConversionError  # noqa: E402
 from mmjax.models.sizes import T5  # noqa: E402
 from mmjax.models.t5 import T5Encoder, relative_buckets  # noqa: E402
+from mmjax.precision import Policy  # noqa: E402
 
 TINY = dict(
     vocab_size=100, d_model=48, d_kv=16, d_ff=96, num_layers=3, num_heads=4, feed_forward_proj="gated-gelu"
@@ -87,7 +87,7 @@ def test_output_equals_transformers(size, record_property):
     record, params = ours(model)
     tokens = padded_tokens(length)
     expected = reference(model, tokens)
-    found = jax.jit(T5Encoder(record, np.float32).apply)({"params": params}, tokens)
+    found = jax.jit(T5Encoder(record, Policy()).apply)({"params": params}, tokens)
     error = float(np.abs(found - expected).max() / np.abs(expected).max())
     record_property("max_abs_error_over_max_abs", error)
     print(f"T5 {size}, {length} tokens: max abs error / max abs output = {error:.1e}")
@@ -100,7 +100,7 @@ def test_padding_is_attended_to():
     model = torch_t5()
     record, params = ours(model)
     tokens = padded_tokens(30)
-    found = np.asarray(T5Encoder(record, np.float32).apply({"params": params}, tokens))
+    found = np.asarray(T5Encoder(record, Policy()).apply({"params": params}, tokens))
     with torch.no_grad():
         ids = torch.from_numpy(tokens).long()
         masked = model(ids, attention_mask=(ids != 0).long())[0].numpy()
@@ -117,7 +117,7 @@ def test_bfloat16_is_nearer_to_float32_than_transformers_in_bfloat16():
     theirs = reference(model, tokens)
     exact = reference(model.float(), tokens)
     record, params = ours(model)
-    found = np.asarray(jax.jit(T5Encoder(record, jnp.bfloat16).apply)({"params": params}, tokens))
+    found = np.asarray(jax.jit(T5Encoder(record, Policy("bfloat16")).apply)({"params": params}, tokens))
     mine, yours = (np.sqrt(np.mean((x - exact) ** 2) / np.mean(exact**2)) for x in (found, theirs))
     print(f"bfloat16 against float32, relative RMS error: {mine:.1e}; transformers' own: {yours:.1e}")
     assert found.dtype == np.float32
@@ -150,7 +150,7 @@ def test_sharded_encoder_gives_the_same(tmp_path):
     assert params["blocks"]["attn"]["out"]["kernel"].addressable_shards[0].data.shape == (3, 32, 24)
     tokens = padded_tokens(17)
     with partition.use_mesh(mesh):
-        found = jax.jit(T5Encoder(record, np.float32).apply)({"params": params}, tokens)
+        found = jax.jit(T5Encoder(record, Policy()).apply)({"params": params}, tokens)
     expected = reference(model, tokens)
     assert np.abs(np.asarray(found) - expected).max() <= 5e-5 * np.abs(expected).max()
 

@@ -18,7 +18,7 @@ from mmjax.diffusion import guidance, samplers  # noqa: E402
 from mmjax.diffusion.schedule import make_schedule  # noqa: E402
 from mmjax.models.magicmirror.face_branch import Conditions  # noqa: E402
 from mmjax.models.magicmirror.model import MagicMirror  # noqa: E402
-from mmjax.precision import FLOAT32  # noqa: E402
+from mmjax.precision import Policy  # noqa: E402
 from tests.helpers import reference, scheduler_reference  # noqa: E402
 
 BATCH, STEPS = 2, 50
@@ -60,7 +60,7 @@ def run_pipeline(transformer, settings, shift, latents, negative, positive):
 
 
 def run_ours(config, params, settings, shift, latents, negative, positive, used):
-    model = MagicMirror(c.Model(config, c.Adapter(enabled=False)), FLOAT32)
+    model = MagicMirror(c.Model(config, c.Adapter(enabled=False)), Policy())
     recorded = jnp.stack(used) if used else None
 
     @jax.jit

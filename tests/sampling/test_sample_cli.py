@@ -40,7 +40,6 @@ def experiment(data_dir):
         base_frames=9,
         base_height=8,
         base_width=8,
-        remat="none",
     )
     adapter = c.Adapter(
         id_dim=24,

@@ -9,7 +9,7 @@ from mmjax import config as c
 from mmjax import partition, trees
 from tests.helpers import tiny
 
-STREAMED = dataclasses.replace(tiny.MODEL, transformer=dataclasses.replace(tiny.TRANSFORMER, stream=True))
+STREAMED = dataclasses.replace(tiny.RUNTIME, stream=True)
 
 
 def test_streamed_blocks_equal_blocks_on_the_device():
@@ -23,12 +23,12 @@ def test_streamed_blocks_equal_blocks_on_the_device():
     assert kinds["transformer/blocks/even/attn/query/kernel"] == "pinned_host"
     assert kinds["transformer/patch_embed/kernel"] != "pinned_host"
     with partition.use_mesh(mesh):
-        found = jax.jit(tiny.make(STREAMED).apply)({"params": streamed}, *arguments)
+        found = jax.jit(tiny.make(runtime=STREAMED).apply)({"params": streamed}, *arguments)
     assert float(np.abs(expected).max()) > 0.1
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
 
 
 def test_a_streamed_model_has_the_same_parameters():
-    shapes = jax.eval_shape(tiny.make(STREAMED).init, jax.random.key(0), tiny.batch(), *tiny.inputs())["params"]
+    shapes = jax.eval_shape(tiny.make(runtime=STREAMED).init, jax.random.key(0), tiny.batch(), *tiny.inputs())["params"]
     plain = jax.eval_shape(tiny.make().init, jax.random.key(0), tiny.batch(), *tiny.inputs())["params"]
     assert jax.tree.structure(shapes) == jax.tree.structure(plain)

@@ -11,7 +11,7 @@ import pytest
 from mmjax import partition, trees
 from mmjax.diffusion import loss as diffusion_loss
 from mmjax.models import build
-from mmjax.models.cogvideox import transformer
+from mmjax.models.cogvideox import patches
 from mmjax.training import optimizer, state, step
 from mmjax.training.batches import put_batch
 from tests.helpers import tiny_run
@@ -184,9 +184,9 @@ def test_whole_temporal_patches_repeat_the_first_frame_in_front():
     """1.5: three latent frames become four; sampling cuts the one in front off again."""
     frames = np.arange(3, dtype=np.float32).reshape(1, 3, 1, 1, 1)
     model = dataclasses.replace(tiny_run.TRANSFORMER, patch_t=2)
-    assert transformer.pad_frames(frames, model).ravel().tolist() == [0, 0, 1, 2]
-    assert transformer.pad_frames(frames[:, :2], model).ravel().tolist() == [0, 1]
-    assert transformer.pad_frames(frames, tiny_run.TRANSFORMER).ravel().tolist() == [0, 1, 2]
+    assert patches.pad_frames(frames, model).ravel().tolist() == [0, 0, 1, 2]
+    assert patches.pad_frames(frames[:, :2], model).ravel().tolist() == [0, 1]
+    assert patches.pad_frames(frames, tiny_run.TRANSFORMER).ravel().tolist() == [0, 1, 2]
 
 
 def test_a_picture_trains_a_model_with_temporal_patches():

@@ -1,14 +1,10 @@
 """The CogVideoX diffusion transformer (METHOD 1) in three variants: 2B, 5B and 1.5-5B.
 
-Blocks are scanned in pairs, so compile time does not grow with depth and the adapter of the even blocks (it
-enters at documented hooks only) has its place without an `if` inside. All tokens stand in one sequence; `Layout` knows
-which are text, video and face.
+Blocks are scanned in pairs, so compile time does not grow with depth, and the adapter of the even blocks has its place
+without an `if` inside: MagicMirror hands in a pair of its own (`mmjax.models.magicmirror.adapter`).
 """
 
-import dataclasses
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,53 +15,32 @@ from jaxtyping import Array, Float, Int
 
 from mmjax import config as c
 from mmjax.models.cogvideox import positions
+from mmjax.models.cogvideox.patches import patchify, token_grid, unpatchify
+from mmjax.models.cogvideox.streams import Rotary, StreamMods, Streams
 from mmjax.nn.attention import attention
 from mmjax.nn.layers import Dense, FeedForward, LayerNorm
 from mmjax.nn.modulation import BlockMods, Mod, gated, mods, modulate, modulation_layer
 from mmjax.partition import constrain, fetch
-from mmjax.precision import compute_dtype
+from mmjax.precision import Policy
 
 NORM_EPS = 1e-5
 QK_NORM_EPS = 1e-6
 REMAT = {"full": checkpoint_policies.nothing_saveable, "dots": checkpoint_policies.dots_with_no_batch_dims_saveable}
 
-Rotary = tuple[Float[Array, "n k"], Float[Array, "n k"]] | None
+
+class CrossAttention(Protocol):
+    """The adapter's hook in a block's attention (eq. 8): what it returns is added before the output projection."""
+
+    def __call__(self, q: Float[Array, "b n h k"], normed: Float[Array, "b n d"]) -> Float[Array, "b n h k"]:
+        """`q` are the normalised, rotated queries; `normed` is the sequence as the attention reads it."""
+        ...
 
 
-def token_grid(model: c.Transformer, latents_shape: Sequence[int]) -> tuple[int, int, int]:
-    """(t, h, w) tokens of latents [..., T, H, W, C]. Raises `ValueError` when the patch does not divide them."""
-    frames, height, width = latents_shape[-4:-1]
-    if frames % model.patch_t or height % model.patch or width % model.patch:
-        raise ValueError(
-            f"latents of {frames} x {height} x {width}: expected multiples of the patch {model.patch_t} x "
-            f"{model.patch} x {model.patch}; pad the frames and choose a size on the grid"
-        )
-    return frames // model.patch_t, height // model.patch, width // model.patch
+class AdapterInputs(NamedTuple):
+    """What every pair hands to its adapter, the same for all of them; the base's pair has none and leaves it alone."""
 
-
-def patchify(latents: Float[Array, "b T H W C"], model: c.Transformer) -> Float[Array, "b v p"]:
-    """Latents as one row of values for each patch; a row's values run over channel, time, height, width."""
-    t, h, w = token_grid(model, latents.shape)
-    p, pt = model.patch, model.patch_t
-    x = latents.reshape(latents.shape[0], t, pt, h, p, w, p, latents.shape[-1])
-    return x.transpose(0, 1, 3, 5, 7, 2, 4, 6).reshape(latents.shape[0], t * h * w, -1)
-
-
-def unpatchify(
-    rows: Float[Array, "b v p"], grid: tuple[int, int, int], model: c.Transformer
-) -> Float[Array, "b T H W C"]:
-    """The inverse of `patchify`."""
-    (t, h, w), p, pt = grid, model.patch, model.patch_t
-    x = rows.reshape(rows.shape[0], t, h, w, -1, pt, p, p).transpose(0, 1, 5, 2, 6, 3, 7, 4)
-    return x.reshape(rows.shape[0], t * pt, h * p, w * p, -1)
-
-
-def pad_frames(x: Float[Array, "b T *dims"], model: c.Transformer) -> Float[Array, "b T2 *dims"]:
-    """Repeats the first latent frame in front until the temporal patch divides the frames (1.5; others: x itself).
-
-    Sampling denoises as many frames more, and cuts them off in front.
-    """
-    return jnp.concatenate([*[x[:, :1]] * (-x.shape[1] % model.patch_t), x], axis=1)
+    identity: Float[Array, "b c"] | None = None  # x_id through CAN's global projection
+    scale: Float[Array, "b"] | None = None  # of what the identity adds; None is 1
 
 
 def sinusoid(timesteps: Int[Array, "b"], width: int) -> Float[Array, "b d"]:
@@ -84,194 +59,175 @@ def sinusoid(timesteps: Int[Array, "b"], width: int) -> Float[Array, "b d"]:
 class TimeEmbedding(nn.Module):
     """Timestep -> sinusoid (d wide) -> Dense -> SiLU -> Dense (time_dim), all in float32."""
 
-    width: int
-    time_dim: int
+    model: c.Transformer
+    policy: Policy
 
     @nn.compact
     def __call__(self, timesteps: Int[Array, "b"]) -> Float[Array, "b e"]:
-        x = sinusoid(timesteps, self.width)
-        x = Dense(self.time_dim, ("embed", "condition"), jnp.float32, name="in")(x)
-        return Dense(self.time_dim, ("condition", "condition"), jnp.float32, name="out")(nn.silu(x))
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Where the streams stand in the one sequence: `text` tokens, `video`, `face`.
-
-    Faces come last, so the keys of a block are always the first tokens: text and video in a plain block, faces as well
-    in an adapted one. Faces that a block leaves out have gates of zero there and pass through unchanged.
-    """
-
-    text: int
-    video: int
-    face: int = 0
-
-    @property
-    def base(self) -> int:
-        """Tokens of text and video: all that a plain block attends to."""
-        return self.text + self.video
-
-    @property
-    def total(self) -> int:
-        return self.base + self.face
-
-    def join(self, text: Array, video: Array, face: Array | None) -> Float[Array, "b n d"]:
-        """The sequence of the streams."""
-        return jnp.concatenate([text, video] if face is None else [text, video, face], axis=1)
-
-    def rotary(self, cos: np.ndarray, sin: np.ndarray) -> Rotary:
-        """The video tokens' table for the whole sequence: what carries no position turns by nothing."""
-        around = ((self.text, self.face), (0, 0))
-        return np.pad(cos, around, constant_values=1), np.pad(sin, around)
-
-    def spread(self, *factors: Mod) -> Mod:
-        """Factors [b, n, d] of every token from those of text, video and, if they take part, faces; else zero."""
-        zero = jnp.zeros_like(factors[0].shift)
-        fields = zip(*factors, strict=True)
-        return Mod(*(_spread(jnp.stack([*each, zero][:3], axis=1), self) for each in fields))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _spread(values: Float[Array, "b 3 d"], layout: Layout) -> Float[Array, "b n d"]:
-    """Each token's own of the three values: one load a token, where a chain of selects makes three."""
-    return values[:, np.repeat(np.arange(3), (layout.text, layout.video, layout.face))]
-
-
-def _summed(layout: Layout, _, gradient: Float[Array, "b n d"]) -> tuple[Float[Array, "b 3 d"]]:
-    parts = jnp.split(gradient, (layout.text, layout.base), axis=1)
-    return (jnp.stack([part.sum(1) for part in parts], axis=1),)
-
-
-_spread.defvjp(lambda values, layout: (_spread(values, layout), None), _summed)
+        width, policy = self.model.time_dim, self.policy.in_float32
+        x = Dense(width, ("embed", "condition"), policy, name="in")(sinusoid(timesteps, self.model.width))
+        return Dense(width, ("condition", "condition"), policy, name="out")(nn.silu(x))
 
 
 class Attention(nn.Module):
-    """Joint self-attention over the first `keys` tokens, with a LayerNorm of each head's queries and keys.
-
-    `cross(q)` is the adapter's hook (eq. 8): it sees the normalised, rotated queries, and what it returns is added
-    before the output projection.
-    """
+    """Joint self-attention over the first `keys` tokens, with a LayerNorm of each head's queries and keys."""
 
     model: c.Transformer
-    dtype: jnp.dtype
+    policy: Policy
 
     def setup(self):
         width = self.model.width
-        self.query, self.key, self.value = (Dense(width, ("embed", "heads"), self.dtype) for _ in range(3))
-        self.out = Dense(width, ("heads", "embed"), self.dtype)
+        self.query, self.key, self.value = (Dense(width, ("embed", "heads"), self.policy) for _ in range(3))
+        self.out = Dense(width, ("heads", "embed"), self.policy)
         self.query_norm, self.key_norm = (LayerNorm(QK_NORM_EPS, axis="small") for _ in range(2))
 
     def __call__(
-        self, x: Float[Array, "b n d"], keys: int, rotary: Rotary, cross: Callable[[Array], Array] | None = None
+        self, x: Float[Array, "b n d"], keys: int, rotary: Rotary | None, cross: CrossAttention | None = None
     ) -> Float[Array, "b n d"]:
         q = self._rotated(self.query_norm(self._heads(self.query(x))), rotary)
         k = self._rotated(self.key_norm(self._heads(self.key(x))), rotary)
         v = self._heads(self.value(x))
         q = constrain(q, "batch", "tokens", "act_heads", None)
-        attended = attention(q, k, v, self.model.attention, keys)
+        attended = attention(q, k, v, self.policy, keys)
         if cross is not None:
-            attended = attended + cross(q)
+            attended = attended + cross(q, x)
         return self.out(attended.reshape(x.shape))
 
     def _heads(self, x: Float[Array, "b n d"]) -> Float[Array, "b n h k"]:
         return x.reshape(*x.shape[:2], self.model.heads, self.model.head_dim)
 
-    def _rotated(self, x: Float[Array, "b n h k"], rotary: Rotary) -> Float[Array, "b n h k"]:
+    def _rotated(self, x: Float[Array, "b n h k"], rotary: Rotary | None) -> Float[Array, "b n h k"]:
         """Turned in float32, but rounded to the compute dtype before, as where the weights were trained.
 
         The barrier makes two fast kernels, norm and rotation, of a slow one.
         """
-        x = jax.lax.optimization_barrier(x.astype(self.dtype))
+        x = jax.lax.optimization_barrier(x.astype(self.policy.dtype))
         return x if rotary is None else positions.rotate(x, *rotary)
 
 
-class DiTBlock(nn.Module):
+class Block(nn.Module):
     """One expert-AdaLN block: joint attention, then a feed-forward layer, both modulated for each stream."""
 
     model: c.Transformer
-    dtype: jnp.dtype
+    policy: Policy
 
     def setup(self):
         width = self.model.width
-        self.modulation_attn = modulation_layer(width, 6, self.dtype)
-        self.modulation_ffn = modulation_layer(width, 6, self.dtype)
+        self.modulation_attn = modulation_layer(width, 6, self.policy)
+        self.modulation_ffn = modulation_layer(width, 6, self.policy)
         self.norm_attn, self.norm_ffn = LayerNorm(NORM_EPS, apart=True), LayerNorm(NORM_EPS, apart=True)
-        self.attn = Attention(self.model, self.dtype)
-        self.ffn = FeedForward(4 * width, width, ("embed", "mlp"), self.dtype)
+        self.attn = Attention(self.model, self.policy)
+        self.ffn = FeedForward(4 * width, width, ("embed", "mlp"), self.policy)
 
-    def modulations(self, time: Float[Array, "b e"]) -> tuple[BlockMods, BlockMods]:
+    def modulations(self, time: Float[Array, "b e"]) -> StreamMods:
         """phi_txt(t, l) and phi_vid(t, l): the block's own factors for text and for video."""
         time = nn.silu(time)
         video_attn, text_attn = mods(self.modulation_attn(time), 2)
         video_ffn, text_ffn = mods(self.modulation_ffn(time), 2)
-        return BlockMods(text_attn, text_ffn), BlockMods(video_attn, video_ffn)
+        return StreamMods(text=BlockMods(text_attn, text_ffn), video=BlockMods(video_attn, video_ffn))
 
     def __call__(
         self,
         x: Float[Array, "b n d"],
-        layout: Layout,
-        factors: Sequence[BlockMods],
-        rotary: Rotary,
-        cross: Callable[[Float[Array, "b n h k"], Float[Array, "b n d"]], Array] | None = None,
+        streams: Streams,
+        mods: StreamMods,
+        rotary: Rotary | None,
+        cross: CrossAttention | None = None,
     ) -> Float[Array, "b n d"]:
-        """The sequence after the block.
+        """The sequence after the block."""
+        attn = streams.of_tokens(mods.text.attn, mods.video.attn, mods.face and mods.face.attn)
+        normed = modulate(self.norm_attn(x), attn, self.policy.dtype)
+        x = gated(x, self.attn(normed, streams.keys(mods), rotary, cross), attn)
+        x = constrain(x, "batch", "tokens", None)
 
-        `factors` are those of text and video, and of faces where they take part. `cross(q, normed x)` is the adapter's
-        cross-attention, if any.
-        """
-        keys = layout.base + (layout.face if len(factors) > 2 else 0)
-        mod = layout.spread(*(each.attn for each in factors))
-        normed = modulate(self.norm_attn(x), mod, self.dtype)
-        out = self.attn(normed, keys, rotary, None if cross is None else lambda q: cross(q, normed))
-        x = constrain(gated(x, out, mod), "batch", "tokens", None)
-        mod = layout.spread(*(each.ffn for each in factors))
-        out = self.ffn(modulate(self.norm_ffn(x), mod, self.dtype))
-        return constrain(gated(x, out, mod), "batch", "tokens", None)
+        ffn = streams.of_tokens(mods.text.ffn, mods.video.ffn, mods.face and mods.face.ffn)
+        x = gated(x, self.ffn(modulate(self.norm_ffn(x), ffn, self.policy.dtype)), ffn)
+        return constrain(x, "batch", "tokens", None)
 
 
-class Pair(nn.Module):
-    """An even block and the odd one after it: the body of the scan."""
+class BlockPair(nn.Module):
+    """An even block and the odd one after it: the body of the scan. `adapter` is for pairs that have one."""
 
     model: c.Transformer
-    dtype: jnp.dtype
+    adapter_settings: c.Adapter | None
+    policy: Policy
 
     def setup(self):
-        self.even, self.odd = DiTBlock(self.model, self.dtype), DiTBlock(self.model, self.dtype)
+        self.even, self.odd = Block(self.model, self.policy), Block(self.model, self.policy)
 
-    def __call__(self, x: Float[Array, "b n d"], layout: Layout, time: Float[Array, "b e"], rotary: Rotary):
-        x = self.even(x, layout, self.even.modulations(time), rotary)
-        return self.odd(x, layout, self.odd.modulations(time), rotary), None
+    def __call__(
+        self,
+        x: Float[Array, "b n d"],
+        streams: Streams,
+        time: Float[Array, "b e"],
+        rotary: Rotary | None,
+        adapter: AdapterInputs,
+    ) -> tuple[Float[Array, "b n d"], None]:
+        x = self.even(x, streams, self.even.modulations(time), rotary)
+        return self.odd(x, streams, self.odd.modulations(time), rotary), None
 
 
 class CogVideoXTransformer(nn.Module):
-    """Latents, timesteps and text embeddings to a v-prediction.
-
-    `pair` is the class of the scanned body, made as `pair(pair_model, dtype)` and called as `pair(x, layout, time,
-    rotary, *broadcast)`; MagicMirror puts its adapted pair here.
-    """
+    """Latents, timesteps and text embeddings to a v-prediction. `pair` is the class of the scanned body."""
 
     model: c.Transformer
-    precision: c.Precision
-    pair: type[nn.Module] = Pair
-    pair_model: Any = None  # `model` where it is None
+    policy: Policy
+    runtime: c.Runtime = c.Runtime()
+    pair: type[BlockPair] = BlockPair
+    adapter_settings: c.Adapter | None = None
 
     def setup(self):
-        model, dtype = self.model, compute_dtype(self.precision)
-        self.patch_embed = Dense(model.width, ("patch", "embed"), dtype)
-        self.text_embed = Dense(model.width, ("text", "embed"), dtype)
-        self.time_embed = TimeEmbedding(model.width, model.time_dim)
-        self.blocks = self._scanned()(self.pair_model or model, dtype)
+        model, policy = self.model, self.policy
+        self.patch_embed = Dense(model.width, ("patch", "embed"), policy)
+        self.text_embed = Dense(model.width, ("text", "embed"), policy)
+        self.time_embed = TimeEmbedding(model, policy)
+        self.blocks = self._scanned_pairs()(model, self.adapter_settings, policy)
         self.norm_final, self.norm_out = LayerNorm(NORM_EPS), LayerNorm(NORM_EPS)
-        self.modulation_out = modulation_layer(model.width, 2, dtype)
-        self.proj_out = Dense(model.latent_channels * model.patch_t * model.patch**2, ("embed", "patch"), dtype)
+        self.modulation_out = modulation_layer(model.width, 2, policy)
+        self.proj_out = Dense(model.latent_channels * model.patch_t * model.patch**2, ("embed", "patch"), policy)
 
-    def _scanned(self):
+    def __call__(
+        self,
+        latents: Float[Array, "b T H W C"],
+        timesteps: Int[Array, "b"],
+        text: Float[Array, "b l e"],
+        face: Float[Array, "b f d"] | None = None,
+        adapter: AdapterInputs = AdapterInputs(),  # noqa: B008 - a tuple of None
+    ) -> Float[Array, "b T H W C"]:
+        """The v-prediction, float32, in the latents' shape. Raises `ValueError` for latents off the patch grid."""
+        grid = token_grid(self.model, latents.shape)
+        time, text = self.time_embed(timesteps), self.text_embed(text)
+        video = self.patch_embed(patchify(latents, self.model))
+        streams = Streams(text.shape[1], video.shape[1], 0 if face is None else face.shape[1])
+        video, rotary = self._placed(video, grid, streams)
+
+        x = constrain(streams.join(text, video, face), "batch", "tokens", None)
+        x, _ = self.blocks(x, streams, time, rotary, adapter)
+        rows = self._final(streams.video_of(x), time)
+        return unpatchify(rows.astype(jnp.float32), grid, self.model)
+
+    def _placed(
+        self, video: Float[Array, "b v d"], grid: tuple[int, int, int], streams: Streams
+    ) -> tuple[Float[Array, "b v d"], Rotary | None]:
+        """Positions: added to the video tokens (2B), or as the rotary table of the whole sequence."""
+        if self.model.position == "sincos":
+            return (video + positions.sincos_table(self.model, grid)).astype(self.policy.dtype), None
+        return video, streams.rotary(*positions.rotary_table(self.model, grid))
+
+    def _final(self, video: Float[Array, "b v d"], time: Float[Array, "b e"]) -> Float[Array, "b v p"]:
+        dtype = self.policy.dtype
+        factors = constrain(self.modulation_out(nn.silu(time)), "batch", None).astype(jnp.float32)[:, None]
+        shift, scale = jnp.split(factors, 2, axis=-1)
+        normed = self.norm_out(self.norm_final(video).astype(dtype))
+        return self.proj_out(modulate(normed, Mod(shift, scale, scale), dtype))
+
+    def _scanned_pairs(self) -> type[nn.Module]:
+        """The pair over its stacked parameters, one after the other; what `runtime` asks for is put round the body."""
         body = self.pair
-        if self.model.stream:
+        if self.runtime.stream:
             body = nn.map_variables(body, "params", trans_in_fn=fetch, init=self.is_initializing(), mutable=True)
-        elif self.model.remat != "none":
-            body = nn.remat(body, policy=REMAT[self.model.remat], prevent_cse=False)
+        if self.runtime.remat != "none":
+            body = nn.remat(body, policy=REMAT[self.runtime.remat], prevent_cse=False)
         return nn.scan(
             body,
             variable_axes={"params": 0},
@@ -280,33 +236,3 @@ class CogVideoXTransformer(nn.Module):
             length=self.model.layers // 2,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-
-    def __call__(
-        self,
-        latents: Float[Array, "b T H W C"],
-        timesteps: Int[Array, "b"],
-        text: Float[Array, "b l e"],
-        face: Float[Array, "b f d"] | None = None,
-        broadcast: tuple[Any, ...] = (),
-    ) -> Float[Array, "b T H W C"]:
-        """The v-prediction, float32, in the latents' shape. Raises `ValueError` for latents off the patch grid."""
-        grid, dtype = token_grid(self.model, latents.shape), compute_dtype(self.precision)
-        video = self.patch_embed(patchify(latents, self.model))
-        if self.model.position == "sincos":
-            video = (video + positions.sincos_table(self.model, grid)).astype(dtype)
-            rotary = None
-        else:
-            rotary = positions.rotary_table(self.model, grid)
-        time, text = self.time_embed(timesteps), self.text_embed(text)
-        layout = Layout(text.shape[1], video.shape[1], 0 if face is None else face.shape[1])
-        x = constrain(layout.join(text, video, face), "batch", "tokens", None)
-        x, _ = self.blocks(x, layout, time, rotary and layout.rotary(*rotary), *broadcast)
-        return self._final(x[:, layout.text : layout.base], time, grid)
-
-    def _final(self, video: Array, time: Array, grid: tuple[int, int, int]) -> Array:
-        dtype = compute_dtype(self.precision)
-        factors = constrain(self.modulation_out(nn.silu(time)), "batch", None).astype(jnp.float32)[:, None]
-        shift, scale = jnp.split(factors, 2, axis=-1)
-        normed = self.norm_out(self.norm_final(video).astype(dtype))
-        rows = self.proj_out(modulate(normed, Mod(shift, scale, scale), dtype))
-        return unpatchify(rows.astype(jnp.float32), grid, self.model)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from mmjax.models.cogvideox.vae_layers import CausalConv, Downsample, ResnetBlock, Upsample, norm
 from mmjax.models.sizes import VAE
+from mmjax.precision import Policy
 from mmjax.trees import Tree
 
 FRAMES = 8  # of a group, at the encoder
@@ -28,7 +29,7 @@ class Level(nn.Module):
     features: int
     resnets: int
     groups: int
-    dtype: jnp.dtype
+    policy: Policy
     resample: str = ""
     time: bool = False  # the change of size is one of time as well
 
@@ -37,66 +38,66 @@ class Level(nn.Module):
         self, x: Float[Array, "b T H W i"], latents: Float[Array, "b t h w z"] | None = None
     ) -> Float[Array, "b T_ H_ W_ o"]:
         for i in range(self.resnets):
-            x = ResnetBlock(self.features, self.groups, self.dtype, name=f"resnet_{i}")(x, latents)
+            x = ResnetBlock(self.features, self.groups, self.policy, name=f"resnet_{i}")(x, latents)
         if not self.resample:
             return x
         kind = {"down": Downsample, "up": Upsample}[self.resample]
-        return kind(self.time, self.dtype, name=self.resample)(x)
+        return kind(self.time, self.policy, name=self.resample)(x)
 
 
 class Encoder(nn.Module):
     """A group of frames to moments: means and log variances beside each other, float32."""
 
     vae: VAE
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, video: Float[Array, "b F H W 3"]) -> Float[Array, "b t h w 2*z"]:
-        vae, dtype = self.vae, self.dtype
-        x = CausalConv(vae.channels[0], dtype, name="conv_in")(video)
+        vae, policy = self.vae, self.policy
+        x = CausalConv(vae.channels[0], policy, name="conv_in")(video)
         for i, features in enumerate(vae.channels):
             resample = "down" if i < len(vae.channels) - 1 else ""
             time = 2**i < vae.temporal_compression
-            x = Level(features, vae.resnets, vae.norm_groups, dtype, resample, time, name=f"down_{i}")(x)
-        x = Level(x.shape[-1], 2, vae.norm_groups, dtype, name="mid")(x)
+            x = Level(features, vae.resnets, vae.norm_groups, policy, resample, time, name=f"down_{i}")(x)
+        x = Level(x.shape[-1], 2, vae.norm_groups, policy, name="mid")(x)
         x = nn.silu(norm(vae.norm_groups, "norm_out", x))
-        return CausalConv(2 * vae.latent_channels, dtype, jnp.float32, name="conv_out")(x)
+        return CausalConv(2 * vae.latent_channels, policy, jnp.float32, name="conv_out")(x)
 
 
 class Decoder(nn.Module):
     """A group of latent frames to pixels, float32; not clipped. Every norm is told of the latents in float32."""
 
     vae: VAE
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, latents: Float[Array, "b t h w z"]) -> Float[Array, "b F H W 3"]:
-        vae, dtype = self.vae, self.dtype
-        x = CausalConv(vae.channels[-1], dtype, name="conv_in")(latents)
-        x = Level(x.shape[-1], 2, vae.norm_groups, dtype, name="mid")(x, latents)
+        vae, policy = self.vae, self.policy
+        x = CausalConv(vae.channels[-1], policy, name="conv_in")(latents)
+        x = Level(x.shape[-1], 2, vae.norm_groups, policy, name="mid")(x, latents)
         for i, features in enumerate(reversed(vae.channels)):
             resample = "up" if i < len(vae.channels) - 1 else ""
             time = 2**i < vae.temporal_compression
-            x = Level(features, vae.resnets + 1, vae.norm_groups, dtype, resample, time, name=f"up_{i}")(x, latents)
+            x = Level(features, vae.resnets + 1, vae.norm_groups, policy, resample, time, name=f"up_{i}")(x, latents)
         x = nn.silu(norm(vae.norm_groups, "norm_out", x, latents))
-        return CausalConv(3, dtype, jnp.float32, name="conv_out")(x)
+        return CausalConv(3, policy, jnp.float32, name="conv_out")(x)
 
 
 def encode(
-    vae: VAE, encoder: Tree, video: Float[Array, "b F H W 3"], dtype: jnp.dtype
+    vae: VAE, encoder: Tree, video: Float[Array, "b F H W 3"], policy: Policy
 ) -> tuple[Float[Array, "b t h w z"], Float[Array, "b t h w z"]]:
     """(mean, log variance) of the posterior of a video, float32.
 
     `encoder` are the encoder's parameters; height and width are multiples of `vae.spatial_compression`.
     """
-    moments = _in_groups(Encoder(vae, dtype), encoder, video, FRAMES)
+    moments = _in_groups(Encoder(vae, policy), encoder, video, FRAMES)
     mean, logvar = jnp.split(moments, 2, axis=-1)
     return mean, jnp.clip(logvar, *_LOGVAR)
 
 
-def decode(vae: VAE, decoder: Tree, latents: Float[Array, "b t h w z"], dtype: jnp.dtype) -> Float[Array, "b F H W 3"]:
+def decode(vae: VAE, decoder: Tree, latents: Float[Array, "b t h w z"], policy: Policy) -> Float[Array, "b F H W 3"]:
     """The video of latents, float32, about -1..1. `decoder` are the decoder's parameters."""
-    return _in_groups(Decoder(vae, dtype), decoder, latents, LATENT_FRAMES)
+    return _in_groups(Decoder(vae, policy), decoder, latents, LATENT_FRAMES)
 
 
 def first_group(frames: int, group: int) -> int:

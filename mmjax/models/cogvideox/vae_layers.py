@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from mmjax.nn.layers import LECUN, ZEROS, Dense, partitioned
 from mmjax.partition import constrain
+from mmjax.precision import Policy
 
 EPSILON = 1e-6  # of every norm
 _TAPS = 3  # frames that a causal convolution sees: two of the past and the present
@@ -23,7 +24,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros (above, below), (left
 
 
 def causal_conv(
-    frames: Float[Array, "b T+2 H W i"], kernel: Float[Array, "3 3 3 i o"], result: jnp.dtype
+    frames: Float[Array, "b T+2 H W i"], kernel: Float[Array, "3 3 3 i o"], policy: Policy, result: jnp.dtype
 ) -> Float[Array, "b T H W o"]:
     """A 3 x 3 x 3 convolution, valid in time and padded with zeros in space, as 2-D convolutions; of dtype `result`.
 
@@ -34,27 +35,32 @@ def causal_conv(
     count, (inputs, outputs) = frames.shape[1] - _TAPS + 1, kernel.shape[-2:]
     if outputs * _TAPS <= inputs:
         taps = jnp.moveaxis(kernel, 0, 3).reshape(3, 3, inputs, _TAPS * outputs)
-        every = jnp.split(conv2d(frames, taps, result=jnp.float32), _TAPS, axis=-1)
+        every = jnp.split(conv2d(frames, taps, policy, result=jnp.float32), _TAPS, axis=-1)
         return sum(each[:, tap : tap + count] for tap, each in enumerate(every)).astype(result)
     taps = jnp.moveaxis(kernel, 0, 2).reshape(3, 3, _TAPS * inputs, outputs)
     beside = jnp.concatenate([frames[:, tap : tap + count] for tap in range(_TAPS)], axis=-1)
-    return conv2d(beside, taps, result=result)
+    return conv2d(beside, taps, policy, result=result)
 
 
 def conv2d(
     x: Float[Array, "b T H W i"],
     kernel: Float[Array, "kh kw i o"],
+    policy: Policy,
     stride: int = 1,
     padding: Padding = ((1, 1), (1, 1)),
     result: jnp.dtype | None = None,
 ) -> Float[Array, "b T h w o"]:
-    """The same 2-D convolution of every frame: time is folded into the batch. Sums are float32, whatever `result`."""
+    """The same 2-D convolution of every frame, in the policy's dtype: time is folded into the batch.
+
+    Sums are float32, whatever `result`.
+    """
     y = jax.lax.conv_general_dilated(
-        x.reshape(-1, *x.shape[2:]),
-        kernel,
+        x.reshape(-1, *x.shape[2:]).astype(policy.dtype),
+        kernel.astype(policy.dtype),
         (stride, stride),
         padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=policy.product,
         preferred_element_type=result,
     )
     return y.reshape(*x.shape[:2], *y.shape[1:])
@@ -79,10 +85,10 @@ def pool_frames(x: Float[Array, "b T *s"]) -> Float[Array, "b t *s"]:
 
 
 class Conv2D(nn.Module):
-    """`conv2d` with weights, in `dtype`."""
+    """`conv2d` with weights, as the policy says."""
 
     features: int
-    dtype: jnp.dtype
+    policy: Policy
     stride: int = 1
     padding: Padding = ((1, 1), (1, 1))
 
@@ -90,18 +96,18 @@ class Conv2D(nn.Module):
     def __call__(self, x: Float[Array, "b T H W i"]) -> Float[Array, "b T h w o"]:
         kernel = self.param("kernel", partitioned(LECUN, *_SMALL * 2), (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", partitioned(ZEROS, "small"), (self.features,))
-        y = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding)
-        return y + bias.astype(self.dtype)
+        y = conv2d(x, kernel, self.policy, self.stride, self.padding)
+        return y + bias.astype(y.dtype)
 
 
 class CausalConv(nn.Module):
-    """`causal_conv` with weights and a memory of the last two frames of (memory, input), in `dtype`.
+    """`causal_conv` with weights and a memory of the last two frames of (memory, input), as the policy says.
 
     `result` is the dtype of what it returns, where that is another one.
     """
 
     features: int
-    dtype: jnp.dtype
+    policy: Policy
     result: jnp.dtype | None = None
 
     @nn.compact
@@ -110,12 +116,12 @@ class CausalConv(nn.Module):
             "kernel", partitioned(LECUN, *_SMALL * 2, "small"), (_TAPS, 3, 3, x.shape[-1], self.features)
         )
         bias = self.param("bias", partitioned(ZEROS, "small"), (self.features,))
-        x = constrain(x.astype(self.dtype), "batch", None, "height", None, None)
+        x = constrain(x.astype(self.policy.dtype), "batch", None, "height", None, None)
         memory = self.variable("cache", "frames", lambda: jnp.repeat(x[:, :1], _TAPS - 1, axis=1))
         x = jnp.concatenate([memory.value, x], axis=1)
         memory.value = x[:, 1 - _TAPS :]
-        result = self.result or self.dtype
-        return causal_conv(x, kernel.astype(self.dtype), result) + bias.astype(result)
+        result = self.result or self.policy.dtype
+        return causal_conv(x, kernel, self.policy, result) + bias.astype(result)
 
 
 class GroupNorm(nn.Module):
@@ -154,7 +160,8 @@ class SpatialNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b T H W c"], latents: Float[Array, "b t h w z"]) -> Float[Array, "b T H W c"]:
-        scale, shift = (Dense(x.shape[-1], _SMALL, jnp.float32, name=n)(latents) for n in ("to_scale", "to_shift"))
+        scale = Dense(x.shape[-1], _SMALL, Policy(), name="to_scale")(latents)
+        shift = Dense(x.shape[-1], _SMALL, Policy(), name="to_shift")(latents)
         normed = GroupNorm(self.groups, name="norm")(x)
         return normed * _nearest(scale, x.shape) + _nearest(shift, x.shape)
 
@@ -164,7 +171,7 @@ class ResnetBlock(nn.Module):
 
     features: int
     groups: int
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(
@@ -173,9 +180,9 @@ class ResnetBlock(nn.Module):
         y = x
         for i in ("1", "2"):
             y = nn.silu(norm(self.groups, f"norm{i}", y, latents))
-            y = CausalConv(self.features, self.dtype, name=f"conv{i}")(y)
+            y = CausalConv(self.features, self.policy, name=f"conv{i}")(y)
         if x.shape[-1] != self.features:
-            x = Dense(self.features, _SMALL, self.dtype, name="shortcut")(x)
+            x = Dense(self.features, _SMALL, self.policy, name="shortcut")(x)
         return x + y
 
 
@@ -183,12 +190,12 @@ class Downsample(nn.Module):
     """Half the height and width by a convolution with stride 2; with `time`, half the frames by means of pairs."""
 
     time: bool
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, x: Float[Array, "b T H W c"]) -> Float[Array, "b t h w c"]:
         x = pool_frames(x) if self.time else x
-        return Conv2D(x.shape[-1], self.dtype, 2, ((0, 1), (0, 1)), name="conv")(x)
+        return Conv2D(x.shape[-1], self.policy, 2, ((0, 1), (0, 1)), name="conv")(x)
 
 
 class Upsample(nn.Module):
@@ -198,13 +205,13 @@ class Upsample(nn.Module):
     """
 
     time: bool
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, x: Float[Array, "b T H W c"]) -> Float[Array, "b t h w c"]:
         frames = x.shape[1]
         x = jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3)
-        x = Conv2D(x.shape[-1], self.dtype, name="conv")(x)
+        x = Conv2D(x.shape[-1], self.policy, name="conv")(x)
         return repeat_frames(x, 2 * frames - frames % 2) if self.time else x
 
 

@@ -1,5 +1,7 @@
 """Conditioned adaptive normalization (eq. 7) and the face stream's own modulation (eq. 6)."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -7,6 +9,14 @@ from jaxtyping import Array, Float
 from mmjax import config as c
 from mmjax.nn.layers import ZEROS, Dense
 from mmjax.nn.modulation import BlockMods, mods, modulation_layer
+from mmjax.precision import Policy
+
+
+class CANResidual(NamedTuple):
+    """What identity adds to a block's factors of text and of video."""
+
+    text: BlockMods
+    video: BlockMods
 
 
 class CAN(nn.Module):
@@ -16,31 +26,32 @@ class CAN(nn.Module):
     starts at zero: predicting the factors themselves, rather than this residual, ruins the start (METHOD 3).
     """
 
-    model: c.Model
-    dtype: jnp.dtype
+    model: c.Transformer
+    adapter: c.Adapter
+    policy: Policy
 
     @nn.compact
     def __call__(
         self, time: Float[Array, "b e"], shift: Float[Array, "b d"], identity: Float[Array, "b c"]
-    ) -> tuple[BlockMods, BlockMods]:
-        """Residual factors (video, text), from the time embedding, mu1_vid and the projected x_id."""
-        width = self.model.transformer.width
-        x = jnp.concatenate([part.astype(self.dtype) for part in (time, shift, identity)], axis=-1)
-        x = nn.silu(Dense(self.model.adapter.can_hidden, ("small", "condition"), self.dtype, name="in")(x))
-        x = Dense(12 * width, ("condition", "modulation"), self.dtype, kernel_init=ZEROS, name="out")(x)
+    ) -> CANResidual:
+        """m^ of eq. 7, from the time embedding, mu1_vid and the projected x_id."""
+        width = self.model.width
+        x = jnp.concatenate([part.astype(self.policy.dtype) for part in (time, shift, identity)], axis=-1)
+        x = nn.silu(Dense(self.adapter.can_hidden, ("small", "condition"), self.policy, name="in")(x))
+        x = Dense(12 * width, ("condition", "modulation"), self.policy, kernel_init=ZEROS, name="out")(x)
         video_attn, text_attn, video_ffn, text_ffn = mods(x, 4)
-        return BlockMods(video_attn, video_ffn), BlockMods(text_attn, text_ffn)
+        return CANResidual(text=BlockMods(text_attn, text_ffn), video=BlockMods(video_attn, video_ffn))
 
 
 class FaceModulation(nn.Module):
     """m_face = phi_face(t, l), eq. 6: shift, scale, gate for both halves of a block, zero at initialization."""
 
     width: int
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, time: Float[Array, "b e"]) -> BlockMods:
         time = nn.silu(time)
-        (attn,) = mods(modulation_layer(self.width, 3, self.dtype, name="attn")(time), 1)
-        (ffn,) = mods(modulation_layer(self.width, 3, self.dtype, name="ffn")(time), 1)
+        (attn,) = mods(modulation_layer(self.width, 3, self.policy, name="attn")(time), 1)
+        (ffn,) = mods(modulation_layer(self.width, 3, self.policy, name="ffn")(time), 1)
         return BlockMods(attn, ffn)

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from mmjax import config as c
 from mmjax.nn.attention import attention
 from mmjax.nn.layers import ZEROS, Dense
+from mmjax.precision import Policy
 
 
 class FaceCrossAttention(nn.Module):
@@ -20,16 +20,16 @@ class FaceCrossAttention(nn.Module):
     """
 
     model: c.Transformer
-    dtype: jnp.dtype
+    policy: Policy
 
     def setup(self):
         width = self.model.width
-        self.key = Dense(width, ("embed", "heads"), self.dtype)
-        self.value = Dense(width, ("embed", "heads"), self.dtype, kernel_init=ZEROS)
+        self.key = Dense(width, ("embed", "heads"), self.policy)
+        self.value = Dense(width, ("embed", "heads"), self.policy, kernel_init=ZEROS)
 
     def __call__(
         self, q: Float[Array, "b n h k"], face: Float[Array, "b f d"], key_norm: Callable[[Array], Array]
     ) -> Float[Array, "b n h k"]:
         heads = (*face.shape[:2], self.model.heads, self.model.head_dim)
-        k = key_norm(self.key(face).reshape(heads)).astype(self.dtype)
-        return attention(q, k, self.value(face).reshape(heads), self.model.attention)
+        k = key_norm(self.key(face).reshape(heads)).astype(self.policy.dtype)
+        return attention(q, k, self.value(face).reshape(heads), self.policy)

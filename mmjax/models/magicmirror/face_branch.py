@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from mmjax import config as c
 from mmjax.nn.layers import ZEROS, Dense, LayerNorm, partitioned
 from mmjax.nn.perceiver import Resampler
-from mmjax.precision import compute_dtype
+from mmjax.precision import Policy
 
 
 @struct.dataclass
@@ -32,17 +32,17 @@ class IdPerceiver(nn.Module):
     """x_id = tau_id(q_id, f), eq. 3: PhotoMaker V2's identity encoder, tokens plus what they read in the picture."""
 
     adapter: c.Adapter
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, q_id: Float[Array, "b i"], features: Float[Array, "b n c"]) -> Float[Array, "b t w"]:
         a = self.adapter
-        x = Dense(a.perceiver_width, ("embed", "face_width"), self.dtype, name="token_in")(q_id)
+        x = Dense(a.perceiver_width, ("embed", "face_width"), self.policy, name="token_in")(q_id)
         x = nn.gelu(x.astype(jnp.float32), approximate=False)
-        x = Dense(a.id_tokens * a.perceiver_width, ("face_width", "face_heads"), self.dtype, name="token_out")(x)
+        x = Dense(a.id_tokens * a.perceiver_width, ("face_width", "face_heads"), self.policy, name="token_out")(x)
         tokens = x.reshape(-1, a.id_tokens, a.perceiver_width)
-        tokens = LayerNorm(axis="face_width", name="token_norm")(tokens).astype(self.dtype)
-        resampler = Resampler(a.perceiver_width, a.perceiver_depth, a.perceiver_head_dim, self.dtype, name="resampler")
+        tokens = LayerNorm(axis="face_width", name="token_norm")(tokens).astype(self.policy.dtype)
+        resampler = Resampler(a.perceiver_width, a.perceiver_depth, a.perceiver_head_dim, self.policy, name="resampler")
         return tokens + resampler(tokens, features)
 
 
@@ -51,7 +51,7 @@ class FacePerceiver(nn.Module):
 
     adapter: c.Adapter
     width: int
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, features: Float[Array, "b n c"]) -> Float[Array, "b q d"]:
@@ -59,27 +59,29 @@ class FacePerceiver(nn.Module):
         init = partitioned(nn.initializers.normal(a.perceiver_width**-0.5), "small", "face_width")
         queries = self.param("queries", init, (a.queries, a.perceiver_width))
         latents = jnp.broadcast_to(queries, (features.shape[0], *queries.shape))
-        resampler = Resampler(a.perceiver_width, a.perceiver_depth, a.perceiver_head_dim, self.dtype, name="resampler")
-        return Dense(self.width, ("face_width", "embed"), self.dtype, name="out")(resampler(latents, features))
+        resampler = Resampler(a.perceiver_width, a.perceiver_depth, a.perceiver_head_dim, self.policy, name="resampler")
+        return Dense(self.width, ("face_width", "embed"), self.policy, name="out")(resampler(latents, features))
 
 
 class ResidualMLP(nn.Module):
     """LayerNorm, Dense, GELU, Dense; the last layer is zero at initialization, so the sum starts as `residual`."""
 
     width: int
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t i"], residual: Float[Array, "b t e"]) -> Float[Array, "b t e"]:
         x = LayerNorm(axis="text", name="norm")(x)
-        x = nn.gelu(Dense(self.width, ("text", "mlp"), self.dtype, name="in")(x).astype(jnp.float32), approximate=False)
-        return residual + Dense(self.width, ("mlp", "text"), self.dtype, kernel_init=ZEROS, name="out")(x)
+        x = nn.gelu(
+            Dense(self.width, ("text", "mlp"), self.policy, name="in")(x).astype(jnp.float32), approximate=False
+        )
+        return residual + Dense(self.width, ("mlp", "text"), self.policy, kernel_init=ZEROS, name="out")(x)
 
 
 class Fusion(nn.Module):
     """x_txt' = m MLP_fuse(x_id, m x_txt) + (1 - m) x_txt, eq. 5; starts as the text itself."""
 
-    dtype: jnp.dtype
+    policy: Policy
 
     @nn.compact
     def __call__(
@@ -90,17 +92,17 @@ class Fusion(nn.Module):
         positions = jnp.argsort(~mask, axis=-1, stable=True)[:, : x_id.shape[1]]
         rows = jnp.arange(len(text))[:, None]
         words, chosen = text[rows, positions], mask[rows, positions][..., None]
-        projected = Dense(width, ("face_width", "text"), self.dtype, name="project")(x_id)
-        fused = ResidualMLP(width, self.dtype, name="mlp")(jnp.concatenate([words, projected], axis=-1), words)
-        fused = ResidualMLP(width, self.dtype, name="mlp_residual")(fused, fused)
+        projected = Dense(width, ("face_width", "text"), self.policy, name="project")(x_id)
+        fused = ResidualMLP(width, self.policy, name="mlp")(jnp.concatenate([words, projected], axis=-1), words)
+        fused = ResidualMLP(width, self.policy, name="mlp_residual")(fused, fused)
         return text.at[rows, positions].set(jnp.where(chosen, fused, words))
 
 
-class FaceEncoder(nn.Module):
+class FaceBranch(nn.Module):
     """Reference pictures' features -> `Conditions`. Several pictures of one person stand along the token axis."""
 
     model: c.Model
-    precision: c.Precision
+    policy: Policy
 
     @nn.compact
     def __call__(
@@ -120,23 +122,23 @@ class FaceEncoder(nn.Module):
         [ours] Zero tokens stay in the sequence, so one batch can hold both kinds. They are what conditioning dropout
         trains as "nobody", not the bare base; for that, give the denoiser `Conditions(text)`.
         """
-        adapter, dtype = self.model.adapter, compute_dtype(self.precision)
+        adapter, policy = self.model.adapter, self.policy
         batch, references = id_embedding.shape[:2]
-        text, here = jnp.asarray(text, dtype), jnp.asarray(keep)[:, None, None]
+        text, here = jnp.asarray(text, policy.dtype), jnp.asarray(keep)[:, None, None]
         face = identity = None
         if adapter.structural_branch:
-            encoder = FacePerceiver(adapter, self.model.transformer.width, dtype, name="face_perceiver")
+            encoder = FacePerceiver(adapter, self.model.transformer.width, policy, name="face_perceiver")
             tokens = encoder(_merge(clip_penultimate))
             face = jnp.where(here, tokens.reshape(batch, references * adapter.queries, -1), 0)
         if adapter.identity_branch:
-            x_id = IdPerceiver(adapter, dtype, name="id_perceiver")(_merge(id_embedding), _merge(clip_last))
+            x_id = IdPerceiver(adapter, policy, name="id_perceiver")(_merge(id_embedding), _merge(clip_last))
             x_id = jnp.where(here[..., None], x_id.reshape(batch, references, adapter.id_tokens, -1), 0)
             tokens = x_id.reshape(batch, references * adapter.id_tokens, -1)
-            fused = Fusion(dtype, name="fusion")(text, tokens, jnp.asarray(class_mask) & here[..., 0])
-            text = fused if scale is None else text + scale[:, None, None].astype(dtype) * (fused - text)
+            fused = Fusion(policy, name="fusion")(text, tokens, jnp.asarray(class_mask) & here[..., 0])
+            text = fused if scale is None else text + scale[:, None, None].astype(policy.dtype) * (fused - text)
             if adapter.can:
                 mean = x_id.mean(axis=1).reshape(batch, -1)  # [ours] several pictures: their mean conditions CAN
-                project = Dense(adapter.can_condition_dim, ("face_width", "condition"), dtype, name="can_project")
+                project = Dense(adapter.can_condition_dim, ("face_width", "condition"), policy, name="can_project")
                 identity = project(mean)
         return Conditions(text, face, identity, scale)
 

@@ -101,7 +101,7 @@ class OnnxGraph:
     opset: int = 11  # version of the operators' meaning; kept for writing the file again
 
     def problems(self):
-        yield from positive(self, "side opset")
+        yield from positive(self, "side", "opset")
 
 
 def apply(
