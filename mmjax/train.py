@@ -35,11 +35,15 @@ def train(config: Experiment, workdir: str | Path) -> "TrainState":
     from mmjax.sampling import Preview
     from mmjax.synthetic.builders import BUILDERS
     from mmjax.training import loop
+    from mmjax.training.evaluators import SampleSheets
 
     config = config.validated()
     loop.check(config, workdir)  # before records are drawn or the autoencoder is read
     sources = find_sources(config, BUILDERS)
-    return loop.train(config, workdir, sources, Preview(config, sources) if config.train.sample_every else None)
+    evaluators = []
+    if config.train.sample_every:
+        evaluators.append(SampleSheets(config.train.sample_every, Preview(config, sources)))
+    return loop.train(config, workdir, sources, evaluators)
 
 
 def define_flags() -> None:

@@ -16,7 +16,6 @@ from jaxtyping import Shaped
 
 from mmjax.config import Experiment
 from mmjax.errors import ConfigError, DataError
-from mmjax.records.making import description
 from mmjax.records.schema import Record, check_description, decode_record, record_fields
 from mmjax.records.unconditional import read_unconditional_text
 
@@ -138,6 +137,8 @@ def open_folder(folder: str | os.PathLike):
 
 def _folder(config: Experiment, builders: Mapping[str, "type[RecordBuilder]"], name: str, frames: int) -> str:
     """The folder of a source's records, which fit the experiment."""
+    from mmjax.records.making import description  # placeholder encoders, which take Pillow
+
     if name in builders:
         folder = builders[name](config, frames).prepare().data_dir
     elif Path(name).is_dir():

@@ -7,6 +7,7 @@ A step's folder takes its name only when all is written: a run killed while savi
 the last. What others read of it: `mmjax.weights`.
 """
 
+import time
 from pathlib import Path
 
 import orbax.checkpoint as ocp
@@ -33,6 +34,7 @@ class Checkpoints:
     def __init__(self, workdir: Path, config: c.Experiment, data_order: str):
         self.workdir, self.config, self.data_order = Path(workdir).resolve(), config, data_order
         self.last_saved: int | None = None
+        self._saved_at = time.monotonic()
         self._frozen_saved = False
         options = ocp.CheckpointManagerOptions(
             max_to_keep=config.train.keep_checkpoints, cleanup_tmp_directories=True, create=True
@@ -43,11 +45,17 @@ class Checkpoints:
         """The last complete checkpoint's step, or None."""
         return self._manager.latest_step()
 
+    @property
+    def minutes_since_saved(self) -> float:
+        """Since this process saved, or began."""
+        return (time.monotonic() - self._saved_at) / 60
+
     def save(self, state: TrainState, iterator) -> None:
         """Saves the state and the data iterator's position under the state's step; writing goes on behind."""
         import grain.checkpoint
 
         step = int(state.step)
+        self._saved_at = time.monotonic()
         if step == self.last_saved:
             return
         self._save_frozen(state.frozen)

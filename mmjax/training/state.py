@@ -1,7 +1,9 @@
 """The training state, shapes before arrays: `eval_shape` -> shardings -> `jit(init, out_shardings=...)`.
 
 Nothing large is ever made unsharded, and nothing random is made where weights are loaded instead. Trained and frozen
-parameters are two trees: the gradient, the optimizer and the moving average only ever see the trained one.
+parameters are two trees: the gradient, the optimizer and the moving average only ever see the trained one. What is
+trained is decided in the configuration: `config.Train.trainable` has patterns of paths in the parameter tree, those of
+the adapter by default, and `abstract_state` splits the tree by them.
 """
 
 from typing import NamedTuple
