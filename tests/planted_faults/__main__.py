@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.planted_faults.fault import Fault, problems
-from tests.planted_faults.running import ROOT, Outcome, copy_repository, run_tests, try_fault, warm_up
+from tests.planted_faults.running import Outcome, copy_repository, run_tests, try_fault, warm_up
 from tests.planted_faults.table import FAULTS
 
 
@@ -27,14 +27,14 @@ def main(arguments: list[str] | None = None) -> int:
     if flags.list:
         print(*(f"{fault.file}: {fault.what}" for fault in chosen), f"{len(chosen)} faults", sep="\n")
         return 0
-    if wrong := problems(FAULTS, ROOT):
-        print("the table does not fit the program:", *wrong, sep="\n", file=sys.stderr)
-        return 2
     known = _read(flags.resume) if flags.resume else {}
     todo = [fault for fault in chosen if fault.digest not in known]
     print(f"{len(chosen)} faults, of which {len(chosen) - len(todo)} have a result already", flush=True)
     with tempfile.TemporaryDirectory(prefix="planted-faults-") as folder:
         copy_repository(Path(folder))
+        if wrong := problems(FAULTS, Path(folder)):
+            print("the table does not fit the tracked files:", *wrong, sep="\n", file=sys.stderr)
+            return 2
         warm_up()
         if todo and not flags.unchecked and not _sound(todo, Path(folder)):
             return 2

@@ -12,7 +12,7 @@ _PLAIN_FACES = (f"{_VELOCITY}[without face modulation-2-rope]",)
 _FRESH = ("tests/models/test_adapter.py::test_fresh_adapter_moves_the_base_by_the_softmax_share_of_its_keys_alone",)
 _FRESH_TEXT = ("tests/models/test_adapter.py::test_fresh_adapter_without_face_tokens_is_the_base_bit_for_bit",)
 _LEARNS = ("tests/models/test_adapter.py::test_every_adapter_parameter_gets_a_gradient_within_three_steps",)
-_BASE = ("tests/models/test_adapter.py::test_base_alone_never_reads_the_adapter",)
+_NO_FACES = (f"{_VELOCITY}[without structural branch-2-rope]",)
 _ID_PERCEIVER = ("tests/conversion/test_photomaker.py::test_id_perceiver_equals_the_published_code",)
 
 _BLOCKS = (
@@ -320,8 +320,7 @@ _BRANCH = (
         ADAPTER,
         "with_faces=streams.face > 0)",
         "with_faces=True)",
-        _BASE,
-        "",
+        _NO_FACES,
     ),
 )
 

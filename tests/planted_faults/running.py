@@ -20,6 +20,7 @@ from tests.planted_faults.fault import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 VERDICTS = {0: "survived", 1: "found"}  # by pytest's exit code; every other one means that the tests did not run
+_QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # in half the time
 _HEAVY = (
     *("numpy", "jax", "jax.numpy", "flax.linen", "optax", "orbax.checkpoint", "grain.python", "PIL.Image", "pytest"),
     *("jax.experimental.pallas.ops.tpu.splash_attention", "torch", "diffusers", "transformers"),
@@ -46,6 +47,7 @@ def warm_up() -> None:
     No bytecode is written from now on: a fault of the same length, planted within the same second, would go unseen.
     """
     os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK_COMPILATION}".strip()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax-tests"))
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     sys.dont_write_bytecode = True

@@ -53,7 +53,7 @@ _TRAINING = (
         _SHARES,
     ),
     Fault(
-        "every step has the same noise",
+        "every training step has the same noise",
         STEP,
         "rng = jax.random.fold_in(key, state.step)",
         "rng = jax.random.fold_in(key, 0)",
@@ -232,14 +232,14 @@ _TRAINING = (
         STATE,
         "return Streams(*jax.random.split(jax.random.key(seed), len(Streams._fields)))",
         "return Streams(*[jax.random.key(seed)] * len(Streams._fields))",
-        (_STATE, _STEP),
+        _CHANCE + _VALIDATION,
     ),
     Fault(
         "the seed of an experiment is not looked at",
         STATE,
         "jax.random.split(jax.random.key(seed), ",
         "jax.random.split(jax.random.key(0), ",
-        (_STATE, _STEP),
+        _CHANCE + _VALIDATION,
     ),
     Fault(
         "the average begins at zero",
@@ -253,7 +253,7 @@ _TRAINING = (
         STATE,
         "best = self.ema if ema and self.ema is not None else self.trained",
         "best = self.trained",
-        (_STATE, _STEP, f"{_CLI}::test_identity_prompt_and_weights_reach_the_clip"),
+        _CLIP,
     ),
     Fault(
         "loaded weights are drawn over",
@@ -321,7 +321,7 @@ _SAMPLING = (
         DENOISER,
         'np.asarray(batch.get("keep_identity", np.ones(count, bool)))',
         "np.ones(count, bool)",
-        (_CLI,),
+        _CLIP,
     ),
     Fault(
         "all samples have the first one's seed",
@@ -349,7 +349,7 @@ _SAMPLING = (
         DENOISER,
         "[:, shape[0] - self.config.autoencoder.latent_shape(*size)[0] :]",
         "[:, : self.config.autoencoder.latent_shape(*size)[0]]",
-        (_CLI, "tests/sampling/test_photo_to_video.py"),
+        _PAIR + _CLIP,
     ),
     Fault(
         "the last denoising step is not made",
@@ -363,7 +363,7 @@ _SAMPLING = (
         DENOISER,
         "state = advance(params, step, state, positive, negative, keys)",
         "state = advance(params, self._steps[0], state, positive, negative, keys)",
-        (_CLI, "tests/sampling/test_photo_to_video.py::test_a_prompt_gives_the_frames_of_diffusers"),
+        ("tests/sampling/test_photo_to_video.py::test_a_prompt_gives_the_frames_of_diffusers",),
     ),
 )
 
