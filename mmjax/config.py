@@ -196,11 +196,14 @@ class Train:
             yield "trainable", self.trainable, "at least one path pattern, such as 'face_encoder/.*'"
 
 
+SAMPLER_NAMES = ("ddim", "dpm", "dpmpp_2m")  # the rows of `mmjax.diffusion.samplers.SAMPLERS`, which needs JAX
+
+
 @dataclasses.dataclass(frozen=True)
 class Sampling:
     """How a video is denoised (METHOD 1)."""
 
-    sampler: str = "dpm"  # ddim (2B) | dpm (5B)
+    sampler: str = "dpm"  # ddim (2B) | dpm (5B) | dpmpp_2m
     steps: int = 50
     guidance: float = 6.0  # 1: off
     dynamic_guidance: bool = True
@@ -211,7 +214,7 @@ class Sampling:
 
         if self.identity_scale < 0:
             yield "identity_scale", self.identity_scale, "0 or more; 1 is as trained"
-        yield from one_of(self, sampler=("ddim", "dpm"))
+        yield from one_of(self, sampler=SAMPLER_NAMES)
         if self.guidance < 1:
             yield "guidance", self.guidance, "1 (off) or more"
 

@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mmjax import cli, media
+from mmjax.diffusion.samplers import SAMPLERS
 from mmjax.errors import ConfigError, DataError, exits_cleanly
 from mmjax.sampling import Clip, Encoded, Request, Sampler, Size, checked_size, frame_cells, load_sampler
 from mmjax.versions import versions
@@ -73,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         add(f"--{name}", type=int, metavar="N", help="default: as trained" + (", 8k + 1" if name == "frames" else ""))
     add("--fps", type=float, help="frames a second of the video file (default: the training clips')")
     add = parser.add_argument_group("sampling").add_argument
-    add("--sampler", choices=("ddim", "dpm"), help="default: the model's")
+    rows = "; ".join(f"{name}: {rule.description}" for name, rule in SAMPLERS.items())
+    add("--sampler", choices=tuple(SAMPLERS), help=f"default: the model's. {rows}")
     add("--steps", type=int, metavar="N", help="denoising steps (default: the model's)")
     add("--guidance", type=float, metavar="X", help="guidance scale, 1 is off (default: the model's)")
     add("--identity-scale", type=float, metavar="X", help="how strongly the identity acts; 1 is as trained")

@@ -214,15 +214,15 @@ def test_preview_shows_held_out_people_and_repeats_itself(run, sampler):
     assert np.any(preview(blank, 2) != first)
 
 
-@pytest.mark.parametrize("name", ["ddim", "dpm"])
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_few_steps_warn_of_nothing(name, steps):
     """With two steps the second is the last: what DPM would extrapolate there is infinity over infinity."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plan = samplers.make_plan(schedule.make_schedule(c.Schedule()), c.Sampling(sampler=name, steps=steps))
-    assert plan.clean[-1] == 1 and plan.clean_before[-1] == 0
-    assert all(np.isfinite(column).all() for column in jax.tree.leaves(plan))
+        table = samplers.make_step_table(schedule.make_schedule(c.Schedule()), c.Sampling(sampler=name, steps=steps))
+    assert table.clean[-1] == 1 and table.clean_before[-1] == 0
+    assert all(np.isfinite(column).all() for column in jax.tree.leaves(table))
 
 
 @pytest.mark.parametrize(
