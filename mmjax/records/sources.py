@@ -85,6 +85,11 @@ class RecordSource:
     def __getstate__(self):
         return {**self.__dict__, "_opened": None}
 
+    def __setstate__(self, state):
+        import tensorflow_datasets  # noqa: F401  a worker imports it here, not in several reading threads at once
+
+        self.__dict__.update(state)
+
     def _open(self):
         if self._opened is None:
             builder = open_folder(self.folder)
