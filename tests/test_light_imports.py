@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import mmjax
 from tests.test_config import ROOT
 
 BLOCKED = (
@@ -51,3 +52,27 @@ def test_the_block_blocks():
         "from mmjax import media; import numpy; media.write_video('x.mp4', numpy.zeros((1, 2, 2, 3), 'uint8'), 8)"
     )
     assert done.returncode and "blocked: av" in done.stderr
+
+
+@pytest.mark.parametrize("before", ["", "import mmjax.train, mmjax.prepare, mmjax.convert, mmjax.bench;"])
+def test_the_public_names_work_whatever_was_imported_before(before):
+    code = f"""
+{before}
+import mmjax
+from mmjax.errors import MMJaxError
+assert mmjax.Experiment().name == "unnamed" and mmjax.Request("a").seed == 0 and callable(mmjax.load_sampler)
+assert callable(mmjax.train) and callable(mmjax.prepare) and callable(mmjax.convert)
+try:
+    mmjax.train(mmjax.Experiment(), "nowhere")
+except MMJaxError as error:
+    print(error)
+assert set(mmjax.__all__) <= set(dir(mmjax))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-800:]
+    assert "data.sources" in done.stdout  # the function was called: this experiment has no records
+
+
+def test_an_unknown_public_name_is_named():
+    with pytest.raises(AttributeError, match="mmjax has no 'trian'; it offers Experiment"):
+        mmjax.trian  # noqa: B018
