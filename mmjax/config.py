@@ -97,7 +97,7 @@ class Data:
     """
 
     dir: str = free(".data")
-    sources: tuple[str, ...] = ()
+    sources: tuple[str, ...] = free(())  # a run that goes on finds the same records, wherever they lie now
     weights: tuple[float, ...] = ()
     batches: tuple[int, ...] = ()  # global batch of each source
     frames: tuple[int, ...] = ()  # pixel frames of each source: 1, or 8k + 1

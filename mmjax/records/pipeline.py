@@ -16,7 +16,7 @@ from mmjax import media
 from mmjax.config import Experiment
 from mmjax.errors import ConfigError, DataError
 from mmjax.records.schema import STRINGS, Record
-from mmjax.records.sources import Sources, open_source, source_name
+from mmjax.records.sources import Sources, open_source, source_identity
 
 if TYPE_CHECKING:
     import grain
@@ -58,7 +58,7 @@ def order_fingerprint(config: Experiment, sources: Sources, process_count: int =
     data = config.data
     order = {
         "seed": config.seed,
-        "sources": [source_name(config, sources, index) for index in range(len(data.sources))],
+        "sources": [source_identity(sources, index) for index in range(len(data.sources))],
         "weights": list(data.weights),
         "batches": list(data.batches),
         "workers": data.workers,

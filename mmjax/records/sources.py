@@ -6,6 +6,8 @@ random-access source, as Grain wants it, whose every trouble is a `DataError` th
 
 import dataclasses
 import difflib
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -120,10 +122,15 @@ def open_source(config: Experiment, sources: Sources, index: int, split: str) ->
     return RecordSource(sources.folders[index], split, record_fields(config, config.data.frames[index]))
 
 
-def source_name(config: Experiment, sources: Sources, index: int) -> str:
-    """Folder's name and size of a source; for a builder's records equal names mean equal settings."""
-    source = open_source(config, sources, index, "train")
-    return f"{'/'.join(Path(source.folder).parts[-3:])}:{len(source)}"
+def source_identity(sources: Sources, index: int) -> str:
+    """What tells the records of a source from others, wherever they lie: hash of what the folder says of them.
+
+    That is its description (schema, shapes, encoders, a builder's settings) and each split's shards and bytes.
+    """
+    info = open_folder(sources.folders[index]).info
+    splits = {name: [list(split.shard_lengths), split.num_bytes] for name, split in sorted(info.splits.items())}
+    described = json.dumps({"metadata": dict(info.metadata or {}), "splits": splits}, sort_keys=True)
+    return f"{hashlib.sha256(described.encode()).hexdigest()[:16]}:{info.splits['train'].num_examples}"
 
 
 def open_folder(folder: str | os.PathLike):

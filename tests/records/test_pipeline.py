@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,20 @@ def test_worker_processes_deliver_the_same_batches_as_threads(folder):
         iterator.close()
     assert all(same(a, b) for a, b in zip(*runs, strict=True))
     assert all(type(value) is np.ndarray for value in runs[1][0].values()), "no shared memory leaves the pipeline"
+
+
+def test_moved_records_are_the_same_records_and_others_are_not(folder, tmp_path):
+    """What a resumed run compares: records by what they are, not by where they lie."""
+    config = experiment(folder)
+    sources = find_sources(config, BUILDERS)
+    moved = [shutil.copytree(each, tmp_path / f"elsewhere-{number}") for number, each in enumerate(sources.folders)]
+    elsewhere = dataclasses.replace(config.data, sources=tuple(str(path) for path in moved))
+    there = find_sources(dataclasses.replace(config, data=elsewhere))
+    order = pipeline.order_fingerprint(config, sources)
+    pipeline.check_order(order, pipeline.order_fingerprint(config, there))
+    swapped = dataclasses.replace(there, folders=there.folders[::-1])
+    with pytest.raises(DataError, match="sources: saved"):
+        pipeline.check_order(order, pipeline.order_fingerprint(config, swapped))
 
 
 def test_a_changed_order_is_refused_by_name(folder):
