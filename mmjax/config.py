@@ -196,11 +196,14 @@ class Train:
             yield "trainable", self.trainable, "at least one path pattern, such as 'face_encoder/.*'"
 
 
+SAMPLER_NAMES = ("ddim", "dpm", "dpmpp_2m")  # the rows of `mmjax.diffusion.samplers.SAMPLERS`, which needs JAX
+
+
 @dataclasses.dataclass(frozen=True)
 class Sampling:
     """How a video is denoised (METHOD 1)."""
 
-    sampler: str = "dpm"  # ddim (2B) | dpm (5B)
+    sampler: str = "dpm"  # ddim (2B) | dpm (5B) | dpmpp_2m
     steps: int = 50
     guidance: float = 6.0  # 1: off
     dynamic_guidance: bool = True
@@ -211,7 +214,7 @@ class Sampling:
 
         if self.identity_scale < 0:
             yield "identity_scale", self.identity_scale, "0 or more; 1 is as trained"
-        yield from one_of(self, sampler=("ddim", "dpm"))
+        yield from one_of(self, sampler=SAMPLER_NAMES)
         if self.guidance < 1:
             yield "guidance", self.guidance, "1 (off) or more"
 
@@ -243,7 +246,7 @@ class Precision:
     frozen: str = "bfloat16"
     encode: str = "float32"  # of the autoencoder, pixels to latents
     decode: str = "bfloat16"
-    float32_products: str = "highest"  # highest | high | default: what a float32 product means, see `mmjax.precision`
+    float32_products: str = "high"  # highest | high | default: what a float32 product means, see `mmjax.precision`
 
     def problems(self):
         yield from one_of(self, float32_products=("highest", "high", "default"))

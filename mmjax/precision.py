@@ -4,8 +4,12 @@ Matrix products and convolutions run in the compute dtype, and what is delicate 
 norms, softmax, rotary and time embeddings, the modulated sums, the loss. Layers do not decide: they ask the `Policy`
 that they were given, by their path, so that another kind of product can be chosen for some paths without touching them.
 
-A float32 product is not one on every machine. XLA's default is TF32 on NVIDIA's tensor cores (10 bits of mantissa) and
-one pass of bfloat16 on a TPU; `config.Precision.float32_products` says which one is meant.
+A float32 product is not one on every machine, and `config.Precision.float32_products` says which one is meant, in XLA's
+words. On Hopper `highest` is IEEE float32, `high` and `default` are TF32 (10 bits of mantissa); on a TPU they are six,
+three and one passes of bfloat16; on a CPU all three are IEEE float32. It matters above all for the VAE's encoder, whose
+latents enter records. Measured on one H100, 49 x 480 x 720, random weights of He's scale: TF32 moves the latents by
+0.11 % (rms over rms; 0.16 % at most of the largest), less than records' rounding to bfloat16 does (0.17 %; 0.26 %), and
+takes 0.68 s where IEEE float32 takes 4.47 s. Hence `high` by default.
 """
 
 import dataclasses
@@ -47,7 +51,7 @@ class Policy:
     @property
     def in_float32(self) -> "Policy":
         """The policy of a layer that is float32 whatever the others are: the time embedding, norms' own layers."""
-        return dataclasses.replace(self, compute="float32")
+        return dataclasses.replace(self, compute="float32", float32_products="highest")
 
     @property
     def on_xla(self) -> "Policy":

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from mmjax import cli, media
+from mmjax.diffusion.samplers import SAMPLERS
 from mmjax.errors import ConfigError, DataError, exits_cleanly
 from mmjax.sampling import Clip, Encoded, Request, Sampler, Size, checked_size, frame_cells, load_sampler
 from mmjax.versions import versions
@@ -73,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         add(f"--{name}", type=int, metavar="N", help="default: as trained" + (", 8k + 1" if name == "frames" else ""))
     add("--fps", type=float, help="frames a second of the video file (default: the training clips')")
     add = parser.add_argument_group("sampling").add_argument
-    add("--sampler", choices=("ddim", "dpm"), help="default: the model's")
+    rows = "; ".join(f"{name}: {rule.description}" for name, rule in SAMPLERS.items())
+    add("--sampler", choices=tuple(SAMPLERS), help=f"default: the model's. {rows}")
     add("--steps", type=int, metavar="N", help="denoising steps (default: the model's)")
     add("--guidance", type=float, metavar="X", help="guidance scale, 1 is off (default: the model's)")
     add("--identity-scale", type=float, metavar="X", help="how strongly the identity acts; 1 is as trained")
@@ -163,6 +164,8 @@ def _sample(
     """Denoises and decodes one video. Its latents are on disk in between, so that a failed decoder costs nothing."""
     saved = Path(kept) if kept else output.with_suffix(".latents.npy")
     noise = None if noise is None else noise[None]
+    from tqdm import tqdm
+
     with tqdm(total=sampler.config.sampling.steps, desc=output.name, unit="step") as bar:
         latents = sampler.latents([encoded], size, lambda done, total: bar.update(done - bar.n), noise)
     saved.parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +199,7 @@ def _write(output: Path, sampler: Sampler, clip: Clip, request: Request, fps: fl
     tags = {"prompt": request.prompt, "seed": str(request.seed), "title": request.prompt}
     media.write_video(output, clip.frames, fps, metadata=tags)
     references = [(f"reference {number + 1}", picture) for number, picture in enumerate(clip.references)]
-    row = media.Row([*references, *frame_cells(clip.frames, 6)], request.prompt)
+    row = media.SheetRow([*references, *frame_cells(clip.frames, 6)], request.prompt)
     sheet = media.write_png(output.with_suffix(".png"), media.contact_sheet([row]))
     seconds = {f"{part}_seconds": round(spent, 3) for part, spent in sampler.seconds.items()}
     record = {

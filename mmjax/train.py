@@ -6,37 +6,74 @@ python -m mmjax.train --workdir runs/short        # goes on with the run that is
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from mmjax import cli
+from mmjax.config import Experiment
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/NAME, the experiment's name.")
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0 when there are several; auto: ask the cluster (TPU pod, Slurm, MPI)."
-)
-_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are, with --coordinator HOST:PORT.")
-_PROCESS = flags.DEFINE_integer("process", None, "This process's number, from 0, with --coordinator HOST:PORT.")
+if TYPE_CHECKING:
+    from mmjax.training.state import TrainState
+
+
+def train(config: Experiment, workdir: str | Path) -> "TrainState":
+    """Trains an experiment in a workdir, or goes on with the run that is there; see `mmjax.training.loop.train`.
+
+    Records of drawn people are made first, unless they are there; prepared ones are read, without any of the networks
+    that encoded them. With `train.sample_every` a contact sheet of held-out people is drawn every so many steps, which
+    needs the autoencoder's weights.
+
+    Returns:
+      The state after the last step, or at the step where a signal stopped the run.
+
+    Raises:
+      ConfigError, CheckpointError, DataError: settings, weights or records that cannot be used.
+      MMJaxError: the loss is not finite any more.
+    """
+    from mmjax.records.sources import find_sources
+    from mmjax.sampling import Preview
+    from mmjax.synthetic.builders import BUILDERS
+    from mmjax.training import loop
+    from mmjax.training.evaluators import SampleSheets
+
+    config = config.validated()
+    loop.check(config, workdir)  # before records are drawn or the autoencoder is read
+    sources = find_sources(config, BUILDERS)
+    evaluators = []
+    if config.train.sample_every:
+        evaluators.append(SampleSheets(config.train.sample_every, Preview(config, sources)))
+    return loop.train(config, workdir, sources, evaluators)
+
+
+def define_flags() -> None:
+    """The command line's own flags, beside those of `mmjax.cli`."""
+    flags.DEFINE_string("workdir", None, "Folder of the run; default runs/NAME, the experiment's name.")
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "HOST:PORT of process 0 when there are several; auto: ask the cluster (TPU pod, Slurm, MPI).",
+    )
+    flags.DEFINE_integer("processes", None, "How many processes there are, with --coordinator HOST:PORT.")
+    flags.DEFINE_integer("process", None, "This process's number, from 0, with --coordinator HOST:PORT.")
 
 
 def main() -> None:
     """Reads the experiment, then starts JAX."""
-    config = cli.experiment(cli.CONFIG.value, _WORKDIR.value)
-    workdir = Path(_WORKDIR.value or Path("runs") / config.name)
+    given = flags.FLAGS
+    config = cli.experiment(cli.CONFIG.value, given.workdir)
 
     import jax  # from here on devices are touched
 
     cli.keep_compiled_programs()
-    if _COORDINATOR.value == "auto":
+    if given.coordinator == "auto":
         jax.distributed.initialize()
-    elif _COORDINATOR.value:
-        jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    elif given.coordinator:
+        jax.distributed.initialize(given.coordinator, given.processes, given.process)
 
-    from mmjax.sampling import Preview
-    from mmjax.training.loop import train
-
-    train(config, workdir, Preview(config) if config.train.sample_every else None)
+    train(config, given.workdir or Path("runs") / config.name)
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

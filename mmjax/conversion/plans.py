@@ -13,11 +13,10 @@ import shutil
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import tqdm
 
 from mmjax.conversion import engine, safetensors_io, store
 from mmjax.conversion.component import Component
@@ -25,6 +24,9 @@ from mmjax.conversion.engine import Leaf
 from mmjax.conversion.source import Source, tokenizer_files
 from mmjax.errors import ConversionError
 from mmjax.trees import Tree, flatten
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 DTYPES = ("float32", "bfloat16")
 TOKENIZER = "tokenizer"  # folder of a converted text encoder's tokenizer
@@ -212,9 +214,11 @@ def report(output: Path, plans: Iterable[Forward | Backward], seconds: float, no
     )
 
 
-def progress(what: str, total: int) -> tqdm.tqdm:
+def progress(what: str, total: int) -> "tqdm":
     """A bar over bytes, on a terminal only."""
-    return tqdm.tqdm(desc=what, total=total, unit="B", unit_scale=True, unit_divisor=1000, disable=None)
+    from tqdm import tqdm
+
+    return tqdm(desc=what, total=total, unit="B", unit_scale=True, unit_divisor=1000, disable=None)
 
 
 def dtype_of(name: str | None) -> np.dtype | None:

@@ -63,8 +63,17 @@ def read_scheduler(published: dict[str, Any], what: str) -> tuple[Schedule, Samp
 
 
 def write_scheduler(schedule: Schedule, sampling: Sampling) -> dict[str, Any]:
-    """The inverse of `read_scheduler`: a `scheduler_config.json` that diffusers reads."""
+    """The inverse of `read_scheduler`: a `scheduler_config.json` that diffusers reads.
+
+    Raises:
+      ConversionError: a sampler for which diffusers has no scheduler with CogVideoX's noise schedule.
+    """
     names = {sampler: name for name, sampler in _SAMPLERS.items()}
+    if sampling.sampler not in names:
+        raise ConversionError(
+            f"sampling.sampler = {sampling.sampler!r}: expected {' or '.join(names)}; diffusers has no scheduler "
+            "for it with CogVideoX's noise schedule"
+        )
     settings = {key: getattr(schedule, ours) for key, (ours, _) in _SAME.items()}
     settings |= {key: expected for key, (expected, _) in _FIXED.items()} | _WITHOUT_EFFECT
     settings["timestep_spacing"] = _SPACING

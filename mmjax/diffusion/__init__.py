@@ -1,0 +1,4 @@
+"""Pure functions of diffusion: noise schedule, training loss, guidance, samplers. No model and no files.
+
+Begin with `schedule` (what a noisy latent is), then `loss` (training) or `samplers` (a row of `SAMPLERS` for each).
+"""

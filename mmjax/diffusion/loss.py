@@ -1,7 +1,7 @@
 """The denoising loss, its random draws, and its split by timestep for telemetry (METHOD 4).
 
 The loss is the mean squared error of the velocity. With `v^` the prediction and x0^, noise^ what it stands for
-(`schedule.predict_x0`, `schedule.predict_noise`), the three errors are one and the same up to the schedule's weight:
+(`schedule.predict_x0`; `sigma x_t + signal v^`), the three errors are one and the same up to the schedule's weight:
 
     |v^ - v|^2  =  |noise^ - noise|^2 / abar  =  |x0^ - x0|^2 / (1 - abar)
 

@@ -1,24 +1,27 @@
-"""DDIM and the CogVideoX DPM sampler as one linear recurrence under one `lax.scan` (METHOD 1).
+"""The samplers, each a table of weights for one linear recurrence under one `lax.scan` (METHOD 1).
 
-Both samplers turn the model's velocity into an estimate of the clean latents and then move to the next noise level
+Every sampler turns the model's velocity into an estimate of the clean latents and then moves to the next noise level
 by a weighted sum whose weights depend on the step alone:
 
     x0   = signal x + (-sigma) v
     x   <- keep x + clean x0 + clean_before x0_before + fresh noise
 
-So a sampler is a table of weights (`Plan`), made in float64 before anything is traced, and the loop is the same for
-both. There is no I/O here: guidance is inside `denoise` (see `guidance.guided`) and the noise of each step is a
-function too, so that a caller may replay a recorded sequence.
+So a sampler is the rule that gives these weights, a row of `SAMPLERS` at the end of this file, and the loop is the
+same for all. The rule's weights for all steps are a `StepTable`, made in float64 before anything is traced. A new
+sampler is a function of weights, its row, and its name in `config.SAMPLER_NAMES`.
 
-`sample` runs the whole plan. To show progress, jit `advance` and call it with the pieces of `split`: the arithmetic
-of a step is the same in every piece, bit for bit.
+There is no I/O here: guidance is inside `denoise` (see `guidance.guided`) and the noise of each step is a function too,
+so that a caller may replay a recorded sequence. To show progress, jit `advance` and call it with the pieces of
+`split_table`: the arithmetic of a step is the same in every piece, bit for bit.
 
 With keyed noise a sample depends on its own key alone: noise and sampler give the same bits whatever the mesh and the
 batch's other members. What may still differ, in the last digits, is the model: a matrix product's rounding depends
 on its sizes.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -28,13 +31,34 @@ from jaxtyping import Array, Float, Int, Key
 
 from mmjax import config
 from mmjax.diffusion.guidance import Denoise, guidance_scales
-from mmjax.diffusion.schedule import Schedule, trailing_timesteps
+from mmjax.diffusion.schedule import NoiseSchedule, trailing_timesteps
+from mmjax.errors import ConfigError
 
 StepNoise = Callable[[jax.Array], jax.Array]  # step [] int32 -> standard normal noise of the latents' shape
 
 
+class StepWeights(NamedTuple):
+    """The four weights of the recurrence at every step, float64."""
+
+    keep: Float[np.ndarray, " S"]  # of the present latents
+    clean: Float[np.ndarray, " S"]  # of this step's estimate of the clean latents
+    clean_before: Float[np.ndarray, " S"]  # of the estimate of the step before
+    fresh: Float[np.ndarray, " S"]  # of new noise
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateRule:
+    """What makes one sampler differ from another."""
+
+    description: str  # one line, for the command line's help
+    weights: Callable[[np.ndarray, np.ndarray], StepWeights]  # of abar before and after each step, [S] float64
+    stochastic: bool  # adds `fresh` noise; False: no noise is drawn at all
+    remembers: bool  # adds `clean_before`; False: the last estimate of the clean latents is not read
+    fixed_stride: bool = False  # steps lead to t - N // S, as in diffusers' CogVideoX schedulers; else to the next t
+
+
 @flax.struct.dataclass
-class Plan:
+class StepTable:
     """What every step does: arrays with a leading axis of S steps, float32 unless noted."""
 
     step: Int[Array, " S"]  # 0 .. S - 1, int32
@@ -46,94 +70,90 @@ class Plan:
     clean: Float[Array, " S"]  # weight of this step's estimate of the clean latents
     clean_before: Float[Array, " S"]  # weight of the estimate of the step before
     fresh: Float[Array, " S"]  # weight of new noise
-    stochastic: bool = flax.struct.field(pytree_node=False)  # False: no noise is drawn at all
+    stochastic: bool = flax.struct.field(pytree_node=False)  # as in `UpdateRule`
+    remembers: bool = flax.struct.field(pytree_node=False)
 
 
 @flax.struct.dataclass
-class State:
+class SamplerState:
     """What one step hands to the next."""
 
     latents: Float[Array, "B *dims"]
     clean: Float[Array, "B *dims"]  # the last estimate of the clean latents; a preview of the result
 
 
-def make_plan(schedule: Schedule, settings: config.Sampling) -> Plan:
-    """The table of weights of `settings.sampler` for `settings.steps` steps, as numpy arrays.
+def make_step_table(schedule: NoiseSchedule, settings: config.Sampling) -> StepTable:
+    """The weights of `settings.sampler` for `settings.steps` steps, as numpy arrays.
 
-    A step leads from timestep t to `t - N // S`, and below 0 to abar = 1, where the last estimate of the clean latents
-    is the result. When S does not divide N that is a little off the next timestep; the reference implementation has
-    it so, and the step counts in use (50, 25, 100, ...) divide 1000.
+    A step leads from its timestep to that of the next step, and the last one to abar = 1, where the estimate of the
+    clean latents is the result. A rule with `fixed_stride` leads to `t - N // S` instead, and to abar = 1 below 0.
+    That is the same when S divides N, as the step counts in use (50, 25, 100, ...) do; else it is a little off the
+    next timestep, and the last step may end at the first timestep's abar: the reference implementation has it so.
+
+    Args:
+      schedule: the noise levels that the model was trained with.
+      settings: sampler, steps and guidance.
 
     Raises:
-      ConfigError: more steps than the schedule has timesteps.
+      ConfigError: an unknown sampler, or more steps than the schedule has timesteps.
     """
+    if settings.sampler not in SAMPLERS:
+        raise ConfigError(f"sampling.sampler = {settings.sampler!r}: expected one of {', '.join(SAMPLERS)}")
+    rule = SAMPLERS[settings.sampler]
     timesteps = trailing_timesteps(schedule.steps, settings.steps)
-    targets = timesteps - schedule.steps // settings.steps
+    stride = schedule.steps // settings.steps
+    targets = timesteps - stride if rule.fixed_stride else np.append(timesteps[1:], -1)
     here = schedule.alphas_cumprod[timesteps]
     there = np.where(targets >= 0, schedule.alphas_cumprod[np.maximum(targets, 0)], 1.0)
-    weights = _ddim_weights(here, there) if settings.sampler == "ddim" else _dpm_weights(here, there, targets < 0)
     scale = guidance_scales(settings, timesteps)
-    columns = (scale, np.sqrt(here), np.sqrt(1.0 - here), *weights)
-    return Plan(
+    columns = (scale, np.sqrt(here), np.sqrt(1.0 - here), *rule.weights(here, there))
+    return StepTable(
         np.arange(settings.steps, dtype=np.int32),
         timesteps,
         *(column.astype(np.float32) for column in columns),
-        stochastic=settings.sampler == "dpm",
+        stochastic=rule.stochastic,
+        remembers=rule.remembers,
     )
 
 
-def sample(
-    denoise: Denoise,
-    schedule: Schedule,
-    noise: Float[Array, "B *dims"],
-    *,
-    settings: config.Sampling,
-    step_noise: StepNoise,
-) -> Float[Array, "B *dims"]:
-    """Denoises pure noise to clean latents in `settings.steps` calls of the model.
+def start(noise: Float[Array, "B *dims"]) -> SamplerState:
+    """The state before the first step, from standard normal latents. Its clean estimate has weight 0 there."""
+    latents = jnp.asarray(noise, jnp.float32)
+    return SamplerState(latents=latents, clean=jnp.zeros_like(latents))
+
+
+def advance(denoise: Denoise, table: StepTable, state: SamplerState, step_noise: StepNoise) -> SamplerState:
+    """The state after the steps of `table`, a whole table or a piece of one, in one `lax.scan`.
 
     Args:
       denoise: `(latents [B, ...], timesteps [B] int32, scale []) -> v [B, ...]`, float32; see `guidance.guided`.
-      schedule: the noise levels that the model was trained with.
-      noise: standard normal starting latents, float32; see `starting_noise`.
-      settings: sampler, steps and guidance.
+      table: may be traced, so that one compilation serves all pieces of a length.
+      state: from `start` or from the piece before.
       step_noise: fresh noise of a step; `keyed_noise(keys, shape)`, or `lambda step: recorded[step]` to replay a
-        sequence. DDIM never calls it.
+        sequence. It is called by stochastic samplers alone.
 
     Returns:
-      Clean latents, float32, in the units of the training latents.
-    """
-    return advance(denoise, make_plan(schedule, settings), start(noise), step_noise).latents
-
-
-def start(noise: Float[Array, "B *dims"]) -> State:
-    """The state before the first step. Its clean estimate has weight 0 there."""
-    latents = jnp.asarray(noise, jnp.float32)
-    return State(latents=latents, clean=jnp.zeros_like(latents))
-
-
-def advance(denoise: Denoise, plan: Plan, state: State, step_noise: StepNoise) -> State:
-    """The state after the steps of `plan`, a whole plan or a piece of one, in one `lax.scan`.
-
-    Args: as for `sample`; `plan` may be traced, so that one compilation serves all pieces of a length.
+      Latents, float32; after the last step they are clean, in the units of the training latents.
     """
 
-    def body(state: State, step: Plan) -> tuple[State, None]:
+    def body(state: SamplerState, step: StepTable) -> tuple[SamplerState, None]:
         timesteps = jnp.full(state.latents.shape[:1], step.timestep)
         v = denoise(state.latents, timesteps, step.scale)
         clean = step.signal * state.latents - step.sigma * v
         latents = step.keep * state.latents + step.clean * clean
-        if plan.stochastic:
-            latents = latents + step.clean_before * state.clean + step.fresh * step_noise(step.step)
-        return State(latents=latents, clean=clean), None
+        if table.remembers:
+            latents = latents + step.clean_before * state.clean
+        if table.stochastic:
+            latents = latents + step.fresh * step_noise(step.step)
+        return SamplerState(latents=latents, clean=clean), None
 
-    return jax.lax.scan(body, state, plan)[0]
+    return jax.lax.scan(body, state, table)[0]
 
 
-def split(plan: Plan, steps: int) -> list[Plan]:
-    """The plan in pieces of `steps` steps, the last one shorter when they do not fit."""
-    starts = range(0, len(plan.step), steps)
-    return [jax.tree.map(lambda column, first=first: column[first : first + steps], plan) for first in starts]
+def split_table(table: StepTable, steps: int) -> list[StepTable]:
+    """The table in pieces of `steps` steps, the last one shorter when they do not fit."""
+    starts = range(0, len(table.step), steps)
+    return [jax.tree.map(lambda column, first=first: column[first : first + steps], table) for first in starts]
 
 
 def sample_keys(seed: int, numbers: Int[Array, " B"]) -> Key[Array, " B"]:
@@ -162,32 +182,77 @@ def _normal(keys, number, shape: tuple[int, ...]) -> jax.Array:
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, number), shape))(keys)
 
 
-def _ddim_weights(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, ...]:
-    """keep, clean, clean_before, fresh of DDIM with eta 0 (Song et al., arXiv 2010.02502, eq. 12).
+def _ddim_weights(here: np.ndarray, there: np.ndarray) -> StepWeights:
+    """DDIM with eta 0 (Song et al., arXiv 2010.02502, eq. 12).
 
     `here` and `there` are abar before and after the step. In terms of x and x0 the implied noise drops out.
     """
     keep = np.sqrt((1.0 - there) / (1.0 - here))
     zero = np.zeros_like(here)
-    return keep, np.sqrt(there) - np.sqrt(here) * keep, zero, zero
+    return StepWeights(keep, np.sqrt(there) - np.sqrt(here) * keep, zero, zero)
 
 
-def _dpm_weights(here: np.ndarray, there: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, ...]:
-    """keep, clean, clean_before, fresh of CogVideoX's SDE-DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, section 5).
+def _dpm_weights(here: np.ndarray, there: np.ndarray) -> StepWeights:
+    """CogVideoX's SDE-DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, section 5); see `_lambda_steps`.
+
+    The first timestep has lambda = -inf and the end +inf. numpy's infinities give the right limits there: keep 0, clean
+    sqrt(there), and 1 / 2r = 0 in the second step.
+    """
+    h, extrapolate = _lambda_steps(here, there)
+    keep = np.sqrt((1.0 - there) / (1.0 - here)) * np.exp(-h)
+    clean = -np.expm1(-2.0 * h) * np.sqrt(there)
+    fresh = np.sqrt(1.0 - there) * np.sqrt(1.0 - np.exp(-2.0 * h))
+    return StepWeights(keep, clean * (1.0 + extrapolate), -clean * extrapolate, fresh)
+
+
+def _dpmpp_2m_weights(here: np.ndarray, there: np.ndarray) -> StepWeights:
+    """DPM-Solver++(2M), the deterministic one (Lu et al., arXiv 2211.01095, algorithm 2); see `_lambda_steps`.
+
+    Without the extrapolation this is DDIM. The infinities have the same limits as in `_dpm_weights`, but that keep is
+    sigma there / sigma here. diffusers' `DPMSolverMultistepScheduler` has no such limits: it starts at abar = 2^-24
+    instead of 0, which changes the first two steps and nothing after them.
+    """
+    h, extrapolate = _lambda_steps(here, there)
+    keep = np.sqrt((1.0 - there) / (1.0 - here))
+    clean = -np.expm1(-h) * np.sqrt(there)
+    return StepWeights(keep, clean * (1.0 + extrapolate), -clean * extrapolate, np.zeros_like(here))
+
+
+def _lambda_steps(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(h, 1 / 2r) of each step of a two-step method, float64.
 
     With `lambda = log(signal / sigma)`, a step of length h and the step before of length r h, the clean estimate
     is extrapolated to `(1 + 1 / 2r) x0 - (1 / 2r) x0_before`. The first step has no step before and the last one (to
-    abar = 1) must land on x0 itself: both are first order.
-
-    The first timestep has lambda = -inf and the end +inf. numpy's infinities give the right limits there: keep 0, clean
-    sqrt(there), and 1 / 2r = 0 in the second step. Where that is the last one as well, they would give none.
+    abar = 1, lambda = inf) must land on x0 itself: both are first order, with 1 / 2r = 0. Where the second step is the
+    last one as well, infinity over infinity is not computed.
     """
     with np.errstate(divide="ignore"):
         lamb, lamb_there = (np.log(np.sqrt(abar / (1.0 - abar))) for abar in (here, there))
     h = lamb_there - lamb
-    extrapolate = np.zeros_like(h)  # 1 / 2r
-    np.divide(h[1:], 2.0 * np.diff(lamb), out=extrapolate[1:], where=~last[1:])
-    keep = np.sqrt((1.0 - there) / (1.0 - here)) * np.exp(-h)
-    clean = -np.expm1(-2.0 * h) * np.sqrt(there)
-    fresh = np.sqrt(1.0 - there) * np.sqrt(1.0 - np.exp(-2.0 * h))
-    return keep, clean * (1.0 + extrapolate), -clean * extrapolate, fresh
+    extrapolate = np.zeros_like(h)
+    np.divide(h[1:], 2.0 * np.diff(lamb), out=extrapolate[1:], where=there[1:] < 1.0)
+    return h, extrapolate
+
+
+SAMPLERS: dict[str, UpdateRule] = {  # the names are those of `config.SAMPLER_NAMES`
+    "ddim": UpdateRule(
+        "first order, deterministic (the 2B model's)",
+        _ddim_weights,
+        stochastic=False,
+        remembers=False,
+        fixed_stride=True,
+    ),
+    "dpm": UpdateRule(
+        "CogVideoX's SDE-DPM-Solver++(2M), second order, new noise at every step (the 5B models')",
+        _dpm_weights,
+        stochastic=True,
+        remembers=True,
+        fixed_stride=True,
+    ),
+    "dpmpp_2m": UpdateRule(
+        "DPM-Solver++(2M), second order, deterministic",
+        _dpmpp_2m_weights,
+        stochastic=False,
+        remembers=True,
+    ),
+}

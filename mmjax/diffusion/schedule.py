@@ -21,7 +21,7 @@ from mmjax.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Schedule:
+class NoiseSchedule:
     """Noise levels of the training timesteps 0 .. N - 1, as read-only numpy tables.
 
     Compared and hashed by identity, so that it may be a static argument or be closed over under `jit`.
@@ -37,7 +37,7 @@ class Schedule:
         return len(self.alphas_cumprod)
 
 
-def make_schedule(settings: config.Schedule) -> Schedule:
+def make_schedule(settings: config.Schedule) -> NoiseSchedule:
     """The schedule of CogVideoX: scaled-linear betas, shifted SNR, zero terminal SNR.
 
     Args:
@@ -57,7 +57,7 @@ def make_schedule(settings: config.Schedule) -> Schedule:
     tables = abar, np.sqrt(abar).astype(np.float32), np.sqrt(1.0 - abar).astype(np.float32)
     for table in tables:
         table.setflags(write=False)
-    return Schedule(*tables)
+    return NoiseSchedule(*tables)
 
 
 def trailing_timesteps(train_steps: int, steps: int) -> Int[np.ndarray, " S"]:
@@ -81,7 +81,7 @@ def trailing_timesteps(train_steps: int, steps: int) -> Int[np.ndarray, " S"]:
 
 
 def add_noise(
-    schedule: Schedule, x0: Float[Array, "B *dims"], noise: Float[Array, "B *dims"], t: Int[Array, " B"]
+    schedule: NoiseSchedule, x0: Float[Array, "B *dims"], noise: Float[Array, "B *dims"], t: Int[Array, " B"]
 ) -> Float[Array, "B *dims"]:
     """The noisy latents `x_t = signal x_0 + sigma noise`, float32.
 
@@ -96,7 +96,7 @@ def add_noise(
 
 
 def velocity(
-    schedule: Schedule, x0: Float[Array, "B *dims"], noise: Float[Array, "B *dims"], t: Int[Array, " B"]
+    schedule: NoiseSchedule, x0: Float[Array, "B *dims"], noise: Float[Array, "B *dims"], t: Int[Array, " B"]
 ) -> Float[Array, "B *dims"]:
     """The model's target `v = signal noise - sigma x_0`, float32. Arguments as for `add_noise`."""
     signal, sigma = _levels(schedule, t, x0.ndim)
@@ -104,19 +104,11 @@ def velocity(
 
 
 def predict_x0(
-    schedule: Schedule, v: Float[Array, "B *dims"], x_t: Float[Array, "B *dims"], t: Int[Array, " B"]
+    schedule: NoiseSchedule, v: Float[Array, "B *dims"], x_t: Float[Array, "B *dims"], t: Int[Array, " B"]
 ) -> Float[Array, "B *dims"]:
     """The clean latents that a predicted velocity stands for, `x_0 = signal x_t - sigma v`, float32."""
     signal, sigma = _levels(schedule, t, x_t.ndim)
     return signal * x_t - sigma * v
-
-
-def predict_noise(
-    schedule: Schedule, v: Float[Array, "B *dims"], x_t: Float[Array, "B *dims"], t: Int[Array, " B"]
-) -> Float[Array, "B *dims"]:
-    """The noise that a predicted velocity stands for, `noise = sigma x_t + signal v`, float32."""
-    signal, sigma = _levels(schedule, t, x_t.ndim)
-    return sigma * x_t + signal * v
 
 
 def _rescale_to_zero_terminal_snr(abar: np.ndarray) -> np.ndarray:
@@ -125,7 +117,7 @@ def _rescale_to_zero_terminal_snr(abar: np.ndarray) -> np.ndarray:
     return ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
 
 
-def _levels(schedule: Schedule, t: jax.Array, ndim: int) -> tuple[jax.Array, jax.Array]:
+def _levels(schedule: NoiseSchedule, t: jax.Array, ndim: int) -> tuple[jax.Array, jax.Array]:
     """Signal and sigma of each sample, shaped to broadcast over latents of `ndim` axes."""
     shape = t.shape + (1,) * (ndim - 1)
     return jnp.asarray(schedule.signal)[t].reshape(shape), jnp.asarray(schedule.sigma)[t].reshape(shape)

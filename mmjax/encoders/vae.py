@@ -69,7 +69,7 @@ class CogVideoXAutoencoder:
             half: LazyWeights(functools.partial(jax.device_put, self._at_rest[half], place)) for half in HALVES
         }
         tiles = {"tiling": True} if tiling else {}
-        self.fingerprint = fingerprint(COGVIDEOX_VAE, weights=weights, encode=precision.encode, **tiles)
+        self.fingerprint = fingerprint(COGVIDEOX_VAE, weights=weights, encode=_encoding(precision), **tiles)
         self._encode = jax.jit(self._encode_traced)
         self._decode = jax.jit(self._decode_traced)
         self._to_uint8 = jax.jit(to_uint8)
@@ -184,6 +184,11 @@ def load_autoencoder(
 def to_uint8(video: Float[Array, "*b F H W 3"]) -> UInt8[Array, "*b F H W 3"]:
     """Values -1..1 as 0..255, rounded; what is outside is clipped."""
     return jnp.clip(jnp.round((video + 1) * 127.5), 0, 255).astype(jnp.uint8)
+
+
+def _encoding(precision: Precision) -> str:
+    """How latents are computed, for the fingerprint: `bfloat16`, or `float32:high` with what its products mean."""
+    return precision.encode if precision.encode != "float32" else f"float32:{precision.float32_products}"
 
 
 def _host() -> jax.Device:

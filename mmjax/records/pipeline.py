@@ -8,35 +8,40 @@ alone. Every process takes the same source at the same step.
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import grain
 import numpy as np
 
 from mmjax import media
 from mmjax.config import Experiment
 from mmjax.errors import ConfigError, DataError
 from mmjax.records.schema import STRINGS, Record
-from mmjax.records.sources import open_source, source_name
+from mmjax.records.sources import Sources, open_source, source_name
+
+if TYPE_CHECKING:
+    import grain
 
 Batch = dict[str, np.ndarray]
 
 _EPOCHS = 2**31  # for ever; Grain's own endless repeat overflows where batches of one are mixed
 
 
-def make_train_iterator(config: Experiment, process_index: int = 0, process_count: int = 1) -> grain.DatasetIterator:
-    """Endless batches of the training split, this process's share of each.
+def make_train_iterator(
+    config: Experiment, sources: Sources, process_index: int = 0, process_count: int = 1
+) -> "grain.DatasetIterator":
+    """Endless batches of the training split of `sources`, this process's share of each.
 
     The iterator has `get_state` and `set_state`; with the state of step k it goes on with step k + 1, bit for bit. With
     `config.data.workers` processes, `close()` it when done.
 
     Raises:
-      ConfigError: no source, or a batch that the processes cannot share evenly.
-      DataError: a source that cannot be opened, or with fewer records than there are processes.
+      ConfigError: a batch that the processes cannot share evenly.
+      DataError: a source without records to train on, or with fewer of them than there are processes.
     """
-    data = config.data
-    if not data.sources:
-        raise ConfigError("data.sources = (): expected a source, such as drawn_images")
-    parts = [_source_batches(config, index, process_index, process_count) for index in range(len(data.sources))]
+    import grain
+
+    data, count = config.data, len(config.data.sources)
+    parts = [_source_batches(config, sources, index, process_index, process_count) for index in range(count)]
     mixed = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights=_shares(data.weights))
     reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     batches = mixed.to_iter_dataset(reading)
@@ -46,12 +51,14 @@ def make_train_iterator(config: Experiment, process_index: int = 0, process_coun
     return iter(batches)
 
 
-def order_fingerprint(config: Experiment, process_count: int = 1) -> str:
+def order_fingerprint(config: Experiment, sources: Sources, process_count: int = 1) -> str:
     """What the order of the batches depends on, as JSON; belongs beside a saved iterator state."""
+    import grain
+
     data = config.data
     order = {
         "seed": config.seed,
-        "sources": [source_name(config, index) for index in range(len(data.sources))],
+        "sources": [source_name(config, sources, index) for index in range(len(data.sources))],
         "weights": list(data.weights),
         "batches": list(data.batches),
         "workers": data.workers,
@@ -77,23 +84,23 @@ def check_order(saved: str, now: str) -> None:
         )
 
 
-def validation_records(config: Experiment, source: str, count: int) -> list[Record]:
-    """`count` records of the held-out split, spread evenly over its people, strings included; in fixed order.
+def validation_records(config: Experiment, sources: Sources, name: str, count: int) -> list[Record]:
+    """`count` held-out records of the source `name`, spread evenly over its people, strings included; in fixed order.
 
-    Where the split has fewer records, they come around again.
+    Where the split has fewer records, they come around again. Raises `DataError` where it has none.
     """
-    records = open_source(config, _index(config, source), "validation")
+    records = open_source(config, sources, _index(config, name), "validation")
     spread = media.spread(count, len(records))
     return [records[spread[i % len(spread)]] for i in range(count)]
 
 
 def validation_batches(
-    config: Experiment, source: str, count: int, process_index: int = 0, process_count: int = 1
+    config: Experiment, sources: Sources, name: str, count: int, process_index: int = 0, process_count: int = 1
 ) -> list[Batch]:
     """`count` batches of `validation_records`, each of the source's batch size; this process's share of each."""
-    size = config.data.batches[_index(config, source)]
+    size = config.data.batches[_index(config, name)]
     local = _local_batch(size, process_count)
-    records = validation_records(config, source, size * count)
+    records = validation_records(config, sources, name, size * count)
     starts = [batch * size + process_index * local for batch in range(count)]
     return [collate(records[start : start + local]) for start in starts]
 
@@ -104,8 +111,10 @@ def collate(records: Sequence[Record]) -> Batch:
     return {name: np.stack([record[name] for record in records]) for name in names}
 
 
-def _source_batches(config, index, process_index, process_count) -> grain.MapDataset:
-    records = open_source(config, index, "train")
+def _source_batches(config, sources, index, process_index, process_count) -> "grain.MapDataset":
+    import grain
+
+    records = open_source(config, sources, index, "train")
     if len(records) < process_count:
         raise DataError(
             f"{config.data.sources[index]}: expected a record or more for each of {process_count} processes, found "
@@ -122,10 +131,10 @@ def _local_batch(size: int, process_count: int) -> int:
     return size // process_count
 
 
-def _index(config: Experiment, source: str) -> int:
-    if source not in config.data.sources:
-        raise DataError(f'source "{source}": expected one of data.sources = {", ".join(config.data.sources)}')
-    return config.data.sources.index(source)
+def _index(config: Experiment, name: str) -> int:
+    if name not in config.data.sources:
+        raise DataError(f'source "{name}": expected one of data.sources = {", ".join(config.data.sources)}')
+    return config.data.sources.index(name)
 
 
 def _shares(weights: Sequence[float]) -> list[float]:

@@ -14,7 +14,7 @@ from mmjax.encoders.interface import reference_side
 from mmjax.errors import DataError
 from mmjax.models.magicmirror.inputs import BFLOAT16, Field, condition_fields
 
-SCHEMA_VERSION = 1  # raise it when fields or their meaning change
+SCHEMA_VERSION = 2  # raise it when fields, their meaning or the files beside the records change
 SPLITS = ("train", "validation")
 STRINGS = ("person", "caption", "source")  # fields that stay on the host
 

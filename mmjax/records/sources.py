@@ -1,23 +1,58 @@
-"""Opens what `config.data.sources` names: a builder, or the folder of prepared records.
+"""Opens what `config.data.sources` names, once for a run: folders of prepared records, or builders that make them.
 
-What is opened is a random-access source of decoded records, as Grain wants it, whose every trouble is a `DataError`
-that names the record.
+`find_sources` returns the folders with what they say of themselves; `open_source` gives the records of one of them as a
+random-access source, as Grain wants it, whose every trouble is a `DataError` that names the record.
 """
 
+import dataclasses
 import difflib
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
-import tensorflow_datasets as tfds
+import numpy as np
+from jaxtyping import Shaped
 
 from mmjax.config import Experiment
-from mmjax.errors import DataError
-from mmjax.records.builders import BUILDERS
-from mmjax.records.making import description
+from mmjax.errors import ConfigError, DataError
 from mmjax.records.schema import Record, check_description, decode_record, record_fields
+from mmjax.records.unconditional import read_unconditional_text
+
+if TYPE_CHECKING:
+    from mmjax.records.builders import RecordBuilder
 
 _AGAIN = "delete the folder and prepare it again"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sources:
+    """The sources of an experiment, found and checked; what it needs of the encoders that made their records."""
+
+    folders: tuple[str, ...]  # in the order of `config.data.sources`
+    encoders: Mapping[str, str]  # fingerprints, the same for all, by what they encode: text, face, autoencoder
+    unconditional_text: Shaped[np.ndarray, "L text_dim"]  # embedding of the empty prompt, bfloat16 as in the records
+
+
+def find_sources(config: Experiment, builders: Mapping[str, "type[RecordBuilder]"] | None = None) -> Sources:
+    """Finds the records of `config.data.sources`; no encoder's weights are read.
+
+    Args:
+      builders: by the name that stands for them among the sources. Their records are made first, unless they are there.
+
+    Raises:
+      ConfigError: no source, or one that does not suit the experiment.
+      DataError: an unknown source, a folder without records or without the unconditional embedding, records that do not
+        fit the experiment, or sources that were made with different encoders.
+    """
+    data, builders = config.data, builders or {}
+    if not data.sources:
+        raise ConfigError("data.sources = (): expected a source, such as drawn_images")
+    folders = [_folder(config, builders, *source) for source in zip(data.sources, data.frames, strict=True)]
+    encoders = [_metadata(folder)["encoders"] for folder in folders]
+    _check_same_encoders(data.sources, encoders)
+    texts = [read_unconditional_text(folder, config) for folder in folders]
+    return Sources(tuple(folders), encoders[0], texts[0])
 
 
 class RecordSource:
@@ -50,6 +85,11 @@ class RecordSource:
     def __getstate__(self):
         return {**self.__dict__, "_opened": None}
 
+    def __setstate__(self, state):
+        import tensorflow_datasets  # noqa: F401  a worker imports it here, not in several reading threads at once
+
+        self.__dict__.update(state)
+
     def _open(self):
         if self._opened is None:
             builder = open_folder(self.folder)
@@ -68,68 +108,71 @@ class RecordSource:
         return splits[self.split].num_examples
 
 
-def open_source(config: Experiment, index: int, split: str) -> RecordSource:
-    """Records of `config.data.sources[index]`, made first when it names a builder whose records are not there yet.
+def open_source(config: Experiment, sources: Sources, index: int, split: str) -> RecordSource:
+    """Records of `config.data.sources[index]`.
 
     Args:
       split: "train" or "validation".
 
     Raises:
-      DataError: an unknown source, a folder without records, or records that do not fit the experiment.
+      DataError: there are none in this split.
     """
-    name, frames = config.data.sources[index], config.data.frames[index]
-    if name in BUILDERS:
-        folder = BUILDERS[name](config, frames).prepare().data_dir
-    elif Path(name).is_dir():
-        folder = name
-    else:
-        raise DataError(_unknown(name))
-    check_description(_metadata(folder), description(config, frames), f"{name} ({folder})")
-    return RecordSource(os.fspath(folder), split, record_fields(config, frames))
+    return RecordSource(sources.folders[index], split, record_fields(config, config.data.frames[index]))
 
 
-def record_encoders(config: Experiment) -> dict[str, str]:
-    """Fingerprints of the encoders that the records of all sources were made with, by what they encode.
-
-    Raises:
-      DataError: sources that were made with different encoders, naming both; or what `open_source` raises.
-    """
-    names, found = config.data.sources, []
-    for index, name in enumerate(names):
-        found.append(_metadata(open_source(config, index, "train").folder)["encoders"])
-        for what, made_by in found[0].items():
-            if found[-1].get(what) != made_by:
-                raise DataError(
-                    f"data.sources: expected records that were all made with the same encoders, found two of {what}:\n"
-                    f"  {names[0]}: {made_by}\n  {name}: {found[-1].get(what)}\n"
-                    "  prepare one of them again with the encoder of the other, or train on one alone"
-                )
-    return found[0] if found else {}
-
-
-def source_name(config: Experiment, index: int) -> str:
+def source_name(config: Experiment, sources: Sources, index: int) -> str:
     """Folder's name and size of a source; for a builder's records equal names mean equal settings."""
-    source = open_source(config, index, "train")
+    source = open_source(config, sources, index, "train")
     return f"{'/'.join(Path(source.folder).parts[-3:])}:{len(source)}"
 
 
 def open_folder(folder: str | os.PathLike):
     """TFDS's read-only builder of a prepared folder. Raises `DataError`."""
+    import tensorflow_datasets as tfds  # takes seconds
+
     try:
         return tfds.builder_from_directory(folder)
     except Exception as error:
         raise DataError(
             f"{folder}: expected a folder of prepared records with dataset_info.json and features.json (OUTPUT/images "
-            "or OUTPUT/clips of mmjax.prepare; a builder's is named like a version, as 1.0.0), found none that can "
-            f"be read; give that folder, or the name of a builder: {', '.join(BUILDERS)}"
+            "or OUTPUT/clips of mmjax.prepare; a builder's is named like a version, as 2.0.0), found none that can "
+            "be read; give that folder, or the name of a builder, such as drawn_images"
         ) from error
 
 
-def _metadata(folder) -> dict:
+def _folder(config: Experiment, builders: Mapping[str, "type[RecordBuilder]"], name: str, frames: int) -> str:
+    """The folder of a source's records, which fit the experiment."""
+    from mmjax.records.making import description  # placeholder encoders, which take Pillow
+
+    if name in builders:
+        folder = builders[name](config, frames).prepare().data_dir
+    elif Path(name).is_dir():
+        folder = name
+    else:
+        raise DataError(_unknown(name, builders))
+    check_description(_metadata(folder), description(config, frames), f"{name} ({folder})")
+    return os.fspath(folder)
+
+
+def _check_same_encoders(names: Iterable[str], encoders: list[Mapping[str, str]]) -> None:
+    """Refuses sources that were made with different encoders, naming both."""
+    (first, *names), (expected, *others) = names, encoders
+    for name, found in zip(names, others, strict=True):
+        for what, made_by in expected.items():
+            if found.get(what) != made_by:
+                raise DataError(
+                    f"data.sources: expected records that were all made with the same encoders, found two of {what}:\n"
+                    f"  {first}: {made_by}\n  {name}: {found.get(what)}\n"
+                    "  prepare one of them again with the encoder of the other, or train on one alone"
+                )
+
+
+def _metadata(folder: str | os.PathLike) -> dict:
     return dict(open_folder(folder).info.metadata or {})
 
 
-def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, BUILDERS, 1)
-    hint = f"did you mean {near[0]}?" if near else f"known builders: {', '.join(BUILDERS)}"
+def _unknown(name: str, builders: Iterable[str]) -> str:
+    known = f"known builders: {', '.join(builders) or 'none'}"
+    near = difflib.get_close_matches(name, builders, 1)
+    hint = f"did you mean {near[0]}? {known}" if near else known
     return f'data.sources: expected a builder or the path of a prepared folder, found "{name}"; {hint}'

@@ -31,8 +31,8 @@ class Denoiser:
 
     def __init__(self, config: c.Experiment, mesh: jax.sharding.Mesh | None = None):
         self.config, self.mesh = config, mesh or partition.make_mesh(config.mesh)
-        plan = samplers.make_plan(make_schedule(config.schedule), config.sampling)
-        self._steps = samplers.split(plan, 1)
+        table = samplers.make_step_table(make_schedule(config.schedule), config.sampling)
+        self._steps = samplers.split_table(table, 1)
         self._model = make_model(config)
         self._encode = jax.jit(self._encode_traced)
         self._advance = jax.jit(self._advance_traced)
@@ -136,12 +136,12 @@ class Denoiser:
     def _encode_traced(self, params, batch):
         return self._model.apply({"params": params}, batch, method="encode")
 
-    def _advance_traced(self, params, plan, state, positive, negative, keys):
+    def _advance_traced(self, params, step, state, positive, negative, keys):
         def predict(latents, timesteps, conditions):
             return self._model.apply({"params": params}, latents, timesteps, conditions, method="denoise")
 
         denoise = guidance.guided(predict, negative, positive, self.config.sampling)
-        return samplers.advance(denoise, plan, state, samplers.keyed_noise(keys, state.latents.shape[1:]))
+        return samplers.advance(denoise, step, state, samplers.keyed_noise(keys, state.latents.shape[1:]))
 
     def _put(self, tree):
         return jax.device_put(tree, self._sharding(tree))

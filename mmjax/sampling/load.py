@@ -14,7 +14,7 @@ from mmjax.conversion import store
 from mmjax.errors import ConfigError
 from mmjax.models.build import Params, abstract_params
 from mmjax.precision import FLOAT32
-from mmjax.sampling.text_to_video import Sampler, Weights
+from mmjax.sampling.text_to_video import PromisedParams, Sampler
 from mmjax.weights import parameters, runs
 from mmjax.weights.fit import check_same_model
 
@@ -80,7 +80,7 @@ def load_sampler(
             check_same_model(runs.read_config(adapter).model, config.model, f"adapter {adapter}")
         source |= _run(folder, weights, step)
         read = functools.partial(_read_run, config, folder, adapter, abstract, source["step"], weights == "ema")
-    promised = Weights(abstract, read)
+    promised = PromisedParams(abstract, read)
     return Sampler(
         config,
         promised,

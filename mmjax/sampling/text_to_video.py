@@ -64,7 +64,7 @@ class Clip:
 
 
 @dataclasses.dataclass(frozen=True)
-class Weights:
+class PromisedParams:
     """Parameters that are read when they are first needed: `abstract` has their shapes, dtypes and shardings."""
 
     abstract: Params
@@ -76,7 +76,7 @@ class Sampler:
 
     Args:
       config: model, encoders, autoencoder and sampling settings.
-      params: the parameter tree, or `Weights` that are read later.
+      params: the parameter tree, or `PromisedParams` that are read later.
       mesh: by default the one that `config.mesh` asks for.
       source: which weights these are, for the records beside the videos.
       tiling: decode in tiles, for less memory.
@@ -88,7 +88,7 @@ class Sampler:
     def __init__(
         self,
         config: c.Experiment,
-        params: Params | Weights,
+        params: Params | PromisedParams,
         mesh: jax.sharding.Mesh | None = None,
         source: dict | None = None,
         *,
@@ -98,7 +98,7 @@ class Sampler:
         trained_with: Mapping[str, str] | None = None,
     ):
         self.config, self.source = config, source or {}
-        self._weights = params if isinstance(params, Weights) else Weights(params, lambda: params)
+        self._weights = params if isinstance(params, PromisedParams) else PromisedParams(params, lambda: params)
         self._tiling, self._text_cache, self._strict = tiling, text_cache, strict
         self._trained_with = trained_with or {}
         self.denoiser = Denoiser(config, mesh)

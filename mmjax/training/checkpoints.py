@@ -7,10 +7,9 @@ A step's folder takes its name only when all is written: a run killed while savi
 the last. What others read of it: `mmjax.weights`.
 """
 
+import time
 from pathlib import Path
 
-import grain.checkpoint
-import jax
 import orbax.checkpoint as ocp
 
 from mmjax import config as c
@@ -26,11 +25,16 @@ SCHEMA = 1
 
 
 class Checkpoints:
-    """The checkpoints of one workdir, for the training loop."""
+    """The checkpoints of one workdir, for the training loop.
 
-    def __init__(self, workdir: Path, config: c.Experiment):
-        self.workdir, self.config = Path(workdir).resolve(), config
+    Args:
+      data_order: what the order of the batches depends on, from `pipeline.order_fingerprint`.
+    """
+
+    def __init__(self, workdir: Path, config: c.Experiment, data_order: str):
+        self.workdir, self.config, self.data_order = Path(workdir).resolve(), config, data_order
         self.last_saved: int | None = None
+        self._saved_at = time.monotonic()
         self._frozen_saved = False
         options = ocp.CheckpointManagerOptions(
             max_to_keep=config.train.keep_checkpoints, cleanup_tmp_directories=True, create=True
@@ -41,9 +45,17 @@ class Checkpoints:
         """The last complete checkpoint's step, or None."""
         return self._manager.latest_step()
 
+    @property
+    def minutes_since_saved(self) -> float:
+        """Since this process saved, or began."""
+        return (time.monotonic() - self._saved_at) / 60
+
     def save(self, state: TrainState, iterator) -> None:
         """Saves the state and the data iterator's position under the state's step; writing goes on behind."""
+        import grain.checkpoint
+
         step = int(state.step)
+        self._saved_at = time.monotonic()
         if step == self.last_saved:
             return
         self._save_frozen(state.frozen)
@@ -62,10 +74,12 @@ class Checkpoints:
           CheckpointError: damaged, incomplete, or of an experiment with other settings, which it names.
           DataError: the order of the batches depends on something that has changed, such as `data.workers`.
         """
+        import grain.checkpoint
+
         step = complete_step(self.workdir, step)
         with explained(self.workdir, step):
             meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        check_meta(meta, self.config, f"{checkpoint_folder(self.workdir) / str(step)}")
+        check_meta(meta, self.config, self.data_order, f"{checkpoint_folder(self.workdir) / str(step)}")
         with explained(self.workdir, step):
             args = ocp.args.Composite(
                 state=ocp.args.StandardRestore(_changing(abstract)), data=grain.checkpoint.CheckpointRestore(iterator)
@@ -94,18 +108,24 @@ class Checkpoints:
         return {
             "schema": SCHEMA,
             "config": as_json(self.config),
-            "data_order": pipeline.order_fingerprint(self.config, jax.process_count()),
+            "data_order": self.data_order,
             "versions": versions(),
         }
 
 
-def check_meta(meta: dict, config: c.Experiment, where: str) -> None:
-    """Refuses a checkpoint whose experiment or data order is not `config`'s (`CheckpointError`, `DataError`)."""
+def last_step(workdir: Path | str) -> int | None:
+    """The step of a workdir's last complete checkpoint, or None; makes no folder."""
+    folder = checkpoint_folder(Path(workdir))
+    return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
+
+
+def check_meta(meta: dict, config: c.Experiment, data_order: str, where: str) -> None:
+    """Refuses a checkpoint whose experiment or order of the data is another one (`CheckpointError`, `DataError`)."""
     if meta.get("schema") != SCHEMA:
         raise CheckpointError(
             f"{where}: expected checkpoint schema {SCHEMA}, found {meta.get('schema')}; start a new run"
         )
-    pipeline.check_order(meta["data_order"], pipeline.order_fingerprint(config, jax.process_count()))
+    pipeline.check_order(meta["data_order"], data_order)
     changes = config_changes(from_json(meta["config"], where), config)
     if changes:
         raise CheckpointError(

@@ -27,11 +27,11 @@ Metrics = dict[str, Array]
 LossFn = Callable[[Params, Params, Batch, diffusion_loss.Draws], tuple[Array, Metrics]]
 
 
-def make_loss(config: c.Experiment, model: nn.Module, null_text: Float[Array, "L text_dim"]) -> LossFn:
+def make_loss(config: c.Experiment, model: nn.Module, unconditional_text: Float[Array, "L text_dim"]) -> LossFn:
     """`loss(trained, frozen, batch, draws) -> (mean loss, metrics)`, for training and for validation alike.
 
     Args:
-      null_text: embedding of the empty prompt; it stands in where `draws` drops the text.
+      unconditional_text: embedding of the empty prompt, in place of the text that `draws` drops.
     """
     schedule = noise_schedule.make_schedule(config.schedule)
 
@@ -39,7 +39,7 @@ def make_loss(config: c.Experiment, model: nn.Module, null_text: Float[Array, "L
         params, t = trees.merge(trained, frozen), draws.timesteps
         noisy = noise_schedule.add_noise(schedule, batch["latents"], draws.noise, t)
         target = noise_schedule.velocity(schedule, batch["latents"], draws.noise, t)
-        v = model.apply({"params": params}, _drop_conditions(batch, draws, null_text), noisy, t)
+        v = model.apply({"params": params}, _drop_conditions(batch, draws, unconditional_text), noisy, t)
         losses = diffusion_loss.denoising_loss(v, target, batch["face_mask"], draws.face_region)
         sums, counts = diffusion_loss.bucket_losses(losses, t, schedule.steps)
         return jnp.mean(losses), {"bucket_sums": sums, "bucket_counts": counts}
@@ -121,11 +121,11 @@ def _whole_patches(config: c.Experiment, batch: Batch) -> Batch:
     return batch | {name: pad_frames(batch[name], config.model.transformer) for name in padded}
 
 
-def _drop_conditions(batch: Batch, draws: diffusion_loss.Draws, null_text: Array) -> Batch:
+def _drop_conditions(batch: Batch, draws: diffusion_loss.Draws, unconditional_text: Array) -> Batch:
     """Conditioning dropout (METHOD 4): the empty prompt, which has no class word, in place of the text."""
     keep = draws.keep_text
     return batch | {
-        "text": jnp.where(keep[:, None, None], batch["text"], jnp.asarray(null_text, batch["text"].dtype)),
+        "text": jnp.where(keep[:, None, None], batch["text"], jnp.asarray(unconditional_text, batch["text"].dtype)),
         "class_mask": batch["class_mask"] & keep[:, None],
         "keep_identity": draws.keep_identity,
     }

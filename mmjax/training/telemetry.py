@@ -1,22 +1,21 @@
 """What a run reports while it runs: JSON lines, TensorBoard, a progress bar. Process 0 alone writes.
 
 `metrics.jsonl` holds one object a line, `{"step": 10, "train/loss": ...}`, with the tags that TensorBoard shows. A
-resumed run drops the rows past the step it goes on from, so that no step is there twice.
+resumed run drops the rows past the step it goes on from, so that no step is there twice. TensorBoard's writer and the
+progress bar are imported when a run begins.
 """
 
 import json
 import math
-import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
-import tqdm
 from jaxtyping import UInt8
-from tensorboardX import SummaryWriter
 
-from mmjax import media
+from mmjax import files, media
 
 
 class Telemetry:
@@ -29,9 +28,14 @@ class Telemetry:
     """
 
     def __init__(self, workdir: Path, first: int, total: int):
-        self.workdir, self.total, self.active = Path(workdir), total, jax.process_index() == 0
+        from tensorboardX import SummaryWriter
+        from tqdm import tqdm
+
+        self.workdir = Path(workdir)
+        self.total = total
+        self.active = jax.process_index() == 0
         self._watched = self.active and sys.stderr.isatty()
-        self._bar = tqdm.tqdm(
+        self._bar = tqdm(
             initial=first, total=total, unit="step", disable=not self._watched, mininterval=0.5, dynamic_ncols=True
         )
         if self.active:
@@ -53,13 +57,13 @@ class Telemetry:
         if self._watched:
             self._bar.unpause()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """A line for the reader, above the progress bar."""
         if self.active:
             self._bar.write(text, file=sys.stdout)
             sys.stdout.flush()
 
-    def write(self, step: int, values: dict[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, float]) -> None:
         """One row of figures, by tag. A figure that is not finite is left out: JSON has none.
 
         Where no terminal shows the progress bar, a row of the training loss is a line of text as well.
@@ -73,15 +77,15 @@ class Telemetry:
             self._board.add_scalar(tag, value, step)
         if not self._watched and "speed/seconds_per_step" in row:
             pace = row["speed/seconds_per_step"]
-            left = tqdm.tqdm.format_interval((self.total - step) * pace)
-            self.say(f"step {step} of {self.total}: loss {row['train/loss']:.4f}, {pace:.3g} s a step, {left} left")
+            left = self._bar.format_interval((self.total - step) * pace)
+            self.log(f"step {step} of {self.total}: loss {row['train/loss']:.4f}, {pace:.3g} s a step, {left} left")
 
-    def picture(self, step: int, picture: UInt8[np.ndarray, "h w 3"]) -> None:
-        """A contact sheet of samples: `samples/STEP.png`, and TensorBoard."""
+    def picture(self, step: int, picture: UInt8[np.ndarray, "h w 3"], name: str = "samples") -> None:
+        """A picture such as a contact sheet of samples: `NAME/STEP.png`, and TensorBoard."""
         if not self.active:
             return
-        media.write_png(self.workdir / "samples" / f"{step}.png", picture)
-        self._board.add_image("samples", np.asarray(picture), step, dataformats="HWC")
+        media.write_png(self.workdir / name / f"{step}.png", picture)
+        self._board.add_image(name, np.asarray(picture), step, dataformats="HWC")
 
     def close(self) -> None:
         """Writes out what is left."""
@@ -98,14 +102,24 @@ class Meter:
         self.clear()
 
     def clear(self) -> None:
-        self.steps, self.samples, self.flops, self.seconds, self.waited = 0, 0, 0.0, 0.0, 0.0
-        self._loss, self._last, self._sums, self._counts = 0.0, {}, 0.0, 0.0
+        self.steps = 0
+        self.samples = 0
+        self.flops = 0.0
+        self.seconds = 0.0
+        self.waited = 0.0  # seconds, for batches
+        self._loss = 0.0  # sum over the steps
+        self._last: dict[str, float] = {}
+        self._sums = 0.0  # of the losses by timestep
+        self._counts = 0.0
 
     def add(self, metrics: dict[str, np.ndarray], samples: int, flops: float) -> None:
         """The metrics of one step, on the host, with its batch size and floating-point operations."""
-        self.steps, self.samples, self.flops = self.steps + 1, self.samples + samples, self.flops + flops
+        self.steps += 1
+        self.samples += samples
+        self.flops += flops
         self._loss += float(metrics["loss"])
-        self._sums, self._counts = self._sums + metrics["bucket_sums"], self._counts + metrics["bucket_counts"]
+        self._sums = self._sums + metrics["bucket_sums"]
+        self._counts = self._counts + metrics["bucket_counts"]
         self._last = {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
 
     def row(self, devices: int, peak: float | None) -> dict[str, float]:
@@ -151,6 +165,4 @@ def drop_rows_after(path: Path, step: int) -> None:
             continue
         if row["step"] <= step:
             kept.append(line + "\n")
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept))
-    os.replace(partial, path)
+    files.write_text(path, "".join(kept))

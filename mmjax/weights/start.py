@@ -28,7 +28,7 @@ def load_start(config: c.Experiment, abstract: Params) -> Params:
       ConfigError: PhotoMaker's weights for a model without an ID perceiver.
       TreeError: weights that do not fit the model.
     """
-    check_start(config, abstract)
+    check_frozen(config, abstract)
     loaded: Params = {}
     if config.train.base not in ("", c.RANDOM):
         loaded = trees.merge(loaded, _load_base(config, abstract))
@@ -39,7 +39,7 @@ def load_start(config: c.Experiment, abstract: Params) -> Params:
     return loaded
 
 
-def check_start(config: c.Experiment, abstract: Params) -> None:
+def check_frozen(config: c.Experiment, abstract: Params) -> None:
     """Refuses a run whose frozen parameters would be random, before anything is read (`ConfigError`).
 
     `train.base = random` asks for that: to measure speed and memory without weights.
@@ -61,11 +61,25 @@ def check_start(config: c.Experiment, abstract: Params) -> None:
             "(train.adapter) or of PhotoMaker (train.photomaker), train them too (train.trainable), or set "
             "train.base = random to measure speed alone"
         )
-    for name, component in (("base", "transformer"), ("photomaker", "photomaker"), ("adapter", None)):
-        folder = getattr(config.train, name)
-        if folder and folder != c.RANDOM and not Path(folder).is_dir():
-            made_by = f"python -m mmjax.convert {component}" if component else "a training run (its workdir)"
-            raise CheckpointError(f"train.{name} = {folder}: expected a folder made by {made_by}, found none there")
+
+
+def check_folders(config: c.Experiment) -> None:
+    """Refuses folders of `train.base`, `train.photomaker` and `train.adapter` that are not there; reads nothing.
+
+    Raises `CheckpointError`, naming the setting. `load_start` says what is wrong with a folder that is there.
+    """
+    made_by = {
+        "base": "python -m mmjax.convert transformer",
+        "photomaker": "python -m mmjax.convert photomaker",
+        "adapter": "python -m mmjax.train",
+    }
+    for setting, command in made_by.items():
+        folder = getattr(config.train, setting)
+        if folder not in ("", c.RANDOM) and not Path(folder).is_dir():
+            raise CheckpointError(
+                f"train.{setting} = {folder}: expected a folder that {command} has written, found none of this name; "
+                "correct the path, or write it first"
+            )
 
 
 def _load_base(config: c.Experiment, abstract: Params) -> Params:

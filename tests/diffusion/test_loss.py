@@ -41,7 +41,8 @@ def test_v_error_is_the_noise_error_and_the_x0_error_up_to_the_schedule(shift):
     guess = v + 0.1 * wrong
     per_sample = lambda error: np.square(np.asarray(error, np.float64)).mean((1, 2, 3, 4))  # noqa: E731
     whole = loss.denoising_loss(guess, v, jnp.zeros((4, 1, 8, 8)), jnp.zeros(4, bool))
-    by_noise = per_sample(schedule.predict_noise(ours, guess, x_t, t) - noise) / abar
+    signal, sigma = (table[t].reshape(4, 1, 1, 1, 1) for table in (ours.signal, ours.sigma))
+    by_noise = per_sample(sigma * x_t + signal * guess - noise) / abar
     by_x0 = per_sample(schedule.predict_x0(ours, guess, x_t, t) - x0) / (1 - abar)
     np.testing.assert_allclose(by_noise, whole, rtol=1e-4)
     np.testing.assert_allclose(by_x0, whole, rtol=1e-4)

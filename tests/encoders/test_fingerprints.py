@@ -14,11 +14,11 @@ from mmjax.encoders.fingerprints import agrees, fingerprint, hash_converted, has
 from mmjax.encoders.pixel import Pixel
 from mmjax.errors import CheckpointError, DataError
 from mmjax.preparation.writing.shards import finish_dataset, shard_path, write_shard
-from mmjax.records import agreement
 from mmjax.records.making import EncoderSet, description
 from mmjax.records.schema import record_fields
+from mmjax.records.sources import find_sources
 from mmjax.sampling import Sampler
-from mmjax.training.loop import train
+from mmjax.train import train
 from mmjax.weights import runs
 from tests.helpers import photomaker_files, tiny_run
 
@@ -87,7 +87,7 @@ def prepared(folder, text="", face=PHOTOMAKER, **chosen):
     write_shard(shard_path(folder, "train", 0), records, record_fields(config, 1))
     about = description(config, 1)
     about["encoders"] |= {"face": face} | ({"text": text} if text else {})
-    return finish_dataset(folder, folder.name, config, 1, about, {"train": [8], "validation": []})
+    return finish_dataset(folder, folder.name, config, 1, about, {"train": [8], "validation": []}, rows["text"][0])
 
 
 def test_training_needs_no_face_models_on_records_that_have_their_features(tmp_path):
@@ -114,9 +114,9 @@ def test_records_of_other_encoders_are_refused_with_both_names(tmp_path):
 def test_two_sources_must_have_been_made_by_the_same_encoders(tmp_path):
     other = PHOTOMAKER.replace("cd34", "9999")
     folders = prepared(tmp_path / "images"), prepared(tmp_path / "more", face=other)
-    assert agreement.check_records(experiment(folders[0], folders[0]))["face"] == PHOTOMAKER
+    assert find_sources(experiment(folders[0], folders[0])).encoders["face"] == PHOTOMAKER
     with pytest.raises(DataError, match=f"(?s)two of face:.*images: {PHOTOMAKER}\n.*more: {other}\n.*prepare one"):
-        agreement.check_records(experiment(*folders))
+        find_sources(experiment(*folders))
 
 
 @pytest.mark.parametrize("folders", [(), ("text_encoder", "photomaker", "face_models")])
@@ -124,20 +124,12 @@ def test_the_check_loads_no_encoder_even_where_its_folder_is_named(tmp_path, fol
     """A configuration knows its networks in part; folders that are not there are not looked at."""
     chosen = {"encoders": {"text": "t5", "face": "photomaker", **dict.fromkeys(folders, "nowhere")}}
     folder = prepared(tmp_path / "images", text=T5, **chosen)
-    found = agreement.check_records(experiment(folder, **chosen))
+    found = find_sources(experiment(folder, **chosen)).encoders
     assert found == {"text": T5, "face": PHOTOMAKER, "autoencoder": "pixel/1"}
     longer = T5.replace("20", "30")
     folder = prepared(tmp_path / "more", text=longer, **chosen)
     with pytest.raises(DataError, match=f"(?s)expected t5/1 length=20 id_tokens=2, found {longer}"):
-        agreement.check_records(experiment(folder, **chosen))
-
-
-def test_the_comparison_names_both_in_full():
-    expected = {"text": "t5/1 length=20", "face": "photomaker/1"}
-    agreement.check_encoders({"text": T5, "face": PHOTOMAKER}, expected, "images")
-    found = {"text": "word_table/1 length=20", "face": PHOTOMAKER}
-    with pytest.raises(DataError, match=f"(?s)images: .*text:\n *expected t5/1 length=20\n *found +{found['text']}\n"):
-        agreement.check_encoders(found, expected, "images")
+        find_sources(experiment(folder, **chosen))
 
 
 def test_what_is_hashed_of_weights_in_memory():

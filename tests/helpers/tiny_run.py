@@ -8,6 +8,8 @@ import numpy as np
 from mmjax import config as c
 from mmjax import partition
 from mmjax.records import schema
+from mmjax.records.sources import Sources, find_sources
+from mmjax.synthetic.builders import BUILDERS
 from mmjax.training import optimizer, state
 
 TRANSFORMER = c.Transformer(
@@ -37,6 +39,11 @@ ADAPTER = c.Adapter(
 PART_OF_BASE = (r"transformer/(blocks|proj_out|modulation_out|patch_embed)/.*",)
 
 
+def transformer(**changes) -> c.Transformer:
+    """That of the experiment, with some settings changed."""
+    return dataclasses.replace(TRANSFORMER, **changes)
+
+
 def experiment(folder="nowhere", *, adapter=False, compute="float32", **changes) -> c.Experiment:
     """Changes are given by group: `train={"steps": 3}`."""
     groups = {
@@ -62,6 +69,7 @@ def experiment(folder="nowhere", *, adapter=False, compute="float32", **changes)
             validation_batches=1,
             sample_every=0,
             checkpoint_every=4,
+            base=c.RANDOM,
             trainable=c.Train().trainable if adapter else PART_OF_BASE,
         ),
         "runtime": c.Runtime(remat="none", fsdp_min_size=0),
@@ -70,6 +78,11 @@ def experiment(folder="nowhere", *, adapter=False, compute="float32", **changes)
     for name, change in changes.items():
         groups[name] = dataclasses.replace(groups.get(name) or getattr(c.Experiment(), name), **change)
     return c.Experiment(name="tiny_run", **groups).validated()
+
+
+def sources(config: c.Experiment) -> Sources:
+    """Its records, drawn first where they are not there."""
+    return find_sources(config, BUILDERS)
 
 
 def batch(config: c.Experiment, size: int = 8, seed: int = 0) -> dict[str, np.ndarray]:

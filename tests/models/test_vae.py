@@ -50,12 +50,12 @@ def latent_shape(record, frames, size):
 encode, decode = (jax.jit(f, **reference.QUICK) for f in (vae.encode, vae.decode))
 
 
-def run_encode(record, params, video, dtype=jnp.float32):
-    return encode(record, params["encoder"], video, dtype)
+def run_encode(record, params, video, policy=Policy()):  # noqa: B008
+    return encode(record, params["encoder"], video, policy)
 
 
-def run_decode(record, params, latents, dtype=jnp.float32):
-    return decode(record, params["decoder"], latents, dtype)
+def run_decode(record, params, latents, policy=Policy()):  # noqa: B008
+    return decode(record, params["decoder"], latents, policy)
 
 
 def relative(found, expected):
@@ -143,7 +143,7 @@ def test_bfloat16_is_near_float32(shallow):
     """Weights and convolutions in bfloat16, norms in float32: the picture differs by rounding."""
     record, params = shallow
     latents = reference.drawn(latent_shape(record, 9, (16, 24)))
-    exact, rounded = (np.asarray(run_decode(record, params, latents, d)) for d in (jnp.float32, jnp.bfloat16))
+    exact, rounded = (np.asarray(run_decode(record, params, latents, Policy(d))) for d in ("float32", "bfloat16"))
     error = float(np.sqrt(np.mean((exact - rounded) ** 2)) / exact.std())
     print(f"bfloat16: root mean square error / standard deviation = {error:.1e}")
     assert rounded.dtype == np.float32
@@ -156,13 +156,13 @@ def test_gradients_pass_the_decoder_in_bfloat16(shallow):
     latents = reference.drawn((1, 5, 8, 8, record.latent_channels))
     target = reference.drawn((1, 9, 16, 16, 3), seed=2)
 
-    def loss(z, run, dtype):
-        return jnp.mean(jnp.square(run(record, params["decoder"], z, dtype) - target))
+    def loss(z, run, policy):
+        return jnp.mean(jnp.square(run(record, params["decoder"], z, policy) - target))
 
     options = dict(static_argnums=(1, 2), compiler_options=reference.QUICK["compiler_options"])
-    gradient = np.asarray(jax.jit(jax.grad(loss), **options)(latents, vae.decode, jnp.bfloat16))
+    gradient = np.asarray(jax.jit(jax.grad(loss), **options)(latents, vae.decode, Policy("bfloat16")))
     slope = float(np.linalg.norm(gradient))
-    above, below = (float(loss(latents + sign * 0.05 * gradient / slope, decode, jnp.float32)) for sign in (1, -1))
+    above, below = (float(loss(latents + sign * 0.05 * gradient / slope, decode, Policy())) for sign in (1, -1))
     true = (above - below) / 0.1
     print(f"slope of the loss: {slope:.4f} by the gradient in bfloat16, {true:.4f} by differences in float32")
     assert abs(slope - true) <= 0.02 * true

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="needs the test extra: pip install -
 from mmjax.errors import ConfigError  # noqa: E402
 from mmjax.models.cogvideox import vae, vae_tiling  # noqa: E402
 from mmjax.models.sizes import VAE  # noqa: E402
+from mmjax.precision import Policy  # noqa: E402
 from tests.helpers import vae_reference as reference  # noqa: E402
 
 encode, decode = (jax.jit(f, **reference.QUICK) for f in (vae.encode, vae.decode))
@@ -47,7 +48,7 @@ def test_tiled_decoder_equals_diffusers(tiled, size):
     latents = reference.drawn((1, *size, record.latent_channels))
 
     def run(tile):
-        return decode(record, params["decoder"], tile, jnp.float32)
+        return decode(record, params["decoder"], tile, Policy())
 
     found, expected, whole = both(run, latents, vae_tiling.decoder_cuts(record), lambda z: model.decode(z).sample)
     error, seam = relative(found, expected), relative(found, whole)
@@ -63,7 +64,7 @@ def test_tiled_encoder_equals_diffusers(tiled, size):
     video = np.clip(0.5 * reference.drawn((1, 9 if size[0] > 3 else 1, *pixels, 3)), -1, 1)
 
     def run(tile):
-        return encode(record, params["encoder"], tile, jnp.float32)[0]
+        return encode(record, params["encoder"], tile, Policy())[0]
 
     def theirs(video):
         return model.encode(video).latent_dist.mean

@@ -4,6 +4,7 @@ from tests.planted_faults.fault import Fault
 
 ADAPTER, CAN = "mmjax/models/magicmirror/adapter.py", "mmjax/models/magicmirror/can.py"
 CROSS, FACES = "mmjax/models/magicmirror/cross_attention.py", "mmjax/models/magicmirror/face_branch.py"
+FUSION = "mmjax/models/magicmirror/fusion.py"
 MODEL = "mmjax/models/magicmirror/model.py"
 
 _VELOCITY = "tests/models/test_magicmirror_reference.py::test_velocity_and_conditions"
@@ -226,42 +227,42 @@ _BRANCH = (
     ),
     Fault(
         "the fusion's positions are those without the mask",
-        FACES,
+        FUSION,
         "jnp.argsort(~mask, axis=-1, stable=True)",
         "jnp.argsort(mask, axis=-1, stable=True)",
         _REFERENCE,
     ),
     Fault(
         "what is fused replaces other words where a prompt has no class word",
-        FACES,
+        FUSION,
         "text.at[rows, positions].set(jnp.where(chosen, fused, words))",
         "text.at[rows, positions].set(fused)",
         _REFERENCE,
     ),
     Fault(
         "the fusion reads identity before words",
-        FACES,
+        FUSION,
         "jnp.concatenate([words, projected], axis=-1)",
         "jnp.concatenate([projected, words], axis=-1)",
         _REFERENCE,
     ),
     Fault(
         "the fusion adds the identity and not the words",
-        FACES,
+        FUSION,
         "(jnp.concatenate([words, projected], axis=-1), words)",
         "(jnp.concatenate([words, projected], axis=-1), projected)",
         _REFERENCE,
     ),
     Fault(
         "the fusion's second layer has no residual of the first",
-        FACES,
+        FUSION,
         'name="mlp_residual")(fused, fused)',
         'name="mlp_residual")(fused, words)',
         _REFERENCE,
     ),
     Fault(
         "a residual MLP has no norm",
-        FACES,
+        FUSION,
         '        x = LayerNorm(axis="text", name="norm")(x)\n',
         '        LayerNorm(axis="text", name="norm")(x)\n',
         _REFERENCE,

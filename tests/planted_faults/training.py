@@ -62,8 +62,8 @@ _TRAINING = (
     Fault(
         "the model sees the clean latents",
         STEP,
-        "draws, null_text), noisy, t)",
-        'draws, null_text), batch["latents"], t)',
+        "draws, unconditional_text), noisy, t)",
+        'draws, unconditional_text), batch["latents"], t)',
         _GRADIENTS,
     ),
     Fault(

@@ -8,14 +8,15 @@ import time
 import numpy as np
 import pytest
 
+from mmjax import config as c
 from mmjax.errors import ConfigError, DataError
 from mmjax.preparation import run
 from mmjax.preparation.processes.work import Work
 from mmjax.preparation.run import prepare
 from mmjax.records import pipeline
-from mmjax.records.agreement import check_records
-from mmjax.records.schema import STRINGS
-from mmjax.records.sources import open_source
+from mmjax.records.making import EncoderSet
+from mmjax.records.schema import BFLOAT16, STRINGS
+from mmjax.records.sources import find_sources, open_source
 from tests.helpers import face_pictures as fp
 from tests.helpers import prepared_input as pi
 
@@ -41,7 +42,7 @@ def records(output, **changes):
     found = {}
     for index in range(len(folders)):
         for split in ("train", "validation"):
-            source = open_source(config, index, split)
+            source = open_source(config, find_sources(config), index, split)
             found |= {record["source"]: record for record in (source[row] for row in range(len(source)))}
     return found
 
@@ -100,11 +101,14 @@ def test_masks_boxes_and_landmarks_lie_on_the_face(prepared):
 
 def test_training_reads_them_and_refuses_other_encoders(prepared):
     config = pi.experiment(str(prepared[0] / "images"), str(prepared[0] / "clips"))
-    assert check_records(config)["autoencoder"] == "pixel/1"
-    batch = next(pipeline.make_train_iterator(config))
+    found = find_sources(config)
+    assert found.encoders["autoencoder"] == "pixel/1"
+    empty = EncoderSet.placeholders(dataclasses.replace(config, encoders=c.Encoders("word_table", "pixels"))).text
+    assert np.array_equal(found.unconditional_text, empty.encode_plain([""])[0].astype(BFLOAT16))
+    batch = next(pipeline.make_train_iterator(config, found))
     assert batch["latents"].dtype.name == "bfloat16" and batch["text"].shape[1:] == (20, 8)
     with pytest.raises(DataError, match=r"face: expected.*seed=3|found"):
-        check_records(pi.experiment(str(prepared[0] / "images"), str(prepared[0] / "clips"), references=2))
+        find_sources(pi.experiment(str(prepared[0] / "images"), str(prepared[0] / "clips"), references=2))
 
 
 def test_the_page_says_what_was_dropped(prepared):

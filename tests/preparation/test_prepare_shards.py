@@ -18,6 +18,7 @@ from mmjax.preparation.writing.shards import finish_dataset, shard_path, write_s
 from mmjax.records import pipeline, sources
 from mmjax.records.making import description
 from mmjax.records.schema import BFLOAT16, STRINGS, decode_record, record_fields
+from mmjax.records.sources import find_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,6 +41,7 @@ def experiment(*folders, frames=1, **data) -> c.Experiment:
 CONFIG = experiment()
 FIELDS = record_fields(CONFIG, 1)
 DESCRIPTION = description(CONFIG, 1)
+TEXT = np.linspace(-1, 1, 160, dtype=np.float32).reshape(20, 8)  # of the empty prompt
 
 
 def record(number: int) -> dict:
@@ -64,7 +66,11 @@ def dataset(folder: Path, train=(3, 0, 2), validation=(1,), **more) -> Path:
         for shard, length in enumerate(lengths):
             assert write_shard(shard_path(folder, split, shard), records(number, length), FIELDS) == length
             number += length
-    return finish_dataset(folder, "images", CONFIG, 1, {**DESCRIPTION, **more}, shards)
+    return finish_dataset(folder, "images", CONFIG, 1, {**DESCRIPTION, **more}, shards, TEXT)
+
+
+def opened(config, index, split):
+    return sources.open_source(config, find_sources(config), index, split)
 
 
 def same(a, b):
@@ -78,10 +84,10 @@ def same(a, b):
 
 def test_records_come_back_bit_for_bit_over_empty_shards(tmp_path):
     folder = dataset(tmp_path / "images", prepared_by="a test")
-    source = sources.open_source(experiment(folder), 0, "train")
+    source = opened(experiment(folder), 0, "train")
     assert len(source) == 5
     assert all(same(source[number], record(number)) for number in range(5))
-    assert same(sources.open_source(experiment(folder), 0, "validation")[0], record(5))
+    assert same(opened(experiment(folder), 0, "validation")[0], record(5))
     metadata = dict(sources.open_folder(folder).info.metadata)
     assert metadata["prepared_by"] == "a test" and metadata["encoders"] == DESCRIPTION["encoders"]
 
@@ -100,17 +106,17 @@ def test_tfds_alone_reads_the_folder(tmp_path, monkeypatch):
 
 def test_a_folder_without_held_out_records_is_read(tmp_path):
     folder = dataset(tmp_path / "images", validation=())
-    assert len(sources.open_source(experiment(folder), 0, "train")) == 5
+    assert len(opened(experiment(folder), 0, "train")) == 5
     with pytest.raises(DataError, match="expected records in the split validation"):
-        sources.open_source(experiment(folder), 0, "validation")
+        opened(experiment(folder), 0, "validation")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_grain_feeds_training_from_it(tmp_path, workers):
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain's workers are handed the flags
-    folder = dataset(tmp_path / "images", train=(3, 0, 3))
-    iterator = pipeline.make_train_iterator(experiment(folder, workers=workers))
+    config = experiment(dataset(tmp_path / "images", train=(3, 0, 3)), workers=workers)
+    iterator = pipeline.make_train_iterator(config, find_sources(config))
     batches = [next(iterator) for _ in range(3)]
     if workers:
         iterator.close()
@@ -121,8 +127,8 @@ def test_grain_feeds_training_from_it(tmp_path, workers):
 def test_more_shards_may_come_later(tmp_path):
     dataset(tmp_path, train=(2,))
     write_shard(shard_path(tmp_path, "train", 1), records(3, 2), FIELDS)
-    finish_dataset(tmp_path, "images", CONFIG, 1, DESCRIPTION, {"train": [2, 2], "validation": [1]})
-    source = sources.open_source(experiment(tmp_path), 0, "train")
+    finish_dataset(tmp_path, "images", CONFIG, 1, DESCRIPTION, {"train": [2, 2], "validation": [1]}, TEXT)
+    source = opened(experiment(tmp_path), 0, "train")
     assert [source[number]["person"] for number in range(4)] == ["p0", "p1", "p3", "p4"]
 
 
@@ -157,7 +163,7 @@ write_shard(shard_path({str(tmp_path)!r}, "train", 0), records(), FIELDS)
     (left,) = tmp_path.iterdir()
     assert not path.exists() and left.match(f".{path.name}.*.partial")
     with pytest.raises(DataError, match="expected 1 shards of train, found no train.array_record-00000"):
-        finish_dataset(tmp_path, "images", CONFIG, 1, DESCRIPTION, {"train": [5], "validation": []})
+        finish_dataset(tmp_path, "images", CONFIG, 1, DESCRIPTION, {"train": [5], "validation": []}, TEXT)
     assert write_shard(path, records(0, 2), FIELDS) == 2
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
@@ -174,11 +180,11 @@ def test_nothing_at_all_is_no_data_set(tmp_path):
     with pytest.raises(DataError, match="expected a record or more, found none"):
         dataset(tmp_path, train=(0,), validation=())
     with pytest.raises(DataError, match="expected shards of train and validation, found train"):
-        finish_dataset(tmp_path, "images", CONFIG, 1, DESCRIPTION, {"train": [1]})
+        finish_dataset(tmp_path, "images", CONFIG, 1, DESCRIPTION, {"train": [1]}, TEXT)
 
 
 def test_records_for_another_experiment_are_refused(tmp_path):
     folder = dataset(tmp_path)
     other = dataclasses.replace(CONFIG.encoders, seed=3)
     with pytest.raises(DataError, match="(?s)encoders.face: expected arcface_patches/1 .*seed=3, found .*seed=0"):
-        sources.open_source(dataclasses.replace(experiment(folder), encoders=other), 0, "train")
+        opened(dataclasses.replace(experiment(folder), encoders=other), 0, "train")

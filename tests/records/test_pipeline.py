@@ -13,8 +13,10 @@ from absl import flags
 
 from mmjax import config as c
 from mmjax.errors import ConfigError, DataError
-from mmjax.records import builders, pipeline, sources
-from mmjax.synthetic import people
+from mmjax.records import pipeline, sources
+from mmjax.records.sources import find_sources
+from mmjax.synthetic import builders, people
+from mmjax.synthetic.builders import BUILDERS
 from mmjax.synthetic.people import HELD_OUT_START
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +57,19 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("prepared")
 
 
+def opened(config, index, split):
+    """Records of one source, made first where they are not there."""
+    return sources.open_source(config, find_sources(config, BUILDERS), index, split)
+
+
+def iterate(config, *process):
+    return pipeline.make_train_iterator(config, find_sources(config, BUILDERS), *process)
+
+
+def order_of(config, *processes):
+    return pipeline.order_fingerprint(config, find_sources(config, BUILDERS), *processes)
+
+
 def take(iterator, count):
     return list(itertools.islice(iterator, count))
 
@@ -69,7 +84,7 @@ def ids(batch):
 
 
 def test_a_batch_has_one_shape_and_no_strings(folder):
-    batches = take(pipeline.make_train_iterator(experiment(folder)), 12)
+    batches = take(iterate(experiment(folder)), 12)
     shapes = {batch["latents"].shape for batch in batches}
     assert shapes == {(4, 1, 16, 16, 3), (2, 9, 16, 16, 3)}
     for batch in batches:
@@ -79,21 +94,21 @@ def test_a_batch_has_one_shape_and_no_strings(folder):
 
 
 def test_sources_are_mixed_by_weight(folder):
-    lengths = [len(batch["latents"]) for batch in take(pipeline.make_train_iterator(experiment(folder)), 40)]
+    lengths = [len(batch["latents"]) for batch in take(iterate(experiment(folder)), 40)]
     assert lengths.count(4) == 30 and lengths.count(2) == 10
     assert 2 in lengths[:5] and 4 in lengths[:5]
 
 
 def test_every_epoch_shows_every_record_once_in_a_new_order(folder):
     records = PEOPLE * PICTURES
-    seen = [i for batch in take(pipeline.make_train_iterator(images(folder)), 2 * records // 4) for i in ids(batch)]
+    seen = [i for batch in take(iterate(images(folder)), 2 * records // 4) for i in ids(batch)]
     first, second = seen[:records], seen[records:]
     assert len(set(first)) == records and set(first) == set(second) and first != second
 
 
 def test_the_order_depends_on_the_seed_and_nothing_else(folder):
     def one_epoch(seed):
-        return [ids(batch) for batch in take(pipeline.make_train_iterator(images(folder, seed=seed)), 6)]
+        return [ids(batch) for batch in take(iterate(images(folder, seed=seed)), 6)]
 
     assert one_epoch(0) == one_epoch(0) != one_epoch(1)
 
@@ -101,7 +116,7 @@ def test_the_order_depends_on_the_seed_and_nothing_else(folder):
 def test_processes_share_a_batch_without_overlap(folder):
     """Two processes take the same source at each step, half of its batch each, and never each other's records."""
     config = experiment(folder)
-    parts = [take(pipeline.make_train_iterator(config, process, 2), 24) for process in (0, 1)]
+    parts = [take(iterate(config, process, 2), 24) for process in (0, 1)]
     seen = [{}, {}]
     for left, right in zip(*parts, strict=True):
         assert left["latents"].shape == right["latents"].shape and left["latents"].shape[0] in (2, 1)
@@ -114,22 +129,22 @@ def test_processes_share_a_batch_without_overlap(folder):
 
 def test_processes_that_cannot_share_are_refused(folder):
     with pytest.raises(ConfigError, match="data.batches = 4: expected a multiple of the 3 processes"):
-        pipeline.make_train_iterator(images(folder), 0, 3)
+        iterate(images(folder), 0, 3)
     few = images(folder, people=1, held_out_people=1, pictures_per_person=2)
     with pytest.raises(DataError, match="each of 4 processes, found 2 records"):
-        pipeline.make_train_iterator(few, 0, 4)
+        iterate(few, 0, 4)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_run_sees_the_same_batches(folder, workers):
     """State saved after step k, restored in a fresh iterator: bit-equal from step k + 1 on, over an epoch's end."""
     config = experiment(folder, workers=workers)
-    whole = pipeline.make_train_iterator(config)
+    whole = iterate(config)
     passed = take(whole, 5)
     state = json.loads(json.dumps(whole.get_state()))  # as a checkpoint keeps it
     expected = take(whole, 10)
     whole.close()
-    resumed = pipeline.make_train_iterator(config)
+    resumed = iterate(config)
     take(resumed, 2)
     resumed.set_state(state)
     found = take(resumed, 10)
@@ -141,7 +156,7 @@ def test_a_resumed_run_sees_the_same_batches(folder, workers):
 def test_worker_processes_deliver_the_same_batches_as_threads(folder):
     runs = []
     for workers in (0, 2):
-        iterator = pipeline.make_train_iterator(experiment(folder, workers=workers))
+        iterator = iterate(experiment(folder, workers=workers))
         runs.append(take(iterator, 9))
         iterator.close()
     assert all(same(a, b) for a, b in zip(*runs, strict=True))
@@ -150,15 +165,15 @@ def test_worker_processes_deliver_the_same_batches_as_threads(folder):
 
 def test_a_changed_order_is_refused_by_name(folder):
     config = experiment(folder)
-    saved = pipeline.order_fingerprint(config)
-    pipeline.check_order(saved, pipeline.order_fingerprint(experiment(folder)))
+    saved = order_of(config)
+    pipeline.check_order(saved, order_of(experiment(folder)))
     changes = {
-        "workers: saved 0, found 2": pipeline.order_fingerprint(experiment(folder, workers=2)),
-        "seed: saved 0, found 5": pipeline.order_fingerprint(experiment(folder, seed=5)),
-        r"batches: saved \[4, 2\], found \[8, 2\]": pipeline.order_fingerprint(experiment(folder, batches=(8, 2))),
-        "weights: saved": pipeline.order_fingerprint(experiment(folder, weights=(1.0, 1.0))),
-        "processes: saved 1, found 2": pipeline.order_fingerprint(config, 2),
-        "sources: saved .*:16.*, found .*:8": pipeline.order_fingerprint(experiment(folder, clips_per_person=1)),
+        "workers: saved 0, found 2": order_of(experiment(folder, workers=2)),
+        "seed: saved 0, found 5": order_of(experiment(folder, seed=5)),
+        r"batches: saved \[4, 2\], found \[8, 2\]": order_of(experiment(folder, batches=(8, 2))),
+        "weights: saved": order_of(experiment(folder, weights=(1.0, 1.0))),
+        "processes: saved 1, found 2": order_of(config, 2),
+        "sources: saved .*:16.*, found .*:8": order_of(experiment(folder, clips_per_person=1)),
     }
     for complaint, now in changes.items():
         with pytest.raises(DataError, match=f"(?s)another order.*{complaint}.*resume with"):
@@ -167,32 +182,33 @@ def test_a_changed_order_is_refused_by_name(folder):
 
 def test_validation_shows_held_out_people_in_a_fixed_order(folder):
     config = experiment(folder)
-    records = pipeline.validation_records(config, "drawn_images", 6)
+    found = find_sources(config, BUILDERS)
+    records = pipeline.validation_records(config, found, "drawn_images", 6)
     numbers = [int(record["person"].removeprefix("drawn-")) for record in records]
     assert min(numbers) >= HELD_OUT_START and len(set(numbers)) == 2
     assert all(" img " in record["caption"] and record["source"] == "drawn_images" for record in records)
-    batches = pipeline.validation_batches(config, "drawn_images", 2)
-    again = pipeline.validation_batches(config, "drawn_images", 2)
+    batches = pipeline.validation_batches(config, found, "drawn_images", 2)
+    again = pipeline.validation_batches(config, found, "drawn_images", 2)
     assert [len(batch["text"]) for batch in batches] == [4, 4]
     assert all(same(a, b) for a, b in zip(batches, again, strict=True))
-    halves = [pipeline.validation_batches(config, "drawn_images", 2, process, 2) for process in (0, 1)]
+    halves = [pipeline.validation_batches(config, found, "drawn_images", 2, process, 2) for process in (0, 1)]
     assert [a + b for a, b in zip(map(ids, halves[0][:1]), map(ids, halves[1][:1]), strict=True)] == [ids(batches[0])]
     with pytest.raises(DataError, match='"nobody": expected one of data.sources'):
-        pipeline.validation_batches(config, "nobody", 1)
+        pipeline.validation_batches(config, found, "nobody", 1)
 
 
 def test_nobody_is_in_both_splits(folder):
     config = experiment(folder)
     for index in range(2):
-        train, held_out = (sources.open_source(config, index, split) for split in ("train", "validation"))
+        train, held_out = (opened(config, index, split) for split in ("train", "validation"))
         names = [{source[i]["person"] for i in range(len(source))} for source in (train, held_out)]
         assert len(names[0]) == PEOPLE and len(names[1]) == 2 and not names[0] & names[1]
 
 
 def test_records_are_made_once_and_settings_do_not_mix(folder, monkeypatch):
-    source = sources.open_source(images(folder), 0, "train")
+    source = opened(images(folder), 0, "train")
     monkeypatch.setattr(builders.DrawnImages, "records", lambda *_: pytest.fail("made again"))
-    assert sources.open_source(images(folder), 0, "train").folder == source.folder
+    assert opened(images(folder), 0, "train").folder == source.folder
     monkeypatch.undo()
     names = {source.folder}
     for change in (
@@ -204,7 +220,7 @@ def test_records_are_made_once_and_settings_do_not_mix(folder, monkeypatch):
         {"encoders": c.Encoders(seed=1)},
     ):
         other = images(folder, **{"people": 1, "held_out_people": 1, "pictures_per_person": 1, **change})
-        names.add(sources.open_source(other, 0, "train").folder)
+        names.add(opened(other, 0, "train").folder)
     assert len(names) == 7
 
 
@@ -218,26 +234,26 @@ def test_an_interrupted_preparation_leaves_nothing_behind(tmp_path, monkeypatch)
 
     monkeypatch.setattr(builders.DrawnImages, "records", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        sources.open_source(config, 0, "train")
+        opened(config, 0, "train")
     assert not list(tmp_path.rglob("*.array_record*")) and not list(tmp_path.rglob("dataset_info.json"))
     monkeypatch.undo()
-    assert len(sources.open_source(config, 0, "train")) == PEOPLE * PICTURES
+    assert len(opened(config, 0, "train")) == PEOPLE * PICTURES
 
 
 def test_a_prepared_folder_is_opened_by_its_path(folder):
-    made = sources.open_source(images(folder), 0, "train")
+    made = opened(images(folder), 0, "train")
     by_path = dataclasses.replace(images(folder).data, sources=(made.folder,), dir="elsewhere")
     config = dataclasses.replace(images(folder), data=by_path)
-    record = sources.open_source(config, 0, "train")[3]
+    record = opened(config, 0, "train")[3]
     assert same(pipeline.collate([record]), pipeline.collate([made[3]]))
 
 
 def test_a_folder_of_other_encoders_is_refused(folder):
-    made = sources.open_source(images(folder), 0, "train")
+    made = opened(images(folder), 0, "train")
     other = images(folder, encoders=c.Encoders(seed=9))
     config = dataclasses.replace(other, data=dataclasses.replace(other.data, sources=(made.folder,)))
     with pytest.raises(DataError, match="(?s)encoders.text: expected .*seed=9, found .*seed=0.*prepare them again"):
-        pipeline.make_train_iterator(config)
+        iterate(config)
 
 
 @pytest.mark.parametrize(
@@ -248,30 +264,30 @@ def test_unknown_sources_are_named(tmp_path, name, complaint):
     config = images(tmp_path)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, sources=(name,)))
     with pytest.raises(DataError, match=f'found "{name}"; {complaint}'):
-        pipeline.make_train_iterator(config)
+        iterate(config)
 
 
 def test_a_folder_without_records_is_refused(tmp_path):
     config = images(tmp_path)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, sources=(str(tmp_path),)))
     with pytest.raises(DataError, match="expected a folder of prepared records with dataset_info.json"):
-        pipeline.make_train_iterator(config)
+        iterate(config)
 
 
 def test_sources_that_do_not_suit_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="data.frames = 9: expected 1"):
-        sources.open_source(experiment(tmp_path, frames=(9, 9)), 0, "train")
+        opened(experiment(tmp_path, frames=(9, 9)), 0, "train")
     with pytest.raises(ConfigError, match="encoders.face = drawn: expected pixels"):
         one = {"frames": (9,), "weights": (1.0,), "batches": (1,)}
-        sources.open_source(experiment(tmp_path, sources=("clip",), **one), 0, "train")
+        opened(experiment(tmp_path, sources=("clip",), **one), 0, "train")
     none = experiment(tmp_path, sources=(), frames=(), weights=(), batches=())
     with pytest.raises(ConfigError, match="expected a source"):
-        pipeline.make_train_iterator(none)
+        find_sources(none)
 
 
 def damaged(tmp_path, damage):
     """A source whose file of records was changed by `damage(bytes) -> bytes`."""
-    source = sources.open_source(images(tmp_path), 0, "train")
+    source = opened(images(tmp_path), 0, "train")
     (path,) = Path(source.folder).glob("*-train.array_record*")
     path.write_bytes(damage(path.read_bytes()))
     return images(tmp_path)
@@ -288,7 +304,7 @@ def flip(content):
 def test_damaged_records_are_named(tmp_path, damage):
     config = damaged(tmp_path, damage)
     with pytest.raises(DataError, match="(?s)drawn_images.*expected .*delete the folder and prepare it again"):
-        source = sources.open_source(config, 0, "train")
+        source = opened(config, 0, "train")
         for index in range(len(source)):
             source[index]
 
@@ -296,19 +312,19 @@ def test_damaged_records_are_named(tmp_path, damage):
 def test_damage_stops_the_iterator_with_its_name(tmp_path):
     config = damaged(tmp_path, flip)
     with pytest.raises(DataError, match="train record .*delete the folder"):
-        take(pipeline.make_train_iterator(config), 20)
+        take(iterate(config), 20)
 
 
 def test_reading_starts_no_accelerator(folder):
     """Our own modules load no JAX. Grain imports it where it finds it, but nothing may wake a device."""
-    sources.open_source(images(folder), 0, "train")
+    opened(images(folder), 0, "train")
     script = f"""
 import sys
-import mmjax.records.builders, mmjax.records.sources, mmjax.synthetic.galleries
+import mmjax.records.sources, mmjax.synthetic.builders, mmjax.synthetic.galleries
 assert "jax" not in sys.modules and "tensorflow" not in sys.modules, "loaded before Grain"
-from tests.records.test_pipeline import images
+from tests.records.test_pipeline import images, iterate
 from mmjax.records import pipeline
-next(pipeline.make_train_iterator(images({str(folder)!r})))
+next(iterate(images({str(folder)!r})))
 assert "tensorflow" not in sys.modules
 from jax._src import xla_bridge
 assert not xla_bridge.backends_are_initialized()
@@ -322,7 +338,7 @@ assert jax.config.jax_platforms == "cpu"
 
 
 def test_the_pictures_in_the_records_are_of_the_person_named(folder):
-    source = sources.open_source(images(folder), 0, "train")
+    source = opened(images(folder), 0, "train")
     for index in (0, 5, len(source) - 1):
         record = source[index]
         identity = people.make_identity(int(record["person"].removeprefix("drawn-")))

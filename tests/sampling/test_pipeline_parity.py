@@ -14,8 +14,7 @@ torch = pytest.importorskip("torch", reason="needs the test extra: pip install -
 from diffusers import CogVideoXPipeline  # noqa: E402
 
 from mmjax import config as c  # noqa: E402
-from mmjax.diffusion import guidance, samplers  # noqa: E402
-from mmjax.diffusion.schedule import make_schedule  # noqa: E402
+from mmjax.diffusion import guidance  # noqa: E402
 from mmjax.models.magicmirror.face_branch import Conditions  # noqa: E402
 from mmjax.models.magicmirror.model import MagicMirror  # noqa: E402
 from mmjax.precision import Policy  # noqa: E402
@@ -69,8 +68,10 @@ def run_ours(config, params, settings, shift, latents, negative, positive, used)
             return model.apply({"params": params}, latents, timesteps, conditions, method="denoise")
 
         denoise = guidance.guided(predict, Conditions(negative), Conditions(positive), settings)
-        schedule = make_schedule(c.Schedule(snr_shift=shift))
-        return samplers.sample(denoise, schedule, latents, settings=settings, step_noise=lambda step: recorded[step])
+        schedule = scheduler_reference.comparable_schedule(settings.sampler, shift)
+        return scheduler_reference.sample(
+            denoise, schedule, latents, settings=settings, step_noise=lambda step: recorded[step]
+        )
 
     return np.asarray(run({"transformer": params}, latents, negative, positive))
 
@@ -82,6 +83,7 @@ def run_ours(config, params, settings, shift, latents, negative, positive, used)
         ("5b", "dpm", 3, 6.0, True),
         ("1.5-5b", "dpm", 4, 6.0, True),
         ("2b", "dpm", 1, 1.0, False),
+        ("5b", "dpmpp_2m", 3, 6.0, True),
     ],
 )
 def test_the_guided_loop_equals_the_pipeline(variant, sampler, frames, scale, dynamic, record_property):

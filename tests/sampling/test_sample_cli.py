@@ -20,6 +20,7 @@ from mmjax.training import optimizer, state
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.weights import runs
 from tests.helpers import tiny
+from tests.helpers.tiny_run import sources
 from tests.helpers.unoptimized import unoptimized  # noqa: F401
 
 # The same arithmetic in batches of another size or on another mesh rounds differently. Measured on the 8-bit frames:
@@ -82,8 +83,8 @@ def run(tmp_path_factory):
     put = lambda tree: jax.device_put(tree, jax.tree.map(lambda leaf: leaf.sharding, fresh.trained))  # noqa: E731
     raw, average = (put(tiny.redrawn(fresh.trained, seed)) for seed in (1, 2))
     runs.write_config(workdir, config)
-    checkpoints = Checkpoints(workdir, config)
-    checkpoints.save(fresh.replace(step=fresh.step + 2, trained=raw, ema=average), pipeline.make_train_iterator(config))
+    checkpoints, iterator = Checkpoints(workdir, config, ""), pipeline.make_train_iterator(config, sources(config))
+    checkpoints.save(fresh.replace(step=fresh.step + 2, trained=raw, ema=average), iterator)
     checkpoints.close()
     return workdir
 
@@ -205,7 +206,7 @@ def test_other_sizes_on_the_grid(sampler):
 
 
 def test_preview_shows_held_out_people_and_repeats_itself(run, sampler):
-    preview = Preview(sampler.config)
+    preview = Preview(sampler.config, sources(sampler.config))
     first = preview(sampler.params, 2)
     assert first.shape[0] > 2 * 144 and first.shape[1] > 6 * 144
     np.testing.assert_array_equal(first, preview(sampler.params, 2))
@@ -213,15 +214,15 @@ def test_preview_shows_held_out_people_and_repeats_itself(run, sampler):
     assert np.any(preview(blank, 2) != first)
 
 
-@pytest.mark.parametrize("name", ["ddim", "dpm"])
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_few_steps_warn_of_nothing(name, steps):
     """With two steps the second is the last: what DPM would extrapolate there is infinity over infinity."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plan = samplers.make_plan(schedule.make_schedule(c.Schedule()), c.Sampling(sampler=name, steps=steps))
-    assert plan.clean[-1] == 1 and plan.clean_before[-1] == 0
-    assert all(np.isfinite(column).all() for column in jax.tree.leaves(plan))
+        table = samplers.make_step_table(schedule.make_schedule(c.Schedule()), c.Sampling(sampler=name, steps=steps))
+    assert table.clean[-1] == 1 and table.clean_before[-1] == 0
+    assert all(np.isfinite(column).all() for column in jax.tree.leaves(table))
 
 
 @pytest.mark.parametrize(

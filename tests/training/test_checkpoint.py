@@ -24,6 +24,13 @@ def with_mesh(config, **mesh):
     return c.Experiment.from_config_dict(runs.as_json(config) | {"mesh": {"data": 1, **mesh}})
 
 
+def opened(config, workdir):
+    """(checkpoints of a workdir, the iterator whose position they keep)."""
+    sources = tiny_run.sources(config)
+    order = pipeline.order_fingerprint(config, sources, jax.process_count())
+    return Checkpoints(workdir, config, order), pipeline.make_train_iterator(config, sources)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A workdir with checkpoints of steps 3 and 5, saved from eight devices, the state of 5, and the next batches."""
@@ -39,7 +46,7 @@ def saved(tmp_path_factory):
     made = made.replace(opt_state=jax.tree.map(unlike, made.opt_state))
     workdir = folder / "workdir"
     runs.write_config(workdir, config)
-    checkpoints, iterator = Checkpoints(workdir, config), pipeline.make_train_iterator(config)
+    checkpoints, iterator = opened(config, workdir)
     for step in (3, 5):
         made = made.replace(step=jnp.full_like(made.step, step))
         next(iterator)
@@ -59,7 +66,7 @@ def copied(saved, tmp_path):
 def restore(config, workdir, devices=1, step=None):
     mesh = tiny_run.mesh_of(config, devices)
     abstract = state.abstract_state(config, optimizer.make_optimizer(config.optim, config.train.steps), mesh)
-    iterator, checkpoints = pipeline.make_train_iterator(config), Checkpoints(workdir, config)
+    checkpoints, iterator = opened(config, workdir)
     try:
         return checkpoints.restore(abstract, iterator, step), iterator, abstract
     finally:
@@ -159,9 +166,9 @@ def test_what_a_killed_first_save_left_is_no_hindrance(saved, tmp_path):
     shutil.copytree(tmp_path / "frozen", tmp_path / "frozen.orbax-checkpoint-tmp")
     (tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     _, _, fresh = tiny_run.fresh_state(config, 8)
-    checkpoints = Checkpoints(tmp_path, config)
+    checkpoints, iterator = opened(config, tmp_path)
     assert checkpoints.latest_step() is None
-    checkpoints.save(fresh.replace(step=fresh.step + 3), pipeline.make_train_iterator(config))
+    checkpoints.save(fresh.replace(step=fresh.step + 3), iterator)
     checkpoints.close()
     runs.write_config(tmp_path, config)
     found, _, _ = restore(config, tmp_path, 8)
@@ -225,6 +232,6 @@ def test_the_meta_says_where_a_checkpoint_comes_from(saved):
     meta = json.loads(next((workdir / "checkpoints" / "5" / "meta").rglob("*metadata*")).read_text())
     assert meta["schema"] == checkpoints.SCHEMA and meta["config"] == runs.as_json(config)
     assert meta["versions"]["jax"] == jax.__version__ and np.all([key in meta for key in ("data_order", "versions")])
-    checkpoints.check_meta(meta, config, "here")
+    checkpoints.check_meta(meta, config, meta["data_order"], "here")
     with pytest.raises(CheckpointError, match="here: expected checkpoint schema 1, found 0"):
-        checkpoints.check_meta(meta | {"schema": 0}, config, "here")
+        checkpoints.check_meta(meta | {"schema": 0}, config, meta["data_order"], "here")

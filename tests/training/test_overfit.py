@@ -11,6 +11,7 @@ import pytest
 from mmjax import media
 from mmjax.records import pipeline
 from mmjax.sampling import load_sampler
+from tests.helpers import tiny_run
 from tests.test_config import ROOT
 
 pytestmark = [
@@ -28,7 +29,7 @@ def test_a_real_clip_is_learned_by_heart(tmp_path):
     command += [f"--config.{key}={value}" for key, value in settings.items()]
     subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "XLA_FLAGS": ""})  # one device, as users have
     sampler = load_sampler(tmp_path / "run")
-    batch = pipeline.collate(pipeline.validation_records(sampler.config, "clip", 1))
+    batch = pipeline.collate(pipeline.validation_records(sampler.config, tiny_run.sources(sampler.config), "clip", 1))
     found = sampler.videos(batch, None, [0], (9, 24, 32))
     real = sampler.decode(batch["latents"])
     still = np.broadcast_to(real.mean(axis=(1, 2, 3), keepdims=True).astype(np.uint8), real.shape)

@@ -5,14 +5,15 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mmjax import partition, trees
 from mmjax.diffusion import loss as diffusion_loss
 from mmjax.models import build
 from mmjax.models.cogvideox import patches
-from mmjax.training import state, step
-from mmjax.training.loop import put_batch
+from mmjax.training import optimizer, state, step
+from mmjax.training.batches import put_batch
 from tests.helpers import tiny_run
 
 # Relative differences of sums in another order, float32; measured 3e-7 (loss), 2e-6 (gradients, of the largest one).
@@ -29,7 +30,7 @@ def built(config, devices=1):
 
     null_text = np.zeros((config.model.transformer.text_length, config.model.transformer.text_dim), np.float32)
     loss_fn = step.make_loss(config, build.make_model(config), null_text)
-    train_step = step.make_train_step(config, loss_fn, tx, state.random_streams(config.seed).train)
+    train_step = step.make_train_step(config, loss_fn, tx, state.random_keys(config.seed).train)
     jitted = step.jit_train_step(train_step, state.abstract_state(config, tx, mesh))
     return jitted, made.replace(trained=jax.tree.map(wavy, made.trained)), loss_fn, mesh
 
@@ -67,6 +68,24 @@ def assert_same_step(found, expected):
 
 def test_micro_batches_give_the_step_of_the_whole_batch(whole_batch):
     assert_same_step(one_step(tiny_run.experiment(train={"accumulate": 4})), whole_batch)
+
+
+def gradients(accumulate):
+    """What the step hands to its optimizer, before clipping and moments hide its size."""
+    config = tiny_run.experiment(train={"accumulate": accumulate})
+    _, made, loss_fn, mesh = built(config)
+    keep = optax.GradientTransformation(lambda params: None, lambda grads, state, params: (grads, grads))
+    train_step = step.make_train_step(config, loss_fn, keep, state.random_keys(config.seed).train)
+    after, metrics = jax.jit(train_step)(made.replace(opt_state=None), put_batch(tiny_run.batch(config), mesh))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(after.opt_state)], float(metrics["grad_norm"])
+
+
+def test_micro_batches_give_the_gradients_of_the_whole_batch():
+    (whole, norm), (summed, norm_of_summed) = gradients(1), gradients(4)
+    difference = np.sqrt(sum(np.square(a - b).sum() for a, b in zip(whole, summed, strict=True))) / norm
+    print(f"measured: gradients {difference:.1e}, norm {abs(norm_of_summed / norm - 1):.1e}")
+    assert norm > 1e-3 and difference < 1e-6
+    assert norm_of_summed == pytest.approx(norm, rel=1e-6)
 
 
 def test_eight_devices_give_the_step_of_one(whole_batch):
@@ -141,7 +160,7 @@ def test_every_device_keeps_its_own_samples_of_a_micro_batch():
 def test_validation_is_the_same_each_time_and_covers_the_schedule():
     config = tiny_run.experiment()
     _, made, loss_fn, mesh = built(config)
-    key = state.random_streams(0).validation
+    key = state.random_keys(0).validation
     validate = jax.jit(step.make_validation_step(config, loss_fn, key, 16))
     batches = [put_batch(tiny_run.batch(config, seed=seed), mesh) for seed in (0, 1)]
     found = [
@@ -175,7 +194,7 @@ def test_a_picture_trains_a_model_with_temporal_patches():
     config = tiny_run.experiment()
     transformer = dataclasses.replace(config.model.transformer, patch_t=2, position="rope_slice")
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, transformer=transformer))
-    tx, mesh = tiny_run.optim.make_optimizer(config.optim, 2), tiny_run.mesh_of(config)
+    tx, mesh = optimizer.make_optimizer(config.optim, 2), tiny_run.mesh_of(config)
     before = state.create_state(config, tx, mesh)
     loss_fn = step.make_loss(config, build.make_model(config), np.zeros((20, 8), np.float32))
     batch = {name: value for name, value in tiny_run.batch(config).items() if name in state.BATCH_FIELDS}

@@ -1,0 +1,1 @@
+"""Networks that are published as ONNX graphs, interpreted in JAX: `graph` runs one, `operators` has its parts."""

@@ -2,6 +2,7 @@
 
     FOLDER/train.array_record-00000       a shard; it takes its name when all of it is on disk
     FOLDER/validation.array_record-00000
+    FOLDER/unconditional_text.npy         the embedding of the empty prompt (`mmjax.records.unconditional`)
     FOLDER/features.json, metadata.json   how to read a record, and what the records were made with
     FOLDER/dataset_info.json              how many records each shard has; written last, it says that all is there
 
@@ -17,10 +18,14 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float
+
 from mmjax.config import Experiment
 from mmjax.errors import DataError
 from mmjax.files import remove_partial, write_bytes, written_whole
 from mmjax.records.schema import SCHEMA_VERSION, SPLITS, Field, Record, encode_record, record_fields
+from mmjax.records.unconditional import write_unconditional_text
 
 _SUFFIX = "array_record"  # TFDS's, of FileFormat.ARRAY_RECORD
 _TEMPLATE = "{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"  # TFDS's own one has the number of shards in every name
@@ -59,6 +64,7 @@ def finish_dataset(
     frames: int,
     description: Mapping,
     shards: Mapping[str, Sequence[int]],
+    unconditional_text: Float[np.ndarray, "L text_dim"],
 ) -> Path:
     """Turns a folder of shards into a data set. May be called again, when there are more shards or after a kill.
 
@@ -68,6 +74,7 @@ def finish_dataset(
       frames: of the records' clips.
       description: from `schema.describe`, and more if wanted; plain JSON values.
       shards: for each split how many records each of its shards has, in order.
+      unconditional_text: embedding of the empty prompt.
 
     Returns:
       The folder.
@@ -94,6 +101,7 @@ def finish_dataset(
     )
     info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
     info.set_splits(tfds.core.SplitDict([_split(folder, split, shards[split], template) for split in SPLITS]))
+    write_unconditional_text(folder, unconditional_text)
     _publish(info, folder)
     return folder
 

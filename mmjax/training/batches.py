@@ -1,0 +1,39 @@
+"""From Grain's batches on the host to arrays over the mesh."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from mmjax import config as c
+from mmjax import partition
+from mmjax.records import pipeline
+from mmjax.records.sources import Sources
+from mmjax.training.state import BATCH_FIELDS
+
+if TYPE_CHECKING:
+    import grain
+
+
+@contextlib.contextmanager
+def training_batches(config: c.Experiment, sources: Sources) -> "Iterator[grain.DatasetIterator]":
+    """This process's share of endless training batches; ends its worker processes when it is left."""
+    iterator = pipeline.make_train_iterator(config, sources, jax.process_index(), jax.process_count())
+    try:
+        yield iterator
+    finally:
+        if config.data.workers:
+            iterator.close()
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+    """This process's share of a batch as arrays over the whole mesh; fields that the step does not read stay behind."""
+    return {name: put_samples(value, mesh) for name, value in batch.items() if name in BATCH_FIELDS}
+
+
+def put_samples(local: np.ndarray, mesh: jax.sharding.Mesh) -> jax.Array:
+    """This process's samples, the leading axis, as part of an array over the whole mesh."""
+    shape = (len(local) * jax.process_count(), *local.shape[1:])
+    return jax.make_array_from_process_local_data(partition.batch_sharding(mesh, shape[0]), local, shape)

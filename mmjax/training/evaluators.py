@@ -1,0 +1,138 @@
+"""What is done every so many steps of a run: small evaluators with one interface, in one list.
+
+    ValidationLoss   the loss on held-out records
+    SampleSheets     a picture of samples, drawn by whoever can sample
+
+A new one is a class with `name`, `every` and `__call__`, put into the list that `mmjax.training.loop.train` takes; its
+report goes to the log, `metrics.jsonl`, TensorBoard and the workdir.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key, UInt8
+
+from mmjax import config as c
+from mmjax.models.build import Params
+from mmjax.records import pipeline
+from mmjax.records.sources import Sources
+from mmjax.training import step as steps
+from mmjax.training.batches import put_batch, put_samples
+from mmjax.training.state import TrainState
+from mmjax.training.telemetry import Telemetry, bucket_row
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Report:
+    """What an evaluator found at a step; any of it may be left out."""
+
+    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)  # by tag, such as "validation/loss"
+    line: str = ""  # for the reader of the log
+    picture: UInt8[np.ndarray, "h w 3"] | None = None  # kept as WORKDIR/NAME/STEP.png
+
+
+class Evaluator(Protocol):
+    """Called after every `every` steps (0: never) and after the last one, by all processes at the same step."""
+
+    name: str
+    every: int
+
+    def __call__(self, state: TrainState, step: int) -> Report: ...
+
+
+def write_report(telemetry: Telemetry, step: int, name: str, report: Report) -> None:
+    """Hands what the evaluator `name` found to the writers of the run."""
+    if report.figures:
+        telemetry.write(step, report.figures)
+    if report.picture is not None:
+        telemetry.picture(step, report.picture, name)
+    if report.line:
+        telemetry.log(f"step {step}: {report.line}")
+
+
+class SampleSheets:
+    """A contact sheet of samples.
+
+    Args:
+      every: steps from one sheet to the next.
+      draw: `(params, step) -> sheet`, of the model's whole tree with the averaged parameters.
+    """
+
+    name = "samples"
+
+    def __init__(self, every: int, draw: Callable[[Params, int], UInt8[np.ndarray, "h w 3"]]):
+        self.every = every
+        self._draw = draw
+
+    def __call__(self, state: TrainState, step: int) -> Report:
+        return Report(picture=self._draw(state.params(), step))
+
+
+class ValidationLoss:
+    """The loss on held-out records of each source, at fixed noise over stratified timesteps, averaged parameters.
+
+    Args:
+      loss_fn: from `step.make_loss`.
+      key: of the noise; the same for the whole run.
+    """
+
+    name = "validation"
+
+    def __init__(
+        self,
+        config: c.Experiment,
+        sources: Sources,
+        loss_fn: steps.LossFn,
+        mesh: jax.sharding.Mesh,
+        key: Key[Array, ""],
+    ):
+        self.every = config.train.validate_every
+        self._train_steps = config.schedule.steps
+        self._mesh = mesh
+        names = config.data.sources if self.every else ()
+        self._sets = [_HeldOut.of(config, sources, name, loss_fn, key) for name in names]
+
+    def __call__(self, state: TrainState, step: int) -> Report:
+        trained = state.trained if state.ema is None else state.ema
+        figures, losses = {}, []
+        for held_out in self._sets:
+            sums, counts = held_out.bucket_losses(trained, state.frozen, self._mesh)
+            tag = f"{self.name}/{held_out.name}"
+            losses.append(float(sums.sum() / counts.sum()))
+            figures |= {f"{tag}/loss": losses[-1]} | bucket_row(tag, sums, counts, self._train_steps)
+        mean = float(np.mean(losses))
+        return Report(figures | {f"{self.name}/loss": mean}, f"validation loss {mean:.4f}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _HeldOut:
+    """Batches of one source's held-out records, on the host."""
+
+    name: str
+    step: Callable[[Params, Params, steps.Batch, Array], steps.Metrics]
+    batches: list[dict[str, np.ndarray]]
+    numbers: list[np.ndarray]  # of the samples of each batch among all that are held out
+
+    @classmethod
+    def of(cls, config: c.Experiment, sources: Sources, name: str, loss_fn: steps.LossFn, key: Key[Array, ""]):
+        count, index, processes = config.train.validation_batches, jax.process_index(), jax.process_count()
+        size = config.data.batches[config.data.sources.index(name)]
+        batches = pipeline.validation_batches(config, sources, name, count, index, processes)
+        local = size // processes
+        first = (number * size + index * local for number in range(count))
+        numbers = [np.arange(begin, begin + local, dtype=np.int32) for begin in first]
+        step = jax.jit(steps.make_validation_step(config, loss_fn, key, count * size))
+        return cls(Path(name).name, step, batches, numbers)
+
+    def bucket_losses(self, trained: Params, frozen: Params, mesh: jax.sharding.Mesh) -> tuple[np.ndarray, np.ndarray]:
+        """Sums and counts of the losses by timestep."""
+        found = [
+            self.step(trained, frozen, put_batch(batch, mesh), put_samples(numbers, mesh))
+            for batch, numbers in zip(self.batches, self.numbers, strict=True)
+        ]
+        sums, counts = (sum(np.asarray(each[name]) for each in found) for name in ("bucket_sums", "bucket_counts"))
+        return sums, counts
