@@ -42,7 +42,7 @@ class Fault:
     @property
     def digest(self) -> str:
         """Changes with the fault and with its tests, so that an old result is not taken for a new one."""
-        parts = (self.what, self.file, self.text, self.replacement, *self.tests)
+        parts = (self.file, self.text, self.replacement, *self.tests)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

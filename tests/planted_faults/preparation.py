@@ -110,7 +110,7 @@ _PAIRING = (
         _PAIRS,
     ),
     Fault(
-        "faces are only fit as references when turned to one side",
+        "faces turned far to one side are fit as references",
         PAIRS,
         'and abs(scores["yaw"]) <= settings.reference_yaw',
         'and scores["yaw"] <= settings.reference_yaw',
@@ -208,7 +208,7 @@ _PAIRING = (
         _PAIRS,
     ),
     Fault(
-        "people of two items without a name are one group",
+        "all items without a name are one group",
         DUPLICATES,
         'return f"item {thing.item}" if thing.person is None else f"person {thing.person}"',
         'return f"person {thing.person}"',
@@ -222,7 +222,7 @@ _PAIRING = (
         _PAIRS,
     ),
     Fault(
-        "the share of validation is that of training",
+        "the share of validation goes to training",
         SPLITS,
         'return "validation" if hash_of(f"{seed}/{group}") < share * 2**64 else "train"',
         'return "train" if hash_of(f"{seed}/{group}") < share * 2**64 else "validation"',
@@ -326,7 +326,7 @@ _TEXTS = (
 
 _MAKING = (
     Fault(
-        "CLIP's last and penultimate features are exchanged in a record",
+        "a record has CLIP's penultimate features twice",
         MAKING,
         '"clip_last": faces.clip_last.astype(BFLOAT16)',
         '"clip_last": faces.clip_penultimate.astype(BFLOAT16)',
@@ -340,7 +340,7 @@ _MAKING = (
         _RECORDS,
     ),
     Fault(
-        "height and width of the face mask are exchanged",
+        "the face mask is averaged over tiles, not within them",
         MAKING,
         "tiles.mean((2, 4), dtype=np.float32)",
         "tiles.mean((1, 3), dtype=np.float32)",
@@ -361,7 +361,7 @@ _MAKING = (
         _RECORDS,
     ),
     Fault(
-        "boxes and landmarks are those of nobody",
+        "a record's landmarks are those of nobody",
         MAKING,
         '"landmarks": footage.landmarks.astype(np.float32)',
         '"landmarks": np.zeros_like(footage.landmarks, np.float32)',

@@ -9,6 +9,7 @@ _STEP = "tests/training/test_step.py"
 _GRADIENTS = ("tests/models/test_magicmirror_reference.py::test_loss_and_gradients_under_conditioning_dropout[full]",)
 _DROPPED = (f"{_STEP}::test_dropped_conditions_are_replaced",)
 _MICRO = (f"{_STEP}::test_micro_batches_give_the_step_of_the_whole_batch",)
+_MICRO_GRADIENTS = (f"{_STEP}::test_micro_batches_give_the_gradients_of_the_whole_batch",)
 _METRICS = (f"{_STEP}::test_metrics_say_what_they_should",)
 _CHANCE = (f"{_STEP}::test_chance_depends_on_the_step_alone",)
 _AVERAGE = (f"{_STEP}::test_the_average_forgets_the_start",)
@@ -29,7 +30,7 @@ _TRAINING = (
         STEP,
         "jax.tree.map(lambda leaf: leaf / pieces, optimizer.float32(grads))",
         "optimizer.float32(grads)",
-        _MICRO,
+        _MICRO_GRADIENTS,
     ),
     Fault(
         "the loss of micro-batches is not divided by their number",
@@ -230,8 +231,8 @@ _TRAINING = (
     Fault(
         "training and validation share a random stream",
         STATE,
-        "return Streams(*jax.random.split(jax.random.key(seed), len(Streams._fields)))",
-        "return Streams(*[jax.random.key(seed)] * len(Streams._fields))",
+        "(*jax.random.split(jax.random.key(seed), ",
+        "(*[jax.random.key(seed)] * (",
         _CHANCE + _VALIDATION,
     ),
     Fault(

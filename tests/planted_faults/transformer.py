@@ -7,7 +7,7 @@ POSITIONS, PATCHES = "mmjax/models/cogvideox/positions.py", "mmjax/models/cogvid
 
 _DIT = "tests/models/test_dit_parity.py::test_output_equals_diffusers"
 _2B, _5B, _15 = (f"{_DIT}[2b-size0]",), (f"{_DIT}[5b-size4]",), (f"{_DIT}[1.5-5b-size8]",)
-_5B_OTHER_SIZE, _2B_LONG = (f"{_DIT}[5b-size6]",), (f"{_DIT}[2b-size2]",)
+_5B_OTHER_SIZE, _5B_TALL = (f"{_DIT}[5b-size6]",), (f"{_DIT}[5b-size7]",)
 _REFERENCE = ("tests/models/test_magicmirror_reference.py::test_velocity_and_conditions[full-2-rope]",)
 _PADDING = ("tests/training/test_step.py::test_whole_temporal_patches_repeat_the_first_frame_in_front",)
 _GRADIENTS = ("tests/models/test_magicmirror_reference.py::test_loss_and_gradients_under_conditioning_dropout[full]",)
@@ -114,14 +114,14 @@ _TRANSFORMER = (
         _5B,
     ),
     Fault(
-        "the adapter's cross-attention is added behind the output projection's input twice",
+        "the adapter's cross-attention is added twice",
         TRANSFORMER,
         "attended = attended + cross(q, x)",
         "attended = attended + 2 * cross(q, x)",
         _REFERENCE,
     ),
     Fault(
-        "the cross-attention reads queries in place of the sequence",
+        "the cross-attention is asked with keys in place of queries",
         TRANSFORMER,
         "attended = attended + cross(q, x)",
         "attended = attended + cross(k, x)",
@@ -183,7 +183,7 @@ _STREAMS = (
 
 _POSITIONS = (
     Fault(
-        "a third of each head turns with each axis but in the order of width and height",
+        "rows and columns turn each other's share of a head",
         POSITIONS,
         "_on_grid(_angles(times, quarter), _angles(rows, eighths), _angles(columns, eighths))",
         "_on_grid(_angles(times, quarter), _angles(columns, eighths), _angles(rows, eighths))",
@@ -215,7 +215,7 @@ _POSITIONS = (
         POSITIONS,
         "int(round((base_height - size[0]) / 2.0)), int(round((base_width - size[1]) / 2.0))",
         "0, 0",
-        _5B_OTHER_SIZE,
+        _5B_TALL,
     ),
     Fault(
         "the aspect ratio of the rotary crop is compared the wrong way",
