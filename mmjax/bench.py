@@ -21,9 +21,12 @@ from mmjax.benchmarks import MEASUREMENTS, Case
 from mmjax.models import flops
 from mmjax.sampling.estimate import held_bytes
 
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Timed repeats of each measurement.", lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", "", "JSON file for the figures, beside the printed table.")
-_ONLY = flags.DEFINE_multi_enum("only", None, list(MEASUREMENTS), "Measurements to make; all of them by default.")
+
+def define_flags() -> None:
+    """The command line's own flags, beside those of `mmjax.cli`."""
+    flags.DEFINE_integer("repeats", 5, "Timed repeats of each measurement.", lower_bound=1)
+    flags.DEFINE_string("output", "", "JSON file for the figures, beside the printed table.")
+    flags.DEFINE_multi_enum("only", None, list(MEASUREMENTS), "Measurements to make; all of them by default.")
 
 
 def measure(config: c.Experiment, repeats: int = 5, only: tuple[str, ...] = ()) -> list[dict]:
@@ -93,14 +96,17 @@ def main() -> None:
     """Prints the table of the experiment that `--config` names."""
     cli.keep_compiled_programs()
     config = cli.experiment(cli.CONFIG.value, None)
-    rows = measure(config, _REPEATS.value, tuple(_ONLY.value or ()))
+    rows = measure(config, flags.FLAGS["repeats"].value, tuple(flags.FLAGS["only"].value or ()))
     stats = jax.local_devices()[0].memory_stats() or {}
     held = f", at most {stats['peak_bytes_in_use'] / 2**30:.1f} GiB held" if "peak_bytes_in_use" in stats else ""
     device = f"{config.name} on {jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}{held}"
     print(table(rows, device))
-    if _OUTPUT.value:
-        Path(_OUTPUT.value).write_text(json.dumps({"device": device, "rows": rows}, indent=1), encoding="utf-8")
+    if flags.FLAGS["output"].value:
+        Path(flags.FLAGS["output"].value).write_text(
+            json.dumps({"device": device, "rows": rows}, indent=1), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

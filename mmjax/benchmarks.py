@@ -215,7 +215,7 @@ def _training_step(config: c.Experiment, mesh, params, batch):
     ema = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) + 0, trained) if abstract.ema else None
     state = states.TrainState(jnp.zeros((), jnp.int32), trained, frozen, moments, ema)
     loss = steps.make_loss(config, build.make_model(config), jnp.zeros(batch["text"].shape[1:]))
-    step = steps.make_train_step(config, loss, tx, states.random_streams(config.seed).train)
+    step = steps.make_train_step(config, loss, tx, states.random_keys(config.seed).train)
     return steps.jit_train_step(step, abstract), (state, batch)
 
 

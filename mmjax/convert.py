@@ -9,8 +9,10 @@ import argparse
 
 import jax
 
-from mmjax import conversion
+from mmjax import callable_command, conversion
 from mmjax.errors import ConversionError, exits_cleanly
+
+convert = conversion.convert
 
 
 @exits_cleanly
@@ -58,6 +60,8 @@ def _components() -> str:
     lines |= {name: kind.summary for name, kind in conversion.COMPONENTS.items()}
     return "\n".join(["components:", *(f"  {name:<14}{summary}" for name, summary in lines.items())])
 
+
+callable_command(__name__)
 
 if __name__ == "__main__":
     main()

@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
-from av.video.reformatter import Interpolation
 from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
+from mmjax import files
 from mmjax.errors import DataError
 
 Picture = str | os.PathLike | Image.Image  # a file, or an opened picture
@@ -29,7 +28,6 @@ MAX_PIXELS = 100_000_000  # of a picture to read: a small file can unpack to gig
 # x264's macroblock tree in AVX-512 reads memory that nobody wrote: the bytes differ from run to run. SSE4.2 takes as
 # long and gives the bytes of AVX and AVX2. libswscale too rounds by the instruction set, unless it is told not to.
 _SAME_BYTES = {"x264-params": "asm=sse4.2"} if platform.machine().lower() in ("x86_64", "amd64") else {}
-_SAME_COLOURS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
 
 _INK, _FAINT, _PAPER = (24, 24, 28), (110, 110, 118), (250, 250, 248)
 _GAP, _TEXT, _TITLE = 8, 13, 17  # pixels between cells; letter sizes
@@ -61,13 +59,17 @@ def write_video(
     Raises:
       DataError: frames of another shape or dtype, no frames, or an odd size.
     """
+    import av  # only who writes a video needs it
+    from av.video.reformatter import Interpolation
+
     frames = _checked_frames(frames)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial.mp4")
     tags = {"comment": AI_NOTICE, "digital_source_type": DIGITAL_SOURCE_TYPE, **(metadata or {})}
     options = {"movflags": "+faststart+use_metadata_tags"}  # without the second, mp4 keeps only tags it knows
-    with av.open(str(partial), "w", format="mp4", options=options) as container:
+    colours = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
+    with (
+        files.written_whole(path, ".mp4") as partial,
+        av.open(str(partial), "w", format="mp4", options=options) as container,
+    ):
         container.metadata.update(tags)
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = frames.shape[1:3]
@@ -76,23 +78,19 @@ def write_video(
         stream.options = {"crf": str(quality), "preset": "medium", **_SAME_BYTES}
         for picture in frames:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p", interpolation=_SAME_COLOURS)))
+            container.mux(stream.encode(frame.reformat(format="yuv420p", interpolation=colours)))
         container.mux(stream.encode())
-    os.replace(partial, path)
-    return path
+    return Path(path)
 
 
 def write_png(path: str | os.PathLike, picture: UInt8[np.ndarray, "height width 3"]) -> Path:
     """Writes an RGB picture whose text chunks say that a model made it; the file appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Comment", AI_NOTICE)
     notes.add_text("DigitalSourceType", DIGITAL_SOURCE_TYPE)
-    partial = path.with_name(f".{path.name}.partial")
-    Image.fromarray(np.asarray(picture)).save(partial, format="png", pnginfo=notes)
-    os.replace(partial, path)
-    return path
+    with files.written_whole(path) as partial:
+        Image.fromarray(np.asarray(picture)).save(partial, format="png", pnginfo=notes)
+    return Path(path)
 
 
 def psnr(found: UInt8[np.ndarray, "*dims"], real: UInt8[np.ndarray, "*dims"]) -> float:
@@ -149,7 +147,7 @@ def spread(count: int, total: int) -> list[int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class SheetRow:
     """One line of a contact sheet: cells of (label, RGB picture), with a title above them that may be empty."""
 
     cells: Sequence[tuple[str, np.ndarray]]
@@ -157,7 +155,7 @@ class Row:
 
 
 def contact_sheet(
-    rows: Sequence[Row], *, title: str = "", cell_height: int = 144
+    rows: Sequence[SheetRow], *, title: str = "", cell_height: int = 144
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Draws rows of labelled pictures, all `cell_height` pixels high, on paper.
 

@@ -19,7 +19,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from mmjax import cli
+from mmjax import callable_command, cli
 from mmjax.config import Experiment
 from mmjax.errors import ConfigError
 from mmjax.preparation.settings import Settings
@@ -27,66 +27,74 @@ from mmjax.validation import validated_record
 
 _DEFAULT = Path(__file__).resolve().parent.parent / "configs" / "faces.py"
 
-_INPUT = flags.DEFINE_multi_string("input", [], "Folder, tar, photo or video; may be given several times.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the records; an output that was begun is gone on with.")
-_MANIFEST = flags.DEFINE_string("manifest", "", "CSV or JSONL with the columns path, caption, person, role.")
-_TFDS = flags.DEFINE_string("tfds", "", "Data set of TFDS, such as lfw: its examples with pictures.")
-_REFERENCES = flags.DEFINE_multi_string("references", [], "Folder of generated pictures of the people of the input.")
-_MODELS = flags.DEFINE_string("face-models", "", "insightface model pack, by name or folder.")
-_WORKERS = flags.DEFINE_integer("workers", None, "Processes that look at items; by default one a core.", lower_bound=0)
-_PROCESS = flags.DEFINE_integer("process", 0, "Number of this process, from 0, with --processes.", lower_bound=0)
-_PROCESSES = flags.DEFINE_integer(
-    "processes", 1, "How many processes, on one machine or several, share the output.", lower_bound=1
-)
-_TEXTS = flags.DEFINE_string("text-cache", None, "Folder in which captions' embeddings are kept.")
-_SETTINGS = config_flags.DEFINE_config_dict(
-    "settings",
-    ml_collections.ConfigDict(dataclasses.asdict(Settings()), convert_dict=False),
-    "What is kept and dropped: --settings.KEY=VALUE.",
-    accept_new_attributes=True,  # an unknown setting gets through to `Settings`, which names the nearest known one
-    lock_config=False,
-)
+
+def prepare(*args, **kwargs) -> dict:
+    """Photos and clips to training records; see `mmjax.preparation.run.prepare`, whose arguments these are."""
+    from mmjax.preparation.run import prepare
+
+    return prepare(*args, **kwargs)
+
+
+def define_flags() -> None:
+    """The command line's own flags, beside those of `mmjax.cli`."""
+    flags.DEFINE_multi_string("input", [], "Folder, tar, photo or video; may be given several times.")
+    flags.DEFINE_string("output", None, "Folder for the records; an output that was begun is gone on with.")
+    flags.DEFINE_string("manifest", "", "CSV or JSONL with the columns path, caption, person, role.")
+    flags.DEFINE_string("tfds", "", "Data set of TFDS, such as lfw: its examples with pictures.")
+    flags.DEFINE_multi_string("references", [], "Folder of generated pictures of the people of the input.")
+    flags.DEFINE_string("face-models", "", "insightface model pack, by name or folder.")
+    flags.DEFINE_integer("workers", None, "Processes that look at items; by default one a core.", lower_bound=0)
+    flags.DEFINE_integer("process", 0, "Number of this process, from 0, with --processes.", lower_bound=0)
+    flags.DEFINE_integer(
+        "processes", 1, "How many processes, on one machine or several, share the output.", lower_bound=1
+    )
+    flags.DEFINE_string("text-cache", None, "Folder in which captions' embeddings are kept.")
+    config_flags.DEFINE_config_dict(
+        "settings",
+        ml_collections.ConfigDict(dataclasses.asdict(Settings()), convert_dict=False),
+        "What is kept and dropped: --settings.KEY=VALUE.",
+        accept_new_attributes=True,  # an unknown setting gets through to `Settings`, which names the nearest known one
+        lock_config=False,
+    )
 
 
 def main() -> None:
     """Reads the settings, then starts JAX."""
-    if not _OUTPUT.value:
+    if not flags.FLAGS["output"].value:
         raise ConfigError("expected --output DIR, the folder for the records")
-    if not (_INPUT.value or _MANIFEST.value or _TFDS.value):
+    if not (flags.FLAGS["input"].value or flags.FLAGS["manifest"].value or flags.FLAGS["tfds"].value):
         raise ConfigError("expected --input DIR with photos or clips, --manifest FILE, or --tfds NAME")
-    settings = validated_record(Settings, _SETTINGS.value.to_dict())
+    settings = validated_record(Settings, flags.FLAGS["settings"].value.to_dict())
     config = _experiment()
 
     cli.keep_compiled_programs(cli.PROGRAMS)
 
-    from mmjax.preparation.run import prepare
-
     try:
         report = prepare(
             config,
-            _OUTPUT.value,
-            _INPUT.value,
+            flags.FLAGS["output"].value,
+            flags.FLAGS["input"].value,
             settings=settings,
-            manifest=_MANIFEST.value,
-            dataset=_TFDS.value,
-            references=_REFERENCES.value,
-            workers=_WORKERS.value,
-            process=_PROCESS.value,
-            processes=_PROCESSES.value,
-            text_cache=_TEXTS.value,
+            manifest=flags.FLAGS["manifest"].value,
+            dataset=flags.FLAGS["tfds"].value,
+            references=flags.FLAGS["references"].value,
+            workers=flags.FLAGS["workers"].value,
+            process=flags.FLAGS["process"].value,
+            processes=flags.FLAGS["processes"].value,
+            text_cache=flags.FLAGS["text-cache"].value,
         )
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     if report:
-        _tell(report, Path(_OUTPUT.value))
+        _tell(report, Path(flags.FLAGS["output"].value))
 
 
 def _experiment() -> Experiment:
     """That of --config, with the face models of the command line."""
     values = cli.CONFIG.value
-    if _MODELS.value:
-        values.encoders.face_models = _MODELS.value
+    if flags.FLAGS["face-models"].value:
+        values.encoders.face_models = flags.FLAGS["face-models"].value
     return Experiment.from_config_dict(values)
 
 
@@ -98,5 +106,8 @@ def _tell(report: dict, output: Path) -> None:
     print(f"look at {output / 'report.html'}")
 
 
+callable_command(__name__)
+
 if __name__ == "__main__":
+    define_flags()
     cli.run(main, default=_DEFAULT)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from tqdm import tqdm
 
 from mmjax import media
 from mmjax.config import Experiment
@@ -29,7 +28,6 @@ from mmjax.records.schema import Record
 from mmjax.records.sources import find_sources
 from mmjax.sampling import Batch, Sampler, checked_size, frame_cells, load_sampler
 from mmjax.synthetic import galleries, portraits
-from mmjax.synthetic.builders import BUILDERS
 from mmjax.synthetic.fisherfaces import Fisherfaces, fit_fisherfaces
 from mmjax.versions import versions
 
@@ -87,6 +85,8 @@ def held_out_clips(config: Experiment, count: int | None = None) -> list[Record]
             f"quickstart: expected a run on {SOURCE} and two held-out people or more, found {people} people"
         )
     wanted = [person.name for person in galleries.held_out_people(config, people, frames=1)]
+    from mmjax.synthetic.builders import BUILDERS  # brings TFDS
+
     sources, clips = find_sources(config, BUILDERS), config.data.held_out_people * config.data.clips_per_person
     records = pipeline.validation_records(config, sources, SOURCE, clips)
     first = {str(record["person"]): record for record in reversed(records)}
@@ -97,6 +97,8 @@ def make_clips(sampler: Sampler, records: Sequence[Record]) -> Clips:
     """Real clips, generated ones, and generated ones with the identity withheld; person k has seed k."""
     real = sampler.decode(np.stack([record["latents"] for record in records]))
     batches, steps = -(-len(records) // BATCH), sampler.config.sampling.steps
+    from tqdm import tqdm
+
     with tqdm(total=2 * batches * steps, desc="sampling", unit="step") as bar:
 
         def made(keep: bool):
@@ -140,7 +142,7 @@ def report_sheet(sampler: Sampler, records: Sequence[Record], clips: Clips) -> U
     for index in media.spread(SHOWN, len(records)):
         cells = [("reference", records[index]["reference"][0]), *frame_cells(clips.identity[index])]
         cells += [("identity withheld", clips.withheld[index, middle]), ("real", clips.real[index, middle])]
-        rows.append(media.Row(cells, str(records[index]["caption"])))
+        rows.append(media.SheetRow(cells, str(records[index]["caption"])))
     step = sampler.source["step"]
     return media.contact_sheet(rows, title=f"{sampler.config.name}, step {step}: people who were not trained on")
 

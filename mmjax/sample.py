@@ -18,7 +18,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from mmjax import cli, media
 from mmjax.diffusion.samplers import SAMPLERS
@@ -165,6 +164,8 @@ def _sample(
     """Denoises and decodes one video. Its latents are on disk in between, so that a failed decoder costs nothing."""
     saved = Path(kept) if kept else output.with_suffix(".latents.npy")
     noise = None if noise is None else noise[None]
+    from tqdm import tqdm
+
     with tqdm(total=sampler.config.sampling.steps, desc=output.name, unit="step") as bar:
         latents = sampler.latents([encoded], size, lambda done, total: bar.update(done - bar.n), noise)
     saved.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +199,7 @@ def _write(output: Path, sampler: Sampler, clip: Clip, request: Request, fps: fl
     tags = {"prompt": request.prompt, "seed": str(request.seed), "title": request.prompt}
     media.write_video(output, clip.frames, fps, metadata=tags)
     references = [(f"reference {number + 1}", picture) for number, picture in enumerate(clip.references)]
-    row = media.Row([*references, *frame_cells(clip.frames, 6)], request.prompt)
+    row = media.SheetRow([*references, *frame_cells(clip.frames, 6)], request.prompt)
     sheet = media.write_png(output.with_suffix(".png"), media.contact_sheet([row]))
     seconds = {f"{part}_seconds": round(spent, 3) for part, spent in sampler.seconds.items()}
     record = {

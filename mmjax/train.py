@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from mmjax import cli
+from mmjax import callable_command, cli
 from mmjax.config import Experiment
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def main() -> None:
 
     train(config, given.workdir or Path("runs") / config.name)
 
+
+callable_command(__name__)
 
 if __name__ == "__main__":
     define_flags()

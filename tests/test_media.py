@@ -161,8 +161,8 @@ def test_contact_sheet_shows_each_picture_where_its_label_is():
     red, green = np.zeros((16, 16, 3), np.uint8), np.zeros((300, 150, 3), np.uint8)
     red[..., 0], green[..., 1] = 255, 255
     rows = [
-        media.Row([("reference", red), ("a frame with quite a long label", green)], title="person 1: a woman"),
-        media.Row([("reference", green)]),
+        media.SheetRow([("reference", red), ("a frame with quite a long label", green)], title="person 1: a woman"),
+        media.SheetRow([("reference", green)]),
     ]
     sheet = media.contact_sheet(rows, title="title " * 60, cell_height=96)
     assert sheet.dtype == np.uint8 and sheet.shape[2] == 3

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import numpy as np
 
 from mmjax.conversion import pickles, safetensors_io
@@ -101,6 +100,8 @@ def download(source: str, patterns: Iterable[str]) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source) or source.startswith("."):
         raise ConversionError(f"{source}: no such file or folder, and no hub id (owner/name) either")
     try:
+        import huggingface_hub
+
         return Path(huggingface_hub.snapshot_download(source, allow_patterns=list(patterns)))
     except Exception as error:  # the hub's client lets its HTTP library's errors through, which change between releases
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -37,7 +37,7 @@ class Preview:
         rows = []
         for record, video, seen in zip(self._records, videos, real, strict=True):
             cells = [("reference", record["reference"][0]), *frame_cells(video), ("real", seen[len(seen) // 2])]
-            rows.append(media.Row(cells, str(record["caption"])))
+            rows.append(media.SheetRow(cells, str(record["caption"])))
         shown = (
             f"learned by heart, {media.psnr(videos, real):.1f} dB PSNR" if self._by_heart else "people not trained on"
         )

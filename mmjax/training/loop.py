@@ -63,7 +63,7 @@ def train(
 
     with contextlib.ExitStack() as stack:
         mesh = partition.make_mesh(config.mesh)
-        streams = states.random_streams(config.seed)
+        streams = states.random_keys(config.seed)
         tx = optimizer.make_optimizer(config.optim, config.train.steps)
         abstract = states.abstract_state(config, tx, mesh)
         batches = stack.enter_context(training_batches(config, sources))

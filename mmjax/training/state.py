@@ -25,17 +25,17 @@ from mmjax.training import optimizer
 BATCH_FIELDS = ("latents", "face_mask", *CONDITION_FIELDS)  # of a record: what a training step reads
 
 
-class Streams(NamedTuple):
-    """The independent random streams of an experiment, all from its one seed."""
+class RandomKeys(NamedTuple):
+    """The independent random keys of an experiment, all from its one seed."""
 
     init: Key[Array, ""]
     train: Key[Array, ""]
     validation: Key[Array, ""]
 
 
-def random_streams(seed: int) -> Streams:
+def random_keys(seed: int) -> RandomKeys:
     """Keys for initialization, for training (folded with the step) and for validation (folded with the batch)."""
-    return Streams(*jax.random.split(jax.random.key(seed), len(Streams._fields)))
+    return RandomKeys(*jax.random.split(jax.random.key(seed), len(RandomKeys._fields)))
 
 
 class TrainState(struct.PyTreeNode):
@@ -105,7 +105,7 @@ def create_state(
         drawn = trees.flatten(partition.unbox(build.init(config, key)))
         return {path: drawn[path].astype(leaf.dtype) for path, leaf in wanted.items()}
 
-    drawn = _sharded_jit(draw, wanted)(random_streams(config.seed).init)
+    drawn = _sharded_jit(draw, wanted)(random_keys(config.seed).init)
     trained, frozen = trees.split(trees.unflatten({**drawn, **known}), config.train.trainable)
 
     def rest(trained):

@@ -30,7 +30,7 @@ def built(config, devices=1):
 
     null_text = np.zeros((config.model.transformer.text_length, config.model.transformer.text_dim), np.float32)
     loss_fn = step.make_loss(config, build.make_model(config), null_text)
-    train_step = step.make_train_step(config, loss_fn, tx, state.random_streams(config.seed).train)
+    train_step = step.make_train_step(config, loss_fn, tx, state.random_keys(config.seed).train)
     jitted = step.jit_train_step(train_step, state.abstract_state(config, tx, mesh))
     return jitted, made.replace(trained=jax.tree.map(wavy, made.trained)), loss_fn, mesh
 
@@ -75,7 +75,7 @@ def gradients(accumulate):
     config = tiny_run.experiment(train={"accumulate": accumulate})
     _, made, loss_fn, mesh = built(config)
     keep = optax.GradientTransformation(lambda params: None, lambda grads, state, params: (grads, grads))
-    train_step = step.make_train_step(config, loss_fn, keep, state.random_streams(config.seed).train)
+    train_step = step.make_train_step(config, loss_fn, keep, state.random_keys(config.seed).train)
     after, metrics = jax.jit(train_step)(made.replace(opt_state=None), put_batch(tiny_run.batch(config), mesh))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(after.opt_state)], float(metrics["grad_norm"])
 
@@ -160,7 +160,7 @@ def test_every_device_keeps_its_own_samples_of_a_micro_batch():
 def test_validation_is_the_same_each_time_and_covers_the_schedule():
     config = tiny_run.experiment()
     _, made, loss_fn, mesh = built(config)
-    key = state.random_streams(0).validation
+    key = state.random_keys(0).validation
     validate = jax.jit(step.make_validation_step(config, loss_fn, key, 16))
     batches = [put_batch(tiny_run.batch(config, seed=seed), mesh) for seed in (0, 1)]
     found = [
