@@ -32,7 +32,6 @@ def train(config: Experiment, workdir: str | Path) -> "TrainState":
       MMJaxError: the loss is not finite any more.
     """
     from mmjax.records.sources import find_sources
-    from mmjax.sampling import Preview
     from mmjax.synthetic.builders import BUILDERS
     from mmjax.training import loop
     from mmjax.training.evaluators import SampleSheets
@@ -42,6 +41,8 @@ def train(config: Experiment, workdir: str | Path) -> "TrainState":
     sources = find_sources(config, BUILDERS)
     evaluators = []
     if config.train.sample_every:
+        from mmjax.sampling import Preview
+
         evaluators.append(SampleSheets(config.train.sample_every, Preview(config, sources)))
     return loop.train(config, workdir, sources, evaluators)
 
