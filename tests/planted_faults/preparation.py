@@ -8,6 +8,7 @@ MAKING = "mmjax/records/making.py"
 
 _PAIRS = ("tests/preparation/test_pair_choice.py", "tests/preparation/test_prepare_pairs.py")
 _PROMPTS = ("tests/encoders/test_prompts.py",)
+_FIELDS = ("tests/records/test_making.py",)
 _RECORDS = (
     "tests/records/test_schema.py::test_masks_are_averaged_over_the_pixels_of_a_latent",
     "tests/records/test_schema.py::test_a_record_is_put_together_from_the_encoders",
@@ -330,7 +331,7 @@ _MAKING = (
         MAKING,
         '"clip_last": faces.clip_last.astype(BFLOAT16)',
         '"clip_last": faces.clip_penultimate.astype(BFLOAT16)',
-        _RECORDS,
+        _FIELDS,
     ),
     Fault(
         "a record's text is that of one reference",
@@ -365,7 +366,7 @@ _MAKING = (
         MAKING,
         '"landmarks": footage.landmarks.astype(np.float32)',
         '"landmarks": np.zeros_like(footage.landmarks, np.float32)',
-        _RECORDS,
+        _FIELDS,
     ),
 )
 

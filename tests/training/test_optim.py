@@ -42,9 +42,10 @@ def test_weight_decay_is_for_kernels_alone():
 
 def test_gradients_are_clipped_by_their_global_norm():
     """Adam's first step hides a gradient's size, so the moment tells: (1 - beta1) times the clipped gradient."""
-    settings = c.Optim(clip_norm=2.0, beta1=0.9)
+    settings = c.Optim(clip_norm=2.0, beta1=0.9, beta2=0.75)
     tx, params = optimizer.make_optimizer(settings, 10), {"a": {"kernel": jnp.zeros(3)}, "b": {"kernel": jnp.zeros(1)}}
     grads = {"a": {"kernel": jnp.full(3, 30.0)}, "b": {"kernel": jnp.full(1, 30.0)}}  # norm 60
     _, state = tx.update(grads, tx.init(params), params)
     moments = next(part for part in jax.tree.leaves(state, is_leaf=lambda x: hasattr(x, "mu")) if hasattr(part, "mu"))
     np.testing.assert_allclose(moments.mu["a"]["kernel"], 0.1 * 1.0, rtol=1e-6)
+    np.testing.assert_allclose(moments.nu["a"]["kernel"], 0.25 * 1.0**2, rtol=1e-6)
