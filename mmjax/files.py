@@ -1,12 +1,16 @@
 """Files that appear whole or not at all: written aside, flushed to the disk, then renamed."""
 
 import contextlib
-import glob
+import hashlib
 import json
 import os
-import tempfile
+import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+_STEM_BYTES = 100  # of a temporary name, which has room for 255: letters take up to four
+_MODE = 0o666  # less the process's mask, as of any new file
 
 
 @contextlib.contextmanager
@@ -21,13 +25,11 @@ def written_whole(path: str | os.PathLike, suffix: str = "") -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=f".partial{suffix}", dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
+    partial = path.with_name(f"{_stem(path)}.{secrets.token_hex(8)}.partial{suffix}")
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _MODE))
     try:
         yield partial
         _flush(partial)
-        partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -39,8 +41,10 @@ def written_whole(path: str | os.PathLike, suffix: str = "") -> Iterator[Path]:
 def remove_partial(path: str | os.PathLike) -> None:
     """Removes what writers of `path` that were killed left beside it; for whoever alone writes that file."""
     path = Path(path)
-    for partial in path.parent.glob(f".{glob.escape(path.name[:80])}.*.partial*"):
-        partial.unlink(missing_ok=True)
+    ours = re.compile(re.escape(_stem(path)) + r"\.[0-9a-f]{16}\.partial.*")
+    for beside in path.parent.glob(".*.partial*"):
+        if ours.fullmatch(beside.name):
+            beside.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> Path:
@@ -60,6 +64,14 @@ def write_json(path: str | os.PathLike, values, indent: int | None = 2) -> Path:
     return write_text(path, json.dumps(values, indent=indent) + "\n")
 
 
+def _stem(path: Path) -> str:
+    """How the temporary names of a file begin; a long name is cut, and its hash stands for the rest."""
+    name = path.name.encode(errors="surrogateescape")
+    if len(name) <= _STEM_BYTES:
+        return f".{path.name}"
+    return f".{name[:_STEM_BYTES].decode(errors='ignore')}-{hashlib.sha256(name).hexdigest()[:16]}"
+
+
 def _flush(path: Path) -> None:
     """Has the disk hold what was written to a file, or the names in a folder."""
     opened = os.open(path, os.O_RDONLY)
@@ -67,10 +79,3 @@ def _flush(path: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
-
-
-def _umask() -> int:
-    """The process's mask of new files, which `tempfile` does not follow."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -7,7 +7,10 @@ PACKAGES = ("mmjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grai
 
 
 def versions() -> dict[str, str]:
-    """{"python": "3.12.1", "jax": "0.11.2", ...}; "source checkout" for what is not installed as a package."""
+    """{"python": "3.12.1", "jax": "0.11.2", ...}.
+
+    mmjax that is not installed runs from a "source checkout"; another package that is missing is "not installed".
+    """
     return {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
 
 
@@ -15,4 +18,4 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "source checkout"
+        return "source checkout" if package == "mmjax" else "not installed"

@@ -1,4 +1,4 @@
-"""What conversion needs to know of a component; each table's module ends in one, and `components` lists them."""
+"""What conversion needs to know of a component: the record that each table's module ends in; `registry` lists them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ class Component:
     rows: record -> the table.
     causes: record -> guesses of what went wrong when tensors do not fit.
     unused: source key -> why mmjax has no use for that tensor, or None when it is part of the table. What is unused
-      is told in the report and the manifest, never dropped in silence.
+      is named in the report and the manifest, never dropped in silence.
     stem: of the names of the files that are written back, before the number and `.safetensors`.
     write: (record, {source key: tensor}, path) -> one file of another format, where it is not published as safetensors.
     tokenizer: whether prompts cannot be encoded without the tokenizer that is published beside it.

@@ -248,7 +248,7 @@ def _roles(node: Node) -> Iterator[str]:
 
 
 def _check_runs(graph: OnnxGraph, path: Path) -> None:
-    """Traces the network once, so that what cannot run is told here and not in a training step."""
+    """Traces the network once, so that what cannot run is refused here and not in a training step."""
     try:
         shape = output_shape(graph)
     except KeyError as error:

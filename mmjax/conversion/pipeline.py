@@ -8,7 +8,6 @@ All parts are checked before any is written, and the folder takes its name when 
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,8 +18,10 @@ from mmjax.conversion import folders, plans, scheduler, store
 from mmjax.conversion.registry import PIPELINE, component
 from mmjax.conversion.source import download, read_json
 from mmjax.errors import CheckpointError, ConfigError, ConversionError
+from mmjax.files import write_json
 from mmjax.models.sizes import T5, VAE
 from mmjax.validation import validated_record
+from mmjax.versions import versions
 
 PARTS = {"transformer": "transformer", "vae": "vae", "text_encoder": "text-encoder"}  # folder -> component
 _CLASS_NAME = "CogVideoXPipeline"
@@ -79,7 +80,7 @@ def convert_pipeline(
         "component": PIPELINE,
         **settings,
         "source": {"name": _name(source), "sha256": plans.sha256([folder / _INDEX, folder / _SCHEDULER], folder)},
-        "versions": plans.versions(),
+        "versions": versions(),
         "parts": list(parts),
     }
     with store.new_folder(output, sum(plan.nbytes for plan in parts.values()), overwrite, store.MANIFEST) as partial:
@@ -111,9 +112,8 @@ def convert_pipeline_back(
         _write_parts(partial, parts, lambda plan, place, done: plan.write(place, done, max_shard_bytes), "writing")
         for file in parts["text_encoder"].tokenizer:
             plans.copy_file(file, partial / plans.TOKENIZER / file.name)
-        (partial / _SCHEDULER).parent.mkdir()
-        (partial / _SCHEDULER).write_text(json.dumps(published, indent=2) + "\n")
-        (partial / _INDEX).write_text(json.dumps(dict(sorted(index.items())), indent=2) + "\n")
+        write_json(partial / _SCHEDULER, published)
+        write_json(partial / _INDEX, dict(sorted(index.items())))
     return plans.report(output, parts.values(), time.monotonic() - started)
 
 

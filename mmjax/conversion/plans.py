@@ -6,24 +6,23 @@ them is written.
 
 import dataclasses
 import hashlib
-import json
 import math
-import platform
 import shutil
 from collections.abc import Callable, Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
+from mmjax import files
 from mmjax.conversion import engine, safetensors_io, store
 from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Leaf
 from mmjax.conversion.source import Source, tokenizer_files
 from mmjax.errors import ConversionError
 from mmjax.trees import Tree, flatten
+from mmjax.versions import versions
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -132,8 +131,7 @@ class Backward:
         else:
             self.kind.write(self.config, self._all_tensors(), folder / self.kind.stem)
             written(self.nbytes)
-        text = json.dumps(self.kind.published_config(self.config), indent=2)
-        (folder / "config.json").write_text(text + "\n")
+        files.write_json(folder / "config.json", self.kind.published_config(self.config))
 
     def _all_tensors(self) -> dict[str, np.ndarray]:
         """{source key: tensor}, of a network that is written as one file."""
@@ -235,16 +233,10 @@ def not_onto_itself(source: Path, output: Path) -> None:
         raise ConversionError(f"{output} holds the source, {source}: give another --output")
 
 
-def versions() -> dict[str, str]:
-    """What the conversion ran on, for the manifest."""
-    packages = ("mmjax", "jax", "flax", "orbax-checkpoint", "numpy")
-    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
-
-
-def sha256(files: Iterable[Path], root: Path | None = None) -> dict[str, str]:
+def sha256(paths: Iterable[Path], root: Path | None = None) -> dict[str, str]:
     """SHA-256 of files, by their names, or by their paths under `root`."""
     found = {}
-    for path in files:
+    for path in paths:
         with open(path, "rb") as file:
             name = path.relative_to(root).as_posix() if root else path.name
             found[name] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -277,10 +269,3 @@ def _unused(kind: Component, source: Source) -> dict[str, str]:
         if reason is not None:
             by_reason.setdefault(reason, []).append(key)
     return {line: reason for reason, keys in by_reason.items() for line in engine.grouped(keys)}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "source checkout"

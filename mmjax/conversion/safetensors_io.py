@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from mmjax.errors import ConversionError
+from mmjax.files import write_json
 
 DTYPES = {
     "F32": np.dtype(np.float32),
@@ -111,7 +112,7 @@ class ShardedWriter:
             total = sum(tensor.nbytes for tensor in self._tensors.values())
             names = {key: tensor.file.name for key, tensor in self._tensors.items()}
             index = {"metadata": {"total_size": total}, "weight_map": names}
-            (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+            write_json(folder / f"{stem}.safetensors.index.json", index)
 
     def write(self, key: str, values: np.ndarray) -> None:
         """Puts the values of `key` in their place. Raises `ConversionError` when they are not as announced."""

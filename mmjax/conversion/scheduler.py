@@ -57,7 +57,7 @@ def read_scheduler(published: dict[str, Any], what: str) -> tuple[Schedule, Samp
     if (spacing := settings.get("timestep_spacing", _DEFAULT_SPACING)) != _SPACING:
         notes.append(
             f"{what} spaces timesteps {spacing!r}; mmjax samples with {_SPACING!r} ones, as CogVideoX's authors do, so "
-            "diffusers gives other frames from the same folder unless it is told so too"
+            "diffusers gives other frames from the same folder unless its scheduler is set to them too"
         )
     return Schedule(**numbers), Sampling(sampler=sampler, dynamic_guidance=sampler == "dpm"), notes
 

@@ -20,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mmjax.errors import CheckpointError, ConversionError
+from mmjax.files import write_json
 from mmjax.trees import Tree, flatten, unflatten
 
 MANIFEST = "mmjax.json"
@@ -85,8 +86,7 @@ def write_params(folder: Path, leaves: dict[str, PromisedLeaf], written: Callabl
 def write_manifest(folder: Path, manifest: dict[str, Any], files: Iterable[Path]) -> None:
     """Writes `mmjax.json`: what the caller says, and the sizes of those files of the folder that must be there."""
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-    text = json.dumps({"schema": SCHEMA, **manifest, "files": sizes}, indent=1)
-    (folder / MANIFEST).write_text(text + "\n")
+    write_json(folder / MANIFEST, {"schema": SCHEMA, **manifest, "files": sizes}, indent=1)
 
 
 def describe(leaves: dict[str, PromisedLeaf]) -> dict[str, list]:
