@@ -9,6 +9,11 @@ conversion.convert_back("transformer", "weights/transformer", "diffusers/transfo
 conversion.convert_pipeline("zai-org/CogVideoX-5b", "weights/5b")
 pipeline = conversion.read_pipeline("weights/5b")
 config, params = conversion.load_component(pipeline.folders["vae"])
+
+Begin with `engine`: a conversion is a table of rows, checked whole before a tensor is read. Then one table, such as
+`transformer`, which ends in its `component.Component`; `registry` lists them by name. `plans` and `folders` carry a
+conversion out, `pipeline` several at once; `source`, `safetensors_io`, `pickles`, `onnx_file` read what is published,
+`store` is the converted folder, `rounding` what float16 loses in bfloat16.
 """
 
 from mmjax.conversion.folders import convert, convert_back, load_component, read_record

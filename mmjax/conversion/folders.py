@@ -6,12 +6,13 @@ from typing import Any
 
 import jax
 
-from mmjax.conversion import plans, store
+from mmjax.conversion import plans, rounding, store
 from mmjax.conversion.component import Component
 from mmjax.conversion.plans import Report
 from mmjax.conversion.registry import PIPELINE, component
+from mmjax.conversion.transformer import COMPONENT as TRANSFORMER
 from mmjax.errors import CheckpointError, ConfigError, ConversionError, TreeError
-from mmjax.trees import Tree, check_same
+from mmjax.trees import Tree, check_same, flatten, unflatten
 from mmjax.validation import validated_record
 
 MAX_SHARD_BYTES = 5 * 10**9
@@ -82,28 +83,38 @@ def open_backward(source: Path, name: str, dtype: str | None) -> plans.Backward:
 
 
 def load_component(
-    folder: str | Path, shardings: Tree | jax.sharding.Sharding | None = None, dtype: str | None = None
+    folder: str | Path, shardings: Tree | jax.sharding.Sharding | None = None, dtype: str | Tree | None = None
 ) -> tuple[Any, Tree]:
-    """A converted folder as (configuration record, parameters).
+    """A converted folder as (configuration record, parameters). Each device reads its own share only.
 
-    `shardings` is one sharding, or a tree of them like the parameters'
-    (`mmjax.partition.param_shardings(mesh, mmjax.conversion.abstract_transformer(config))`); without it everything
-    lands on the first device. `dtype` casts while reading; without it leaves keep the dtype in which they are stored.
-    Each device reads its own share only. Raises `CheckpointError` when the folder is incomplete or does not fit.
+    float16 weights that become bfloat16 are rounded: how much that loses is measured and logged. A tree of dtypes keeps
+    exact what is not to be rounded.
+
+    Args:
+      shardings: one sharding, or a tree of them like the parameters'
+        (`mmjax.partition.param_shardings(mesh, mmjax.conversion.abstract_transformer(config))`); without it everything
+        lands on the first device.
+      dtype: one dtype, or a tree of them like the parameters'; without it leaves keep the dtype in which they are
+        stored.
+
+    Raises:
+      CheckpointError: the folder is incomplete or does not fit.
     """
     folder = Path(folder)
-    _, config, stored = _open_converted(folder)
+    kind, config, stored = _open_converted(folder)
     if shardings is None:
         shardings = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     if isinstance(shardings, jax.sharding.Sharding):
-        one = shardings
-        shardings = jax.tree.map(lambda leaf: one, stored)
-    abstract = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, dtype or leaf.dtype, sharding=sharding),
-        stored,
-        shardings,
+        shardings = jax.tree.map(lambda _, one=shardings: one, stored)
+    if dtype is None:
+        dtype = jax.tree.map(lambda leaf: leaf.dtype, stored)
+    elif not isinstance(dtype, dict):
+        dtype = jax.tree.map(lambda _, one=dtype: one, stored)
+    wanted = jax.tree.map(
+        lambda leaf, place, kept: jax.ShapeDtypeStruct(leaf.shape, kept, sharding=place), stored, shardings, dtype
     )
-    return config, store.read_params(folder, abstract)
+    setting = "precision.frozen" if kind.name == TRANSFORMER.name else "precision.compute"
+    return config, _read_rounded(folder, flatten(stored), flatten(wanted), setting)
 
 
 def read_record(folder: str | Path, name: str | None = None) -> Any:
@@ -130,3 +141,15 @@ def _open_converted(folder: Path, name: str | None = None) -> tuple[Component, A
     except (ConfigError, ConversionError, TreeError) as error:
         raise CheckpointError(f"{folder}: written by another version of mmjax ({error}); convert it again") from error
     return kind, config, stored
+
+
+def _read_rounded(folder: Path, stored: dict, wanted: dict, setting: str) -> Tree:
+    """The leaves as `wanted`; float16 that becomes bfloat16 is read as it is and rounded here, a leaf at a time."""
+    rounded = [path for path, leaf in wanted.items() if rounding.is_rounded(stored[path].dtype, leaf.dtype)]
+    as_stored = {path: wanted[path].update(dtype=rounding.FROM) for path in rounded}
+    params, loss = flatten(store.read_params(folder, unflatten(wanted | as_stored))), rounding.Loss()
+    for path in rounded:
+        params[path], lost = rounding.round_leaf(params[path])
+        loss += lost
+    rounding.report(str(folder), loss, setting)
+    return unflatten(params)

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, UInt8
 
 from mmjax import partition
 from mmjax.config import Precision
-from mmjax.conversion import load_component
+from mmjax.conversion import load_component, rounding
 from mmjax.encoders.fingerprints import COGVIDEOX_VAE, fingerprint, hash_converted
 from mmjax.encoders.lazy import LazyWeights
 from mmjax.errors import DataError
@@ -178,6 +178,10 @@ def load_autoencoder(
     """
     weights = hash_converted(Path(folder), "vae")  # refuses another component before its weights are read
     record, params = load_component(folder, jax.sharding.SingleDeviceSharding(_host()))
+    for half, setting in (("encoder", "encode"), ("decoder", "decode")):
+        if getattr(precision, setting) == "bfloat16":
+            loss = rounding.measure(jax.tree.leaves(params[half]))
+            rounding.report(f"{folder}, {half}", loss, f"precision.{setting}")
     return CogVideoXAutoencoder(record, params, mesh, precision, tiling, weights)
 
 

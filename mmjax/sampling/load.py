@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import operator
 import os
 from pathlib import Path
 
@@ -172,10 +173,8 @@ def _read_published(config, folder: Path, adapter: Path | None, abstract: Params
     added, base = trees.split(abstract, c.ADAPTER_PATTERNS)
     wanted = base["transformer"]
     part = conversion.read_pipeline(folder).folders["transformer"]
-    _, params = conversion.load_component(
-        part, jax.tree.map(lambda leaf: leaf.sharding, wanted), config.precision.frozen
-    )
-    params = {"transformer": _like(params, wanted)}
+    shardings, dtypes = (jax.tree.map(operator.attrgetter(name), wanted) for name in ("sharding", "dtype"))
+    params = {"transformer": conversion.load_component(part, shardings, dtypes)[1]}
     if adapter is None:
         return params
     return trees.merge(params, _like(parameters.load_trained(adapter, added, step, ema), added))

@@ -4,6 +4,7 @@ What they give is never drawn at random.
 """
 
 import dataclasses
+import operator
 from pathlib import Path
 
 import jax
@@ -90,10 +91,8 @@ def _load_base(config: c.Experiment, abstract: Params) -> Params:
     wanted = {path: leaf for path, leaf in trees.flatten(abstract).items() if path.startswith("transformer/")}
     wanted = {path: leaf for path, leaf in wanted.items() if not trees.matches(c.ADAPTER_PATTERNS, path)}
     wanted = trees.unflatten(wanted)["transformer"]
-    trained = any(trees.matches(config.train.trainable, f"transformer/{path}") for path in trees.flatten(wanted))
-    dtype = config.precision.trained if trained else config.precision.frozen
-    _, params = conversion.load_component(folder, jax.tree.map(lambda leaf: leaf.sharding, wanted), dtype)
-    return {"transformer": jax.tree.map(lambda array, leaf: array.astype(leaf.dtype), params, wanted)}
+    shardings, dtypes = (jax.tree.map(operator.attrgetter(name), wanted) for name in ("sharding", "dtype"))
+    return {"transformer": conversion.load_component(folder, shardings, dtypes)[1]}
 
 
 def _load_id_perceiver(config: c.Experiment, abstract: Params) -> Params:
