@@ -2,9 +2,11 @@
 
     import mmjax
 
-    mmjax.train(config, "runs/mine")                      # config: an mmjax.Experiment, see configs/
+    mmjax.convert("cogvideox", "zai-org/CogVideoX-5b", "weights/5b")
+    mmjax.prepare(config, "records", ["photos", "clips"])  # config: an mmjax.Experiment, see configs/
+    mmjax.train(config, "runs/mine")
     sampler = mmjax.load_sampler("weights/5b", adapter="runs/mine")
-    clip = sampler.sample([mmjax.Request("A man img smiling", ["face.jpg"])])[0]
+    mmjax.sample(sampler, [mmjax.Request("A man img smiling", ["face.jpg"])], ["smiling.mp4"])
 
 Importing this starts nothing: JAX and the rest come with the first name that is used. Where to begin reading:
 METHOD.md (the method), `config` (every setting), `models/magicmirror/model.py`, `training/loop.py`,
@@ -13,13 +15,39 @@ weights; encoders; records, evaluation; synthetic, preparation, training, sampli
 """
 
 import importlib
+import inspect
 import sys
 import types
+from typing import TYPE_CHECKING
 
-_NAMES = {"Experiment": "mmjax.config", "Request": "mmjax.sampling", "load_sampler": "mmjax.sampling"}
-_COMMANDS = ("train", "prepare", "convert")
+if TYPE_CHECKING:
+    from mmjax.bench import bench
+    from mmjax.config import Experiment
+    from mmjax.convert import convert
+    from mmjax.errors import MMJaxError
+    from mmjax.prepare import prepare
+    from mmjax.quickstart import quickstart
+    from mmjax.sample import sample
+    from mmjax.sampling import Clip, Request, Sampler, load_sampler
+    from mmjax.train import train
 
-__all__ = [*_NAMES, *_COMMANDS]
+__all__ = [
+    "Clip",
+    "Experiment",
+    "MMJaxError",
+    "Request",
+    "Sampler",
+    "bench",
+    "convert",
+    "load_sampler",
+    "prepare",
+    "quickstart",
+    "sample",
+    "train",
+]
+
+_HOMES = {"Experiment": "mmjax.config", "MMJaxError": "mmjax.errors"}
+_HOMES |= dict.fromkeys(("Clip", "Request", "Sampler", "load_sampler"), "mmjax.sampling")
 
 
 class _Command(types.ModuleType):
@@ -31,22 +59,30 @@ class _Command(types.ModuleType):
     """
 
     def __call__(self, *args, **kwargs):
-        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
+        return self._function(*args, **kwargs)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._function)
+
+    @property
+    def _function(self):
+        return getattr(self, self.__name__.rpartition(".")[2])
 
 
 def callable_command(name: str) -> None:
-    """Makes the module of a command callable; each of `_COMMANDS` asks for it when it is imported."""
+    """Makes the module of a command callable; each command asks for it at its end, with its `__name__`."""
     if name != "__main__":
         sys.modules[name].__class__ = _Command
 
 
 def __getattr__(name: str):
-    if name in _COMMANDS:
-        return importlib.import_module(f"mmjax.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
-    raise AttributeError(f"mmjax has no {name!r}; it offers {', '.join(__all__)}")
+    if name not in __all__:
+        raise AttributeError(f"mmjax has no {name!r}; it offers {', '.join(__all__)}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    return importlib.import_module(f"mmjax.{name}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

@@ -4,32 +4,77 @@ Measures, at the size of the configuration's longest clips: text encoder, CLIP w
 the base alone and with the adapter at work, all denoising steps of a video, the autoencoder, and a training step.
 Devices along `data` and `fsdp` have a pair, or a sample, each. Every figure is the median of synchronised repeats after
 a warm-up; compile time is apart. With --config.runtime.stream=True block weights wait in host memory.
+
+Weights are drawn, not fresh: a fresh model's zeros run faster than real weights do. No record, picture or weights file
+is read, and nothing is needed beside JAX and what the model and its training step are made of.
 """
 
-import json
+import dataclasses
+import functools
 import statistics
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import flags
 
-from mmjax import benchmarks, cli, partition
+from mmjax import callable_command, cli, files, partition, trees
 from mmjax import config as c
-from mmjax.benchmarks import MEASUREMENTS, Case
-from mmjax.models import flops
+from mmjax.conversion.photomaker import abstract_photomaker
+from mmjax.conversion.t5 import abstract_t5
+from mmjax.conversion.vae import abstract_vae
+from mmjax.encoders.vae import CogVideoXAutoencoder
+from mmjax.errors import ConfigError
+from mmjax.models import build, flops, sizes
+from mmjax.models.clip import CLIPVisionTower
+from mmjax.models.magicmirror.face_branch import Conditions
+from mmjax.models.t5 import T5Encoder
+from mmjax.precision import make_policy
+from mmjax.records import schema
+from mmjax.sampling import Denoiser
 from mmjax.sampling.estimate import held_bytes
+from mmjax.sampling.load import STREAMED
+from mmjax.training import optimizer
+from mmjax.training import state as states
+from mmjax.training import step as steps
+
+MEASUREMENTS = {
+    "text": "text encoder, prompt and negative prompt",
+    "faces": "CLIP and face branch, 1 reference",
+    "base": "guided forward, base alone",
+    "adapter": "guided forward, with adapter",
+    "video": "all denoising steps of a video, with adapter",
+    "decode": "decoder",
+    "decode_tiled": "decoder, in tiles",
+    "encode": "encoder",
+    "train": "training step, 1 sample a share",
+}
 
 
-def define_flags() -> None:
-    """The command line's own flags, beside those of `mmjax.cli`."""
-    flags.DEFINE_integer("repeats", 5, "Timed repeats of each measurement.", lower_bound=1)
-    flags.DEFINE_string("output", "", "JSON file for the figures, beside the printed table.")
-    flags.DEFINE_multi_enum("only", None, list(MEASUREMENTS), "Measurements to make; all of them by default.")
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Something to time: `run(*arguments)`. `operations` are floating-point operations, None where not counted.
+
+    compiled: the program whose memory is reported, None for what is more than one program.
+    takes_over: the first result takes the first argument's place in the next run.
+    once: too long to be repeated or warmed up.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    arguments: tuple
+    compile_seconds: float = 0.0
+    compiled: jax.stages.Compiled | None = None
+    operations: float | None = None
+    takes_over: bool = False
+    once: bool = False
 
 
-def measure(config: c.Experiment, repeats: int = 5, only: tuple[str, ...] = ()) -> list[dict]:
+def bench(config: c.Experiment, repeats: int = 5, only: Sequence[str] = ()) -> list[dict]:
     """One row for each measurement, as `table` shows them.
 
     Keys: name, what, seconds, spread, compile_seconds, peak_gib (predicted by the compiler), tflops and mfu, the last
@@ -39,11 +84,15 @@ def measure(config: c.Experiment, repeats: int = 5, only: tuple[str, ...] = ()) 
       config: sizes, mesh, precision and what is trained; its longest source says the frames.
       repeats: timed runs, of which the median counts; a whole video is run once.
       only: some of `MEASUREMENTS`; all by default. With the `pixel` autoencoder the published networks are left out.
+
+    Raises `ConfigError` for a measurement that is not known.
     """
-    mesh, wanted = partition.make_mesh(config.mesh), tuple(only) or tuple(MEASUREMENTS)
-    rows = []
+    mesh, wanted, rows = partition.make_mesh(config.mesh), tuple(only) or tuple(MEASUREMENTS), []
+    unknown = sorted(set(wanted) - set(MEASUREMENTS))
+    if unknown:
+        raise ConfigError(f"only = {', '.join(unknown)}: expected some of {', '.join(MEASUREMENTS)}")
     with partition.use_mesh(mesh):
-        for case in benchmarks.cases(config, mesh, wanted, _compiled):
+        for case in _cases(config, mesh, wanted):
             rows.append(_row(case, repeats))
             print(f"{rows[-1]['what']}: {rows[-1]['seconds']:.3f} s", file=sys.stderr, flush=True)
     return rows
@@ -63,10 +112,17 @@ def table(rows: list[dict], device: str) -> str:
     return "\n".join(lines)
 
 
-def _compiled(function, *arguments) -> tuple[jax.stages.Compiled, float]:
-    began = time.perf_counter()
-    compiled = function.lower(*arguments).compile()
-    return compiled, time.perf_counter() - began
+def _cases(config: c.Experiment, mesh: jax.sharding.Mesh, wanted: Sequence[str]) -> Iterator[Case]:
+    """The wanted cases, one after the other, so that their memory is not added."""
+    published = config.autoencoder.name == "cogvideox"
+    if published:
+        for name, make in (("text", _text), ("faces", _faces)):
+            if name in wanted:
+                yield _case(name, *make(config, mesh))
+    if {"base", "adapter", "video", "train"} & set(wanted):
+        yield from _transformer(config, mesh, wanted)
+    if published:
+        yield from _autoencoder(config, mesh, wanted)
 
 
 def _row(case: Case, repeats: int) -> dict:
@@ -92,21 +148,188 @@ def _row(case: Case, repeats: int) -> dict:
     }
 
 
+def _draw(abstract: trees.Tree) -> trees.Tree:
+    """Random weights of the given shapes, dtypes and shardings: norm scales round 1, all else small."""
+    leaves = enumerate(trees.flatten(abstract).items())
+    return trees.unflatten({path: _drawing(leaf)(number, path.endswith("/scale")) for number, (path, leaf) in leaves})
+
+
+def _random_batch(config: c.Experiment, latents: tuple[int, ...], size: int, mesh: jax.sharding.Mesh) -> dict:
+    """A batch of records of the given latent shape, on the mesh."""
+    rng, fields = np.random.default_rng(0), schema.record_fields(config, 1)
+    shapes = {name: fields[name].shape for name in states.BATCH_FIELDS} | {"latents": latents, "face_mask": latents[:3]}
+    batch = {
+        name: rng.standard_normal((size, *shape), np.float32).astype(fields[name].dtype)
+        for name, shape in shapes.items()
+    }
+    batch["class_mask"] = np.zeros((size, *shapes["class_mask"]), bool)
+    batch["class_mask"][:, 1 : 1 + config.data.references * config.model.adapter.id_tokens] = True
+    batch["face_mask"] = np.ones((size, *shapes["face_mask"]), np.float32)
+    return jax.device_put(batch, partition.batch_sharding(mesh, size))
+
+
+@functools.cache  # leaves of one shape share a program: compiling them one by one took longer than what they are for
+def _drawing(leaf: jax.ShapeDtypeStruct):
+    def values(number, mean):
+        noise = jax.random.normal(jax.random.key(number, impl="rbg"), leaf.shape, leaf.dtype)
+        return (mean + 0.02 * noise).astype(leaf.dtype)
+
+    return jax.jit(values, out_shardings=leaf.sharding)
+
+
+def _case(name, function, arguments, operations=None, takes_over=False) -> Case:
+    """A jitted function, compiled for its arguments."""
+    began = time.perf_counter()
+    compiled = function.lower(*arguments).compile()
+    seconds = time.perf_counter() - began
+    return Case(name, compiled, arguments, seconds, compiled, operations, takes_over)
+
+
+def _placed(boxed, mesh, dtype):
+    """Boxed shapes as shapes with shardings, in `dtype`."""
+    shardings, shapes = partition.param_shardings(mesh, boxed), partition.unbox(boxed)
+    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)  # noqa: E731
+    return jax.tree.map(place, shapes, shardings)
+
+
+def _text(config, mesh):
+    record, dtype = sizes.T5(), jnp.dtype(config.precision.compute)
+    policy = make_policy(config.precision, config.runtime)
+    network, params = T5Encoder(record, policy), _draw(_placed(abstract_t5(record), mesh, dtype))
+    tokens = jnp.ones((2, config.model.transformer.text_length), jnp.int32)
+    return jax.jit(lambda params, tokens: network.apply({"params": params}, tokens)), (params, tokens)
+
+
+def _faces(config, mesh):
+    record, dtype = sizes.PhotoMaker(), jnp.dtype(config.precision.compute)
+    network = CLIPVisionTower(record.clip, make_policy(config.precision, config.runtime))
+    model = build.make_model(config)
+    clip = _draw(_placed(abstract_photomaker(record), mesh, dtype)["clip"])
+    branch = {"face_encoder": _draw(build.abstract_params(config, mesh)["face_encoder"])}
+    batch = _random_batch(config, _latents(config), 1, mesh)
+    pictures = jnp.zeros((1, record.clip.side, record.clip.side, 3))
+
+    def run(clip, branch, pictures, batch):
+        last, penultimate = network.apply({"params": clip}, pictures)
+        batch = batch | {"clip_last": last[:, None], "clip_penultimate": penultimate[:, None]}
+        return model.apply({"params": branch}, batch, method="encode")
+
+    return jax.jit(run), (clip, branch, pictures, batch)
+
+
+def _transformer(config, mesh, wanted) -> Iterator[Case]:
+    model, abstract, shape = build.make_model(config), _abstract(config, mesh), _latents(config)
+    trained, frozen = trees.split(abstract, config.train.trainable)
+    needed = flops.sample_flops(config, trained, frozen, shape)
+    alone = flops.sample_flops(_without_adapter(config), {}, abstract, shape)
+
+    def denoise(params, latents, timesteps, conditions):
+        return model.apply({"params": params}, latents, timesteps, conditions, method="denoise")
+
+    shares = partition.batch_shares(mesh)
+    params, pair = _draw(abstract), _random_batch(config, shape, 2 * shares, mesh)
+    inputs = params, pair["latents"], jnp.full(2 * shares, 999)
+    if "base" in wanted:
+        yield _case("base", jax.jit(denoise), (*inputs, Conditions(pair["text"])), 2 * shares * alone.forward)
+    if "adapter" in wanted:
+        conditions = jax.jit(lambda p, b: model.apply({"params": p}, b, method="encode"))(params, pair)
+        yield _case("adapter", jax.jit(denoise), (*inputs, conditions), 2 * shares * needed.forward)
+        del conditions
+    del inputs, pair
+    if "video" in wanted:
+        yield _video(config, mesh, params, needed.forward)
+    if "train" in wanted:
+        batch = _random_batch(config, shape, shares, mesh)
+        function, arguments = _training_step(config, mesh, params, batch)
+        del params
+        yield _case("train", function, arguments, shares * needed.training, takes_over=True)
+
+
+def _video(config, mesh, params, forward) -> Case:
+    """One video through the sampler's own loop, compiled as the sampler compiles it; what goes before is small."""
+    denoiser, size = Denoiser(config, mesh), (max(config.data.frames), config.data.height, config.data.width)
+    batch = jax.device_get(_random_batch(config, _latents(config), 1, mesh))
+    run = lambda: denoiser(params, batch, np.zeros_like(batch["text"][0]), [0], size)  # noqa: E731
+    forwards = config.sampling.steps * (1 if config.sampling.guidance == 1 else 2)
+    began = time.perf_counter()
+    program = denoiser.program(params, size, config.data.references)
+    spent = time.perf_counter() - began
+    return Case("video", run, (), spent, program, forwards * forward, once=True)
+
+
+def _autoencoder(config, mesh, wanted) -> Iterator[Case]:
+    if not {"decode", "decode_tiled", "encode"} & set(wanted):
+        return
+    record = sizes.VAE()
+    params = _draw(_placed(abstract_vae(record), mesh, jnp.dtype(config.precision.decode)))
+    frames, height, width = max(config.data.frames), config.data.height, config.data.width
+    latents = np.random.default_rng(0).standard_normal((1, *_latents(config)), np.float32)
+    video = np.zeros((1, frames, height, width, 3), np.uint8)
+    for name, method, tiling, value in (
+        ("decode", "decode", False, latents),
+        ("decode_tiled", "decode", True, latents),
+        ("encode", "encode", False, video),
+    ):
+        if name in wanted:
+            autoencoder = CogVideoXAutoencoder(record, params, mesh, config.precision, tiling)
+            yield Case(name, getattr(autoencoder, method), (value,))
+
+
+def _training_step(config: c.Experiment, mesh, params, batch):
+    """(the jitted step, its arguments): a state round the given parameters, with moments of zero."""
+    tx = optimizer.make_optimizer(config.optim, config.train.steps)
+    abstract = states.abstract_state(config, tx, mesh)
+    trained, frozen = trees.split(params, config.train.trainable)
+    moments = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding), abstract.opt_state)
+    ema = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) + 0, trained) if abstract.ema else None
+    state = states.TrainState(jnp.zeros((), jnp.int32), trained, frozen, moments, ema)
+    loss = steps.make_loss(config, build.make_model(config), jnp.zeros(batch["text"].shape[1:]))
+    step = steps.make_train_step(config, loss, tx, states.random_keys(config.seed).train)
+    return steps.jit_train_step(step, abstract), (state, batch)
+
+
+def _latents(config: c.Experiment) -> tuple[int, ...]:
+    """One sample's latents at the size of the longest source, in whole temporal patches."""
+    shape = config.autoencoder.latent_shape(max(config.data.frames), config.data.height, config.data.width)
+    return (config.model.transformer.whole_frames(shape[0]), *shape[1:])
+
+
+def _abstract(config: c.Experiment, mesh) -> build.Params:
+    """The model's parameters; those of the blocks in host memory where they are streamed from there."""
+    abstract = build.abstract_params(config, mesh)
+    if not config.runtime.stream:
+        return abstract
+    shardings = partition.in_host_memory(jax.tree.map(lambda leaf: leaf.sharding, abstract), STREAMED)
+    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
+    return jax.tree.map(place, abstract, shardings)
+
+
+def _without_adapter(config: c.Experiment) -> c.Experiment:
+    model = dataclasses.replace(config.model, adapter=dataclasses.replace(config.model.adapter, enabled=False))
+    return dataclasses.replace(config, model=model)
+
+
+def define_flags() -> None:
+    """The command line's own flags, beside those of `mmjax.cli`."""
+    flags.DEFINE_integer("repeats", 5, "Timed repeats of each measurement.", lower_bound=1)
+    flags.DEFINE_string("output", "", "JSON file for the figures, beside the printed table.")
+    flags.DEFINE_multi_enum("only", None, list(MEASUREMENTS), "Measurements to make; all of them by default.")
+
+
 def main() -> None:
     """Prints the table of the experiment that `--config` names."""
-    cli.keep_compiled_programs()
-    config = cli.experiment(cli.CONFIG.value, None)
-    rows = measure(config, flags.FLAGS["repeats"].value, tuple(flags.FLAGS["only"].value or ()))
+    given, config = flags.FLAGS, cli.experiment()
+    cli.keep_compiled_programs(given.compilation_cache)
+    rows = bench(config, given.repeats, given.only or ())
     stats = jax.local_devices()[0].memory_stats() or {}
     held = f", at most {stats['peak_bytes_in_use'] / 2**30:.1f} GiB held" if "peak_bytes_in_use" in stats else ""
     device = f"{config.name} on {jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}{held}"
     print(table(rows, device))
-    if flags.FLAGS["output"].value:
-        Path(flags.FLAGS["output"].value).write_text(
-            json.dumps({"device": device, "rows": rows}, indent=1), encoding="utf-8"
-        )
+    if given.output:
+        files.write_json(given.output, {"device": device, "rows": rows}, indent=1)
 
+
+callable_command(__name__)
 
 if __name__ == "__main__":
-    define_flags()
-    cli.run(main)
+    cli.run(main, define_flags)

@@ -14,47 +14,48 @@ from ml_collections import config_flags
 from mmjax.config import Experiment
 from mmjax.errors import ConfigError, exits_cleanly
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "Experiment: a Python file with get_config(); --config.KEY=VALUE changes a setting.",
-    lock_config=False,
-    accept_new_attributes=True,  # an unknown setting gets through to `Experiment`, which names the nearest known one
-)
 PROGRAMS = "~/.cache/mmjax/programs"  # where the commands without an experiment keep compiled programs
-_CACHE = flags.DEFINE_string("compilation_cache", None, "Folder in which JAX keeps compiled programs between runs.")
 
 
-def run(main: Callable[[], None], default: Path | None = None) -> None:
-    """Parses the command line and calls `main()`; the user's mistakes become one message and status 2.
+def run(main: Callable[[], None], define_flags: Callable[[], None], default: Path | None = None) -> None:
+    """Defines the flags, parses the command line and calls `main()`, which asks `flags.FLAGS` for what was given.
 
-    `default` is the experiment's file where `--config` names none.
+    Flags are defined here and not where modules are imported, so that one process may import several entry points whose
+    flags have the same names. The user's mistakes become one message and status 2.
+
+    Args:
+      define_flags: defines the entry point's own flags, beside `--config` and `--compilation_cache`.
+      default: the experiment's file where `--config` names none.
     """
 
     def checked(arguments: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # Orbax tells of every file otherwise
+            logging.set_verbosity(logging.WARNING)  # Orbax reports every file otherwise
         if len(arguments) > 1:
             raise ConfigError(f"{arguments[1]}: unknown argument; settings are given as --config.KEY=VALUE")
         main()
 
+    _define_flags()
+    define_flags()
     exits_cleanly(app.run)(checked, flags_parser=lambda arguments: _parse(_with_config(arguments, default)))
     sys.exit(0)
 
 
-def keep_compiled_programs(folder: str | None = None) -> None:
-    """Turns on JAX's persistent compilation cache, in `folder` or where `--compilation_cache` says."""
+def keep_compiled_programs(folder: str | None) -> None:
+    """Turns on JAX's persistent compilation cache in `folder`, unless there is none or the environment names one."""
     import jax
 
-    folder = folder or _CACHE.value
     if folder and not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser().resolve()))
 
 
-def experiment(values, workdir: str | None) -> Experiment:
-    """The experiment that `--config` and its overrides describe; without them, the one of the workdir."""
-    if values is not None:
-        return Experiment.from_config_dict(values)
+def experiment(workdir: str | None = None) -> Experiment:
+    """The experiment that `--config` and its overrides describe; without them, the one of the workdir.
+
+    Raises `ConfigError` for settings that cannot work, and where neither is given.
+    """
+    if flags.FLAGS.config is not None:
+        return Experiment.from_config_dict(flags.FLAGS.config)
     if workdir is None:
         raise ConfigError(
             "expected --config FILE to start a run, such as configs/tiny.py, or --workdir to go on with one"
@@ -62,6 +63,20 @@ def experiment(values, workdir: str | None) -> Experiment:
     from mmjax.weights.runs import read_config
 
     return read_config(workdir)
+
+
+def _define_flags() -> None:
+    """The flags of every entry point that takes an experiment; `--help` lists them beside its own."""
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Experiment: a Python file with get_config(); --config.KEY=VALUE changes a setting.",
+        lock_config=False,
+        accept_new_attributes=True,  # an unknown setting gets through to `Experiment`, which names the nearest one
+    )
+    flags.DEFINE_string("compilation_cache", None, "Folder in which JAX keeps compiled programs between runs.")
+    for name in ("config", "compilation_cache"):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
 def _with_config(argv: list[str], default: Path | None) -> list[str]:
@@ -73,8 +88,8 @@ def _parse(argv: list[str]) -> list[str]:
     """Parses the command line. What the flag libraries have to say about it becomes one `ConfigError`."""
     try:
         arguments = flags.FLAGS(argv)
-        if CONFIG.value is not None:
-            CONFIG.value.to_dict()  # a file that could not be read says so only now
+        if flags.FLAGS.config is not None:
+            flags.FLAGS.config.to_dict()  # a file that could not be read says so only now
         return arguments
     except flags.UnrecognizedFlagError as error:
         hint = "; settings come after --config FILE" if error.flagname.startswith("config.") else ""

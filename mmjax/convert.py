@@ -6,13 +6,46 @@ python -m mmjax.convert transformer --source weights/transformer --output diffus
 """
 
 import argparse
+from pathlib import Path
 
 import jax
 
 from mmjax import callable_command, conversion
 from mmjax.errors import ConversionError, exits_cleanly
 
-convert = conversion.convert
+
+def convert(
+    component: str,
+    source: str | Path,
+    output: str | Path,
+    *,
+    reverse: bool = False,
+    dtype: str | None = None,
+    tokenizer: str | Path | None = None,
+    overwrite: bool = False,
+) -> conversion.Report:
+    """Converts published weights into a folder that mmjax loads, or back.
+
+    Args:
+      component: one of `mmjax.conversion.COMPONENTS`, such as "transformer", or "cogvideox" for a whole pipeline.
+      source: a published folder, weights file or hub id; with `reverse` a converted folder.
+      output: folder to write.
+      reverse: write the published files from a converted folder.
+      dtype: "float32" or "bfloat16" casts; by default everything keeps the source's dtype, bit for bit.
+      tokenizer: folder of the text encoder's tokenizer, where it is not beside the source.
+      overwrite: replace an output that mmjax wrote before.
+
+    Raises:
+      ConversionError: with all that does not fit. CheckpointError: a converted folder that is not complete.
+    """
+    if reverse and tokenizer:
+        raise ConversionError("--tokenizer: expected no --reverse beside it; the converted folder holds the tokenizer")
+    settings = {"dtype": dtype, "overwrite": overwrite} | ({} if reverse else {"tokenizer": tokenizer})
+    if component == conversion.PIPELINE:
+        direction = conversion.convert_pipeline_back if reverse else conversion.convert_pipeline
+        return direction(source, output, **settings)
+    direction = conversion.convert_back if reverse else conversion.convert
+    return direction(component, source, output, **settings)
 
 
 @exits_cleanly
@@ -20,17 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parses the command line, converts, and prints what was written. Weights never touch an accelerator."""
     args = _parser().parse_args(argv)
     jax.config.update("jax_platforms", "cpu")
-    settings = {"dtype": args.dtype, "overwrite": args.overwrite}
-    if args.reverse and args.tokenizer:
-        raise ConversionError("--tokenizer: expected no --reverse beside it; the converted folder holds the tokenizer")
-    if not args.reverse:
-        settings["tokenizer"] = args.tokenizer
-    if args.component == conversion.PIPELINE:
-        direction = conversion.convert_pipeline_back if args.reverse else conversion.convert_pipeline
-        print(direction(args.source, args.output, **settings))
-    else:
-        direction = conversion.convert_back if args.reverse else conversion.convert
-        print(direction(args.component, args.source, args.output, **settings))
+    print(convert(**vars(args)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,9 @@ output shows what was dropped and why.
 """
 
 import dataclasses
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import ml_collections
@@ -25,14 +27,43 @@ from mmjax.errors import ConfigError
 from mmjax.preparation.settings import Settings
 from mmjax.validation import validated_record
 
-_DEFAULT = Path(__file__).resolve().parent.parent / "configs" / "faces.py"
+_EXPERIMENT = Path(__file__).resolve().parent.parent / "configs" / "faces.py"  # where --config names none
+_DEFAULTS = Settings()
 
 
-def prepare(*args, **kwargs) -> dict:
-    """Photos and clips to training records; see `mmjax.preparation.run.prepare`, whose arguments these are."""
-    from mmjax.preparation.run import prepare
+def prepare(
+    config: Experiment,
+    output: str | os.PathLike,
+    inputs: Sequence[str] = (),
+    *,
+    settings: Settings = _DEFAULTS,
+    manifest: str = "",
+    dataset: str = "",
+    references: Sequence[str] = (),
+    workers: int | None = None,
+    process: int = 0,
+    processes: int = 1,
+    text_cache: str | None = None,
+) -> dict:
+    """Photos and clips to training records, or on with what was begun; see `mmjax.preparation.run.prepare`.
 
-    return prepare(*args, **kwargs)
+    Returns what `report.json` says. Raises ConfigError, DataError or CheckpointError as that function does.
+    """
+    from mmjax.preparation import run
+
+    return run.prepare(
+        config,
+        output,
+        inputs,
+        settings=settings,
+        manifest=manifest,
+        dataset=dataset,
+        references=references,
+        workers=workers,
+        process=process,
+        processes=processes,
+        text_cache=text_cache,
+    )
 
 
 def define_flags() -> None:
@@ -51,7 +82,7 @@ def define_flags() -> None:
     flags.DEFINE_string("text-cache", None, "Folder in which captions' embeddings are kept.")
     config_flags.DEFINE_config_dict(
         "settings",
-        ml_collections.ConfigDict(dataclasses.asdict(Settings()), convert_dict=False),
+        ml_collections.ConfigDict(dataclasses.asdict(_DEFAULTS), convert_dict=False),
         "What is kept and dropped: --settings.KEY=VALUE.",
         accept_new_attributes=True,  # an unknown setting gets through to `Settings`, which names the nearest known one
         lock_config=False,
@@ -60,45 +91,40 @@ def define_flags() -> None:
 
 def main() -> None:
     """Reads the settings, then starts JAX."""
-    if not flags.FLAGS["output"].value:
+    given = flags.FLAGS
+    if not given.output:
         raise ConfigError("expected --output DIR, the folder for the records")
-    if not (flags.FLAGS["input"].value or flags.FLAGS["manifest"].value or flags.FLAGS["tfds"].value):
+    if not (given.input or given.manifest or given.tfds):
         raise ConfigError("expected --input DIR with photos or clips, --manifest FILE, or --tfds NAME")
-    settings = validated_record(Settings, flags.FLAGS["settings"].value.to_dict())
-    config = _experiment()
+    settings = validated_record(Settings, given.settings.to_dict())
+    if given["face-models"].value:
+        given.config.encoders.face_models = given["face-models"].value
+    config = cli.experiment()
 
-    cli.keep_compiled_programs(cli.PROGRAMS)
+    cli.keep_compiled_programs(given.compilation_cache or cli.PROGRAMS)
 
     try:
         report = prepare(
             config,
-            flags.FLAGS["output"].value,
-            flags.FLAGS["input"].value,
+            given.output,
+            given.input,
             settings=settings,
-            manifest=flags.FLAGS["manifest"].value,
-            dataset=flags.FLAGS["tfds"].value,
-            references=flags.FLAGS["references"].value,
-            workers=flags.FLAGS["workers"].value,
-            process=flags.FLAGS["process"].value,
-            processes=flags.FLAGS["processes"].value,
-            text_cache=flags.FLAGS["text-cache"].value,
+            manifest=given.manifest,
+            dataset=given.tfds,
+            references=given.references,
+            workers=given.workers,
+            process=given.process,
+            processes=given.processes,
+            text_cache=given["text-cache"].value,
         )
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     if report:
-        _tell(report, Path(flags.FLAGS["output"].value))
+        _print_summary(report, Path(given.output))
 
 
-def _experiment() -> Experiment:
-    """That of --config, with the face models of the command line."""
-    values = cli.CONFIG.value
-    if flags.FLAGS["face-models"].value:
-        values.encoders.face_models = flags.FLAGS["face-models"].value
-    return Experiment.from_config_dict(values)
-
-
-def _tell(report: dict, output: Path) -> None:
+def _print_summary(report: dict, output: Path) -> None:
     counts, rate = report["counts"], report["items_per_second"]
     print(f"{counts['records']} records of {counts['items']} items, {rate} items a second, in {output}")
     for reason, count in report["dropped"].items():
@@ -109,5 +135,4 @@ def _tell(report: dict, output: Path) -> None:
 callable_command(__name__)
 
 if __name__ == "__main__":
-    define_flags()
-    cli.run(main, default=_DEFAULT)
+    cli.run(main, define_flags, default=_EXPERIMENT)

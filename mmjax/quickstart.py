@@ -2,15 +2,15 @@
 
     python -m mmjax.quickstart --workdir runs/tiny
 
-Samples one clip of each held-out person, and the same clips (prompts, seeds, weights) with the identity withheld. A
+Samples one clip of each held-out person, and the same clips (prompts, seeds, weights) without the identity. A
 recogniser of drawn people, fitted on training people alone, then says how often a clip is closest to its own person
-among all of them. The rate stands beside chance, beside the withheld one, and beside the ceiling: the recogniser's own
-rate on real clips.
+among all of them. The rate stands beside chance, beside the one without the identity, and beside the ceiling: the
+recogniser's own rate on real clips.
 """
 
 import argparse
 import dataclasses
-import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from mmjax import media
+from mmjax import callable_command, files, media
 from mmjax.config import Experiment
 from mmjax.errors import ConfigError, exits_cleanly
 from mmjax.evaluation.retrieval import Retrieval, retrieval
@@ -30,15 +30,17 @@ from mmjax.sampling import Batch, Sampler, checked_size, frame_cells, load_sampl
 from mmjax.synthetic import galleries, portraits
 from mmjax.synthetic.fisherfaces import Fisherfaces, fit_fisherfaces
 from mmjax.versions import versions
+from mmjax.weights import runs
 
 SOURCE = "drawn_clips"
 FIT_PEOPLE, PICTURES = 800, 12  # training people that the recogniser is fitted on; pictures of each person
 BATCH = 16  # clips denoised together
 SHOWN = 8  # people on the contact sheet
+FIGURES, SHEET = "report.json", "report.png"  # in the workdir
 NAMES = {
     "real": "real clips (the ceiling)",
     "identity": "with the identity",
-    "withheld": "identity withheld",
+    "without_identity": "without the identity",
 }
 
 
@@ -48,29 +50,46 @@ class Clips:
 
     real: UInt8[np.ndarray, "p f h w 3"]
     identity: UInt8[np.ndarray, "p f h w 3"]
-    withheld: UInt8[np.ndarray, "p f h w 3"]
+    without_identity: UInt8[np.ndarray, "p f h w 3"]
+
+
+def quickstart(workdir: str | os.PathLike, people: int | None = None) -> dict[str, Retrieval]:
+    """Samples clips of held-out people and judges them; writes `report.json` and `report.png` into the workdir.
+
+    Args:
+      workdir: of a run on drawn people.
+      people: how many held-out people to ask about; by default all.
+
+    Returns:
+      rank-1 rates by the names of `NAMES`.
+
+    Raises:
+      ConfigError: see `held_out_clips`. CheckpointError: no run, or none that can be read.
+    """
+    began, workdir = time.monotonic(), Path(workdir)
+    sampler = load_sampler(workdir)
+    records = held_out_clips(sampler.config, people)
+    print(f"asking about {len(records)} people who were not in the training set")
+    clips = make_clips(sampler, records)
+    rates = judge(sampler.config, records, clips)
+    media.write_png(workdir / SHEET, report_sheet(sampler, records, clips))
+    report = {name: dataclasses.asdict(rate) for name, rate in rates.items()}
+    report |= {"source": sampler.source, "versions": versions(), "seconds": round(time.monotonic() - began, 1)}
+    files.write_json(workdir / FIGURES, report)
+    return rates
 
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the report, writes `report.json` and `report.png` into the workdir; the last line is the sheet's path."""
+    """Prints what `quickstart` found, and how to make another video; the last line is the sheet's path."""
     parser = argparse.ArgumentParser(prog="python -m mmjax.quickstart", description=__doc__.partition("\n")[0])
     parser.add_argument("--workdir", required=True, metavar="DIR", help="workdir of a run on drawn people")
     parser.add_argument("--people", type=int, metavar="N", help="held-out people to ask about (default: all)")
     args = parser.parse_args(argv)
-    began, workdir = time.monotonic(), Path(args.workdir)
-    sampler = load_sampler(workdir)
-    records = held_out_clips(sampler.config, args.people)
-    print(f"asking about {len(records)} people who were not in the training set")
-    clips = make_clips(sampler, records)
-    rates = judge(sampler.config, records, clips)
-    sheet = media.write_png(workdir / "report.png", report_sheet(sampler, records, clips))
-    report = {name: dataclasses.asdict(rate) for name, rate in rates.items()}
-    report |= {"source": sampler.source, "versions": versions(), "seconds": round(time.monotonic() - began, 1)}
-    (workdir / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(describe(rates))
-    print(_how_to_sample(sampler.config, workdir))
-    print(f"figures: {workdir / 'report.json'}\nopen this picture:\n{sheet}")
+    workdir = Path(args.workdir)
+    print(describe(quickstart(workdir, args.people)))
+    print(_how_to_sample(runs.read_config(workdir), workdir))
+    print(f"figures: {workdir / FIGURES}\nopen this picture:\n{workdir / SHEET}")
 
 
 def held_out_clips(config: Experiment, count: int | None = None) -> list[Record]:
@@ -79,14 +98,14 @@ def held_out_clips(config: Experiment, count: int | None = None) -> list[Record]
     Raises:
       ConfigError: an experiment without clips of drawn people, or fewer than two people.
     """
+    from mmjax.synthetic.builders import BUILDERS  # brings TFDS
+
     people = config.data.held_out_people if count is None else min(count, config.data.held_out_people)
     if SOURCE not in config.data.sources or people < 2:
         raise ConfigError(
             f"quickstart: expected a run on {SOURCE} and two held-out people or more, found {people} people"
         )
     wanted = [person.name for person in galleries.held_out_people(config, people, frames=1)]
-    from mmjax.synthetic.builders import BUILDERS  # brings TFDS
-
     sources, clips = find_sources(config, BUILDERS), config.data.held_out_people * config.data.clips_per_person
     records = pipeline.validation_records(config, sources, SOURCE, clips)
     first = {str(record["person"]): record for record in reversed(records)}
@@ -94,11 +113,11 @@ def held_out_clips(config: Experiment, count: int | None = None) -> list[Record]
 
 
 def make_clips(sampler: Sampler, records: Sequence[Record]) -> Clips:
-    """Real clips, generated ones, and generated ones with the identity withheld; person k has seed k."""
-    real = sampler.decode(np.stack([record["latents"] for record in records]))
-    batches, steps = -(-len(records) // BATCH), sampler.config.sampling.steps
+    """Real clips, generated ones, and generated ones without the identity; person k has seed k."""
     from tqdm import tqdm
 
+    real = sampler.decode(np.stack([record["latents"] for record in records]))
+    batches, steps = -(-len(records) // BATCH), sampler.config.sampling.steps
     with tqdm(total=2 * batches * steps, desc="sampling", unit="step") as bar:
 
         def made(keep: bool):
@@ -137,11 +156,11 @@ def describe(rates: dict[str, Retrieval]) -> str:
 
 
 def report_sheet(sampler: Sampler, records: Sequence[Record], clips: Clips) -> UInt8[np.ndarray, "h w 3"]:
-    """Rows of people: reference, four frames with the identity, one with it withheld, one of the real clip."""
+    """Rows of people: reference, four frames with the identity, one without it, one of the real clip."""
     middle, rows = clips.real.shape[1] // 2, []
     for index in media.spread(SHOWN, len(records)):
         cells = [("reference", records[index]["reference"][0]), *frame_cells(clips.identity[index])]
-        cells += [("identity withheld", clips.withheld[index, middle]), ("real", clips.real[index, middle])]
+        cells += [("without the identity", clips.without_identity[index, middle]), ("real", clips.real[index, middle])]
         rows.append(media.SheetRow(cells, str(records[index]["caption"])))
     step = sampler.source["step"]
     return media.contact_sheet(rows, title=f"{sampler.config.name}, step {step}: people who were not trained on")
@@ -166,6 +185,8 @@ def _sample(sampler: Sampler, records: Sequence[Record], at: int, keep: bool, ba
     size = checked_size(sampler.config)
     return sampler.videos(batch, None, filled, size, lambda done, total: bar.update())[: len(seeds)]
 
+
+callable_command(__name__)
 
 if __name__ == "__main__":
     main()

@@ -5,21 +5,22 @@
 
 MODEL is a folder of converted CogVideoX weights or the workdir of a training run. Writes OUT.mp4, OUT.png (the
 references beside frames) and OUT.json (seed, settings, versions, timings). Without a reference the prompt is plain text
-and the identity is withheld; converted weights without an adapter are plain CogVideoX. The same seed, prompt and
+and no identity; converted weights without an adapter are plain CogVideoX. The same seed, prompt and
 references give the same video on the same machine, but for rounding.
 """
 
 import argparse
 import dataclasses
-import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
-from mmjax import cli, media
+from mmjax import callable_command, cli, files, media
 from mmjax.diffusion.samplers import SAMPLERS
 from mmjax.errors import ConfigError, DataError, exits_cleanly
 from mmjax.sampling import Clip, Encoded, Request, Sampler, Size, checked_size, frame_cells, load_sampler
@@ -31,6 +32,43 @@ RESPONSIBLE_USE = (
 )
 _SETTINGS = ("sampler", "steps", "guidance", "identity_scale")
 _LOADED = ("adapter", "weights", "step", "photomaker", "face_models", "precision", "low_memory", "text_cache", "strict")
+
+
+def sample(
+    sampler: Sampler,
+    requests: Sequence[Request],
+    outputs: Sequence[str | os.PathLike],
+    *,
+    size: Size | None = None,
+    fps: float | None = None,
+    noise: Float[np.ndarray, "T h w C"] | None = None,
+    latents: str | os.PathLike | None = None,
+) -> list[Clip]:
+    """Makes the videos of the requests, one after the other, and writes each beside its contact sheet and its record.
+
+    Args:
+      sampler: from `load_sampler`.
+      outputs: an .mp4 for each request; the sheet is the .png and the record the .json of the same name.
+      size: (frames, height, width); by default the longest that the model was trained on.
+      fps: frames a second of the video files; by default the training clips'.
+      noise: to start from, in place of the request's own; for one request alone.
+      latents: .npy file in which the clean latents are kept; for one request alone.
+
+    Raises:
+      ConfigError, DataError, PromptError: requests that cannot work, before anything is denoised.
+    """
+    paths = [Path(output) for output in outputs]
+    if len(paths) != len(requests):
+        raise ConfigError(f"outputs: expected a file for each of the {len(requests)} requests, found {len(paths)}")
+    if len(requests) > 1 and (latents or noise is not None):
+        raise ConfigError(f"latents, noise: expected one request beside them, found {len(requests)}")
+    size, fps = checked_size(sampler.config, *(size or ())), fps or sampler.config.data.fps
+    made = []
+    for path, encoded in zip(paths, sampler.encode(requests), strict=True):
+        clip = _sample(sampler, encoded, size, path, noise, latents)
+        _write(path, sampler, clip, fps)
+        made.append(clip)
+    return made
 
 
 @exits_cleanly
@@ -49,9 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(outputs[0])
         return
     _check(args, sampler, size)
-    for output, request, encoded in zip(outputs, requests, sampler.encode(requests), strict=True):
-        clip = _sample(sampler, encoded, size, output, noise, args.save_latents)
-        _write(output, sampler, clip, request, fps)
+    sample(sampler, requests, outputs, size=size, fps=fps, noise=noise, latents=args.save_latents)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -159,17 +195,22 @@ def _check(args, sampler: Sampler, size: Size) -> None:
 
 
 def _sample(
-    sampler: Sampler, encoded: Encoded, size: Size, output: Path, noise: np.ndarray | None, kept: str | None
+    sampler: Sampler,
+    encoded: Encoded,
+    size: Size,
+    output: Path,
+    noise: np.ndarray | None,
+    kept: str | os.PathLike | None,
 ) -> Clip:
     """Denoises and decodes one video. Its latents are on disk in between, so that a failed decoder costs nothing."""
-    saved = Path(kept) if kept else output.with_suffix(".latents.npy")
-    noise = None if noise is None else noise[None]
     from tqdm import tqdm
 
+    saved = Path(kept) if kept else output.with_suffix(".latents.npy")
+    noise = None if noise is None else noise[None]
     with tqdm(total=sampler.config.sampling.steps, desc=output.name, unit="step") as bar:
         latents = sampler.latents([encoded], size, lambda done, total: bar.update(done - bar.n), noise)
-    saved.parent.mkdir(parents=True, exist_ok=True)
-    np.save(saved, latents[0])
+    with files.written_whole(saved, ".npy") as partial:
+        np.save(partial, latents[0])
     try:
         frames = sampler.decode(latents)[0]
     except Exception:
@@ -193,9 +234,9 @@ def _read_latents(path: str) -> np.ndarray:
     return latents.astype(np.float32)
 
 
-def _write(output: Path, sampler: Sampler, clip: Clip, request: Request, fps: float) -> None:
+def _write(output: Path, sampler: Sampler, clip: Clip, fps: float) -> None:
     """The video, its contact sheet and its JSON, side by side."""
-    began, device = time.monotonic(), jax.devices()[0]
+    began, device, request = time.monotonic(), jax.devices()[0], clip.request
     tags = {"prompt": request.prompt, "seed": str(request.seed), "title": request.prompt}
     media.write_video(output, clip.frames, fps, metadata=tags)
     references = [(f"reference {number + 1}", picture) for number, picture in enumerate(clip.references)]
@@ -218,9 +259,11 @@ def _write(output: Path, sampler: Sampler, clip: Clip, request: Request, fps: fl
         "device": f"{jax.device_count()} x {device.device_kind}",
         "timings": seconds | {"writing_seconds": round(time.monotonic() - began, 3)},
     }
-    output.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    files.write_json(output.with_suffix(".json"), record)
     print(f"{output}  (frames to look at: {sheet})")
 
+
+callable_command(__name__)
 
 if __name__ == "__main__":
     main()

@@ -62,11 +62,11 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the experiment, then starts JAX."""
     given = flags.FLAGS
-    config = cli.experiment(cli.CONFIG.value, given.workdir)
+    config = cli.experiment(given.workdir)
 
     import jax  # from here on devices are touched
 
-    cli.keep_compiled_programs()
+    cli.keep_compiled_programs(given.compilation_cache)
     if given.coordinator == "auto":
         jax.distributed.initialize()
     elif given.coordinator:
@@ -78,5 +78,4 @@ def main() -> None:
 callable_command(__name__)
 
 if __name__ == "__main__":
-    define_flags()
-    cli.run(main)
+    cli.run(main, define_flags)

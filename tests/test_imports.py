@@ -39,7 +39,7 @@ GROUND_FLOOR = {
         "versions",
     ),
 }
-ENTRY_POINTS = {"bench", "benchmarks", "cli", "convert", "demo", "evaluate", "prepare", "quickstart", "sample", "train"}
+ENTRY_POINTS = {"bench", "cli", "convert", "demo", "evaluate", "prepare", "quickstart", "sample", "train"}
 
 NOWHERE = {"diffusers", "tensorflow", "clu", "skvideo", "requests"}
 LAZY_ONLY = {"torch": ("mmjax.conversion",)}  # for a .bin or .pth that has no safetensors twin
@@ -111,9 +111,9 @@ def place(name):
     parts = name.split(".")
     if len(parts) > 1 and parts[1] in RANK:
         return parts[1]
-    if len(parts) == 2 and parts[1] in ENTRY_POINTS:
-        return "entry points"
-    if len(parts) == 1 or (len(parts) == 2 and parts[1] in GROUND_FLOOR):
+    if len(parts) == 1 or (len(parts) == 2 and parts[1] in ENTRY_POINTS):
+        return "entry points"  # `mmjax` itself offers what all others have, lazily
+    if len(parts) == 2 and parts[1] in GROUND_FLOOR:
         return "ground floor"
     raise AssertionError(f"{name} has no rank: add its package to RANKS in {Path(__file__).name}")
 

@@ -278,12 +278,12 @@ def test_quickstart_reports_rates_and_ends_with_the_path_of_its_sheet(run, monke
     quickstart.main(["--workdir", str(run)])
     printed = capsys.readouterr().out
     report = json.loads((run / "report.json").read_text())
-    for name in ("real", "identity", "withheld"):
+    for name in ("real", "identity", "without_identity"):
         found = report[name]
         assert found["count"] == 3 and found["chance"] == pytest.approx(1 / 3)
         assert found["low"] <= found["rate"] <= found["high"]
         assert f"{quickstart.NAMES[name]:26}{found['correct']}/3" in printed
-    assert report["identity"]["own_cosine"] != report["withheld"]["own_cosine"]
+    assert report["identity"]["own_cosine"] != report["without_identity"]["own_cosine"]
     assert report["source"]["step"] == 2
     with Image.open(printed.splitlines()[-1]) as sheet:
         assert sheet.height > 3 * 144 and sheet.width > 7 * 144
