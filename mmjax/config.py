@@ -14,8 +14,8 @@ import dataclasses
 
 import ml_collections
 
-from mmjax.model_settings import ADAPTER_PATTERNS, Adapter, Autoencoder, Model, Transformer
-from mmjax.validation import free, one_of, positive, validated_record
+from mmjax.model_settings import ADAPTER_PATTERNS, FRAME_GROUP, Adapter, Autoencoder, Model, Transformer
+from mmjax.validation import free, off_grid, one_of, positive, validated_record
 
 __all__ = [
     "ADAPTER_PATTERNS",
@@ -125,9 +125,8 @@ class Data:
             if len(getattr(self, name)) != len(self.sources):
                 yield name, getattr(self, name), f"one entry for each of the {len(self.sources)} sources"
         for frames in self.frames:
-            if frames < 1 or frames % 8 != 1:
-                near = max(frames - 1, 0) // 8 * 8 + 1
-                yield "frames", frames, f"8k + 1 for a whole k (1, 9, 17, ..., 49, 81); nearest: {near} or {near + 8}"
+            if near := off_grid(frames, FRAME_GROUP, 1):
+                yield "frames", frames, f"8k + 1 for a whole k (1, 9, 17, ..., 49, 81); nearest: {near}"
         if any(w <= 0 for w in self.weights):
             yield "weights", self.weights, "positive numbers"
         if any(b <= 0 for b in self.batches):

@@ -6,6 +6,8 @@ from mmjax.validation import free, one_of, positive
 
 ADAPTER_PATTERNS = (r"face_encoder/.*", r"transformer/blocks/adapter/.*")  # paths of face branch and adapter (METHOD 7)
 
+FRAME_GROUP = 8  # a video has 8k + 1 frames: CogVideoX's VAE takes them in groups behind the first
+
 
 @dataclasses.dataclass(frozen=True)
 class Transformer:

@@ -53,6 +53,14 @@ def settings_of(record, path: str = "") -> dict[str, object]:
     return flat
 
 
+def off_grid(value: int, unit: int, rest: int = 0) -> str:
+    """Empty for a positive whole number `unit * k + rest`; else the nearest of these, such as "49 or 57"."""
+    if value >= 1 and value % unit == rest:
+        return ""
+    below = (value - rest) // unit * unit + rest
+    return " or ".join(str(each) for each in (below, below + unit) if each > 0)
+
+
 def positive(record, *names: str):
     """Problems of the settings that are not above zero."""
     for name in names:

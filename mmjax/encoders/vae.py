@@ -29,6 +29,7 @@ from mmjax.models.cogvideox import vae_tiling
 from mmjax.models.sizes import VAE
 from mmjax.precision import Policy
 from mmjax.trees import Tree
+from mmjax.validation import off_grid
 
 HALVES = ("encoder", "decoder")
 PRECISION = Precision()  # encodes in float32, decodes in bfloat16
@@ -145,10 +146,10 @@ class CogVideoXAutoencoder:
                 f"{list(video.shape)}"
             )
         frames, height, width, _ = video.shape[-4:]
-        if frames % network.FRAMES != 1:
-            near = (frames - 1) // network.FRAMES * network.FRAMES + 1
+        if near := off_grid(frames, network.FRAMES, 1):
+            shorter = near.partition(" or ")[0]
             raise DataError(
-                f"a video of {frames} frames cannot be encoded: expected 8k + 1, such as 9 or 17; cut it to {near}"
+                f"a video of {frames} frames cannot be encoded: expected 8k + 1, such as 9 or 17; cut it to {shorter}"
             )
         if height % unit or width % unit:
             raise DataError(

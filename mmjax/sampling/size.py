@@ -6,6 +6,8 @@ from jaxtyping import UInt8
 from mmjax import config as c
 from mmjax import media
 from mmjax.errors import ConfigError
+from mmjax.model_settings import FRAME_GROUP
+from mmjax.validation import off_grid
 
 Size = tuple[int, int, int]  # frames, height, width of a video in pixels
 
@@ -22,11 +24,9 @@ def checked_size(
     size = frames, config.data.height if height is None else height, config.data.width if width is None else width
     unit = config.autoencoder.spatial * config.model.transformer.patch
     for name, value, multiple, rest in zip(
-        ("frames", "height", "width"), size, (8, unit, unit), (1, 0, 0), strict=True
+        ("frames", "height", "width"), size, (FRAME_GROUP, unit, unit), (1, 0, 0), strict=True
     ):
-        if value < 1 or value % multiple != rest:
-            below = (value - rest) // multiple * multiple + rest
-            near = " or ".join(str(each) for each in (below, below + multiple) if each > 0)
+        if near := off_grid(value, multiple, rest):
             kind = "8k + 1 (1, 9, 17, ...)" if rest else f"a multiple of {unit} pixels (autoencoder x patch)"
             raise ConfigError(f"{name} = {value}: expected {kind}, nearest {near}")
     return size

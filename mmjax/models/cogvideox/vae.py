@@ -13,12 +13,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from mmjax.model_settings import FRAME_GROUP
 from mmjax.models.cogvideox.vae_layers import CausalConv, Downsample, ResnetBlock, Upsample, norm
 from mmjax.models.sizes import VAE
 from mmjax.precision import Policy
 from mmjax.trees import Tree
 
-FRAMES = 8  # of a group, at the encoder
+FRAMES = FRAME_GROUP  # of a group, at the encoder
 LATENT_FRAMES = 2  # of a group, at the decoder
 _LOGVAR = (-30.0, 20.0)
 
