@@ -133,7 +133,7 @@ def test_a_longer_video_is_not_a_longer_program(shallow, half):
     def operations(frames):
         shape = (1, frames, 16, 16, 3) if half == "encoder" else latent_shape(record, frames, (16, 16))
         run = {"encoder": vae.encode, "decoder": vae.decode}[half]
-        traced = jax.make_jaxpr(lambda p, x: run(record, p, x, jnp.float32))(params[half], np.zeros(shape, np.float32))
+        traced = jax.make_jaxpr(lambda p, x: run(record, p, x, Policy()))(params[half], np.zeros(shape, np.float32))
         return str(traced).count("conv_general_dilated[")
 
     assert operations(17) == operations(81) == 2 * operations(1)
