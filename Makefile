@@ -21,7 +21,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/python -m mmjax.quickstart --workdir $(RUN)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from mmjax import callable_command, cli, files, partition, trees
+from mmjax import callable_command, cli, files, sharding, trees
 from mmjax import config as c
 from mmjax.conversion.photomaker import abstract_photomaker
 from mmjax.conversion.t5 import abstract_t5
@@ -38,6 +38,7 @@ from mmjax.records import schema
 from mmjax.sampling import Denoiser
 from mmjax.sampling.estimate import held_bytes
 from mmjax.sampling.load import STREAMED
+from mmjax.trainable import split_trainable
 from mmjax.training import optimizer
 from mmjax.training import state as states
 from mmjax.training import step as steps
@@ -87,11 +88,11 @@ def bench(config: c.Experiment, repeats: int = 5, only: Sequence[str] = ()) -> l
 
     Raises `ConfigError` for a measurement that is not known.
     """
-    mesh, wanted, rows = partition.make_mesh(config.mesh), tuple(only) or tuple(MEASUREMENTS), []
+    mesh, wanted, rows = sharding.make_mesh(config.mesh), tuple(only) or tuple(MEASUREMENTS), []
     unknown = sorted(set(wanted) - set(MEASUREMENTS))
     if unknown:
         raise ConfigError(f"only = {', '.join(unknown)}: expected some of {', '.join(MEASUREMENTS)}")
-    with partition.use_mesh(mesh):
+    with sharding.use_mesh(mesh):
         for case in _cases(config, mesh, wanted):
             rows.append(_row(case, repeats))
             print(f"{rows[-1]['what']}: {rows[-1]['seconds']:.3f} s", file=sys.stderr, flush=True)
@@ -165,7 +166,7 @@ def _random_batch(config: c.Experiment, latents: tuple[int, ...], size: int, mes
     batch["class_mask"] = np.zeros((size, *shapes["class_mask"]), bool)
     batch["class_mask"][:, 1 : 1 + config.data.references * config.model.adapter.id_tokens] = True
     batch["face_mask"] = np.ones((size, *shapes["face_mask"]), np.float32)
-    return jax.device_put(batch, partition.batch_sharding(mesh, size))
+    return jax.device_put(batch, sharding.batch_sharding(mesh, size))
 
 
 @functools.cache  # leaves of one shape share a program: compiling them one by one took longer than what they are for
@@ -187,7 +188,7 @@ def _case(name, function, arguments, operations=None, takes_over=False) -> Case:
 
 def _placed(boxed, mesh, dtype):
     """Boxed shapes as shapes with shardings, in `dtype`."""
-    shardings, shapes = partition.param_shardings(mesh, boxed), partition.unbox(boxed)
+    shardings, shapes = sharding.param_shardings(mesh, boxed), sharding.unbox(boxed)
     place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)  # noqa: E731
     return jax.tree.map(place, shapes, shardings)
 
@@ -219,14 +220,14 @@ def _faces(config, mesh):
 
 def _transformer(config, mesh, wanted) -> Iterator[Case]:
     model, abstract, shape = build.make_model(config), _abstract(config, mesh), _latents(config)
-    trained, frozen = trees.split(abstract, config.train.trainable)
+    trained, frozen = split_trainable(config, abstract)
     needed = flops.sample_flops(config, trained, frozen, shape)
     alone = flops.sample_flops(_without_adapter(config), {}, abstract, shape)
 
     def denoise(params, latents, timesteps, conditions):
         return model.apply({"params": params}, latents, timesteps, conditions, method="denoise")
 
-    shares = partition.batch_shares(mesh)
+    shares = sharding.batch_shares(mesh)
     params, pair = _draw(abstract), _random_batch(config, shape, 2 * shares, mesh)
     inputs = params, pair["latents"], jnp.full(2 * shares, 999)
     if "base" in wanted:
@@ -279,7 +280,7 @@ def _training_step(config: c.Experiment, mesh, params, batch):
     """(the jitted step, its arguments): a state round the given parameters, with moments of zero."""
     tx = optimizer.make_optimizer(config.optim, config.train.steps)
     abstract = states.abstract_state(config, tx, mesh)
-    trained, frozen = trees.split(params, config.train.trainable)
+    trained, frozen = split_trainable(config, params)
     moments = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding), abstract.opt_state)
     ema = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) + 0, trained) if abstract.ema else None
     state = states.TrainState(jnp.zeros((), jnp.int32), trained, frozen, moments, ema)
@@ -299,7 +300,7 @@ def _abstract(config: c.Experiment, mesh) -> build.Params:
     abstract = build.abstract_params(config, mesh)
     if not config.runtime.stream:
         return abstract
-    shardings = partition.in_host_memory(jax.tree.map(lambda leaf: leaf.sharding, abstract), STREAMED)
+    shardings = sharding.in_host_memory(jax.tree.map(lambda leaf: leaf.sharding, abstract), STREAMED)
     place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
     return jax.tree.map(place, abstract, shardings)
 

@@ -6,7 +6,7 @@ and what is allowed, before any device is touched.
 
 Where to look: what weights are of stands in `Model` (`mmjax.model_settings`); how the same thing is computed in
 `Runtime`, `Mesh` and `Precision`; what is trained in `Train.trainable`; where the run starts from in `Train.base`,
-`photomaker` and `adapter`. Settings marked `free` may differ when a run is resumed (`mmjax.weights.runs`): paths,
+`photomaker` and `adapter`. Settings marked `free` may differ when a run is resumed (`mmjax.training.resuming`): paths,
 intervals, and how things are computed.
 """
 

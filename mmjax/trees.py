@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.config import ADAPTER_PATTERNS
 from mmjax.errors import TreeError
 
 Tree = dict[str, Any]
@@ -60,11 +59,10 @@ def match(patterns: Iterable[str], tree: Tree) -> Tree:
     return unflatten({path: matches(patterns, path) for path in flatten(tree)})
 
 
-def split(tree: Tree, patterns: Iterable[str], may_be_empty: Iterable[str] = ADAPTER_PATTERNS) -> tuple[Tree, Tree]:
+def split(tree: Tree, patterns: Iterable[str], may_be_empty: Iterable[str] = ()) -> tuple[Tree, Tree]:
     """(leaves that match, the others), each a tree without the other's branches.
 
-    Raises `TreeError` for a pattern that matches nothing: it is a misspelt one. Those in
-    `may_be_empty` may: an ablation can leave a part of the adapter without parameters.
+    Raises `TreeError` for a pattern that matches nothing: it is a misspelt one. Those in `may_be_empty` may.
     """
     patterns, leaves = tuple(patterns), flatten(tree)
     for pattern in patterns:

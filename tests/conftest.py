@@ -1,4 +1,8 @@
-"""Eight fake CPU devices and a compilation cache for every test, set before JAX is imported anywhere."""
+"""What every test runs under, set before JAX is imported anywhere; commands that tests start inherit it.
+
+Eight fake CPU devices, a compilation cache, and programs without XLA's optimizations: nearly all of a test's time is
+compilation, and tests ask what programs compute, not how fast (`JAX_DISABLE_MOST_OPTIMIZATIONS=0` has them back).
+"""
 
 import os
 from pathlib import Path
@@ -7,15 +11,20 @@ import pytest
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".cache" / "jax-tests"))
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads would wait for each other's cores
 _flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in _flags:
     os.environ["XLA_FLAGS"] = f"{_flags} --xla_force_host_platform_device_count=8".strip()
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked `measures` wait to be asked for."""
+    """Tests marked `measures` wait to be asked for; files with slow tests go first, lest one be left for the end."""
     if not os.environ.get("MMJAX_MEASURE"):
         skip = pytest.mark.skip(reason="measures a figure that is quoted, in up to half an hour: MMJAX_MEASURE=1")
         for item in items:
             if item.get_closest_marker("measures"):
                 item.add_marker(skip)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

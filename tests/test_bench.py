@@ -26,6 +26,7 @@ print(json.dumps(mmjax.bench(config, repeats=1)))
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_every_measurement_has_its_row(rows):
     assert [row["name"] for row in rows] == ["base", "adapter", "video", "train"]  # `pixel` has no networks of its own
     for row in rows:
@@ -34,6 +35,7 @@ def test_every_measurement_has_its_row(rows):
         assert row["mfu"] is None  # nobody states a CPU's peak
 
 
+@pytest.mark.slow
 def test_the_table_names_the_device_and_every_figure(rows):
     lines = bench.table(rows, "a machine").splitlines()
     assert lines[0] == "a machine, random weights"

@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mmjax.precision import Policy
 from tests.helpers import tiny
 
 
+@pytest.mark.slow
 def test_bfloat16_compute_is_near_float32():
     params, batch, (latents, timesteps) = tiny.drawn(), tiny.batch(), tiny.inputs()
 
@@ -21,6 +23,7 @@ def test_bfloat16_compute_is_near_float32():
     assert 1e-4 < error < 5e-2
 
 
+@pytest.mark.slow
 def test_frozen_bfloat16_weights_are_what_the_compute_dtype_would_have_made_of_them():
     params, batch, (latents, timesteps) = tiny.drawn(), tiny.batch(), tiny.inputs()
 

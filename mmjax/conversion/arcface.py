@@ -3,10 +3,10 @@
 Serves IResNet-50 and -100 (`w600k_r50.onnx` of buffalo_l, `glintr100.onnx` of antelopev2), MobileFaceNet
 (`w600k_mbf.onnx` of buffalo_s) and others of the same operators; their weights are for non-commercial research.
 
-The configuration record is the graph itself (`mmjax.models.onnx.graph.OnnxGraph`), so a table is made for each file:
+The configuration record is the graph itself (`mmjax.models.arcface.graph.OnnxGraph`), so a table is made for each file:
 one row for each float tensor, its layout unchanged (a scalar is a vector of one in the tree). A tensor's path is the
 first node that reads it and what it is there, `conv_000/weight`, `prelu_001/slope`, `batchnormalization_097/variance`:
-operator, number of the node in the file, and the parameter's name in `mmjax.models.onnx.operators`. `Constant` nodes
+operator, number of the node in the file, and the parameter's name in `mmjax.models.arcface.operators`. `Constant` nodes
 become constants or weights and are not counted; tensors that no node reads are left out.
 """
 
@@ -19,7 +19,7 @@ from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Row, Transform, assemble, identity
 from mmjax.conversion.source import Source
 from mmjax.errors import ConfigError, ConversionError
-from mmjax.models.onnx.graph import OnnxGraph, abstract_params
+from mmjax.models.arcface.graph import OnnxGraph, abstract_params
 from mmjax.trees import Tree, unflatten
 from mmjax.validation import validated_record
 

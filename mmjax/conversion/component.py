@@ -7,7 +7,7 @@ from typing import Any
 
 from mmjax.conversion.engine import Leaf, Misfit, Row, expand
 from mmjax.conversion.source import DIFFUSERS, Source
-from mmjax.partition import unbox
+from mmjax.sharding import unbox
 from mmjax.trees import Tree, flatten
 
 

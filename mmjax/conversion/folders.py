@@ -92,7 +92,7 @@ def load_component(
 
     Args:
       shardings: one sharding, or a tree of them like the parameters'
-        (`mmjax.partition.param_shardings(mesh, mmjax.conversion.abstract_transformer(config))`); without it everything
+        (`mmjax.sharding.param_shardings(mesh, mmjax.conversion.abstract_transformer(config))`); without it everything
         lands on the first device.
       dtype: one dtype, or a tree of them like the parameters'; without it leaves keep the dtype in which they are
         stored.

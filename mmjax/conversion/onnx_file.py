@@ -12,8 +12,8 @@ import numpy as np
 
 from mmjax.conversion.safetensors_io import is_lfs_pointer
 from mmjax.errors import ConversionError
-from mmjax.models.onnx.graph import Attribute, Constant, Node, OnnxGraph, Weight, output_shape
-from mmjax.models.onnx.operators import OPERATORS, parameter_names
+from mmjax.models.arcface.graph import Attribute, Constant, Node, OnnxGraph, Weight, output_shape
+from mmjax.models.arcface.operators import OPERATORS, parameter_names
 
 SIDE = 112  # pixels of an aligned face
 _FLOATS = ("float32", "float16")

@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 from absl import logging
 
-from mmjax import partition
+from mmjax import sharding
 
 FROM, TO = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
 _CHUNK = 2**22  # values that are widened to float32 at a time on the host
@@ -50,7 +50,7 @@ def is_rounded(stored, wanted) -> bool:
 def round_leaf(leaf: jax.Array) -> tuple[jax.Array, Loss]:
     """A float16 array as bfloat16, in the same shards on the same devices, and what that lost.
 
-    Of an array in host memory (`partition.in_host_memory`) the loss is that of this process's shards.
+    Of an array in host memory (`sharding.in_host_memory`) the loss is that of this process's shards.
     """
     if leaf.sharding.memory_kind == "pinned_host":  # where no program computes
         return _round_on_host(leaf)
@@ -75,9 +75,9 @@ def report(what: str, loss: Loss, setting: str) -> None:
 
 
 @functools.cache
-def _program(sharding: jax.sharding.Sharding):
+def _program(place: jax.sharding.Sharding):
     """(values, sums of squares of the error and of the values for each row, largest relative error of each row)."""
-    everywhere = partition.replicated(sharding.mesh) if isinstance(sharding, jax.sharding.NamedSharding) else sharding
+    everywhere = sharding.replicated(place.mesh) if isinstance(place, jax.sharding.NamedSharding) else place
 
     def run(leaf):
         exact = leaf.astype(jnp.float32)
@@ -87,7 +87,7 @@ def _program(sharding: jax.sharding.Sharding):
         rows = [jnp.sum(lost**2, -1), jnp.sum(exact**2, -1), jnp.max(relative, -1, initial=0)] if leaf.ndim else []
         return rounded.astype(TO), *(rows or (lost**2, exact**2, relative))
 
-    return jax.jit(run, out_shardings=(sharding, *3 * (everywhere,)))
+    return jax.jit(run, out_shardings=(place, *3 * (everywhere,)))
 
 
 def _round_on_host(leaf: jax.Array) -> tuple[jax.Array, Loss]:

@@ -124,7 +124,7 @@ def table(config: Transformer) -> list[Row]:
 def abstract_transformer(config: Transformer) -> Tree:
     """The base transformer's parameter tree, of shapes boxed with logical axes; nothing is allocated.
 
-    `mmjax.partition.param_shardings` makes the shardings for `load_component` from it.
+    `mmjax.sharding.param_shardings` makes the shardings for `load_component` from it.
     """
     one_patch = (1, config.patch_t, config.patch, config.patch, config.latent_channels)
     inputs = (

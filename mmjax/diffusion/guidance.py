@@ -41,8 +41,8 @@ def guided(predict: Predict, negative: Conditions, positive: Conditions, setting
     pair = jax.tree.map(lambda *halves: jnp.concatenate(halves), negative, positive)
 
     def denoise(
-        latents: Float[Array, "B *dims"], timesteps: Int[Array, " B"], scale: Float[Array, ""]
-    ) -> Float[Array, "B *dims"]:
+        latents: Float[Array, " B *dims"], timesteps: Int[Array, " B"], scale: Float[Array, ""]
+    ) -> Float[Array, " B *dims"]:
         both = predict(jnp.concatenate([latents, latents]), jnp.concatenate([timesteps, timesteps]), pair)
         v_negative, v_positive = jnp.split(both, 2)
         return v_negative + scale * (v_positive - v_negative)

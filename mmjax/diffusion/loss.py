@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax import config
+from mmjax.diffusion.conditioning_dropout import draw_kept_conditions
 
 
 @flax.struct.dataclass
@@ -24,7 +25,7 @@ class Draws:
     """What chance decides for a batch of training samples."""
 
     timesteps: Int[Array, " B"]  # int32, uniform over 0 .. N - 1
-    noise: Float[Array, "B *dims"]  # standard normal, float32
+    noise: Float[Array, " B *dims"]  # standard normal, float32
     face_region: Bool[Array, " B"]  # the sample's loss counts its face alone
     keep_text: Bool[Array, " B"]  # False: the sample trains with the empty prompt
     keep_identity: Bool[Array, " B"]  # False: the sample trains without its identity
@@ -41,7 +42,7 @@ def draw(key: Key[Array, ""], shape: tuple[int, ...], train_steps: int, settings
     """
     for_time, for_noise, for_face, for_drop = jax.random.split(key, 4)
     batch = shape[0]
-    keep_text, keep_identity = conditioning_dropout(for_drop, batch, settings)
+    keep_text, keep_identity = draw_kept_conditions(for_drop, batch, settings)
     return Draws(
         timesteps=jax.random.randint(for_time, (batch,), 0, train_steps),
         noise=jax.random.normal(for_noise, shape),
@@ -49,22 +50,6 @@ def draw(key: Key[Array, ""], shape: tuple[int, ...], train_steps: int, settings
         keep_text=keep_text,
         keep_identity=keep_identity,
     )
-
-
-def conditioning_dropout(
-    key: Key[Array, ""], batch: int, settings: config.Loss
-) -> tuple[Bool[Array, " B"], Bool[Array, " B"]]:
-    """Which samples keep their text and which keep their identity.
-
-    Three events exclude each other in a sample: only the text is dropped (`drop_text`), only the identity
-    (`drop_identity`), both (`drop_both`). One uniform number decides, so the probabilities are exact.
-    """
-    uniform = jax.random.uniform(key, (batch,))
-    text, identity = settings.drop_text, settings.drop_text + settings.drop_identity
-    both = (identity <= uniform) & (uniform < identity + settings.drop_both)
-    keep_text = (text <= uniform) & ~both
-    keep_identity = ((uniform < text) | (identity <= uniform)) & ~both
-    return keep_text, keep_identity
 
 
 def fixed_draws(

@@ -78,8 +78,8 @@ class StepTable:
 class SamplerState:
     """What one step hands to the next."""
 
-    latents: Float[Array, "B *dims"]
-    clean: Float[Array, "B *dims"]  # the last estimate of the clean latents; a preview of the result
+    latents: Float[Array, " B *dims"]
+    clean: Float[Array, " B *dims"]  # the last estimate of the clean latents; a preview of the result
 
 
 def make_step_table(schedule: NoiseSchedule, settings: config.Sampling) -> StepTable:
@@ -116,7 +116,7 @@ def make_step_table(schedule: NoiseSchedule, settings: config.Sampling) -> StepT
     )
 
 
-def start(noise: Float[Array, "B *dims"]) -> SamplerState:
+def start(noise: Float[Array, " B *dims"]) -> SamplerState:
     """The state before the first step, from standard normal latents. Its clean estimate has weight 0 there."""
     latents = jnp.asarray(noise, jnp.float32)
     return SamplerState(latents=latents, clean=jnp.zeros_like(latents))
@@ -168,7 +168,7 @@ def sample_keys(seed: int, numbers: Int[Array, " B"]) -> Key[Array, " B"]:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.asarray(numbers))
 
 
-def starting_noise(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, "B *dims"]:
+def starting_noise(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, " B *dims"]:
     """Standard normal latents to start from, float32; `shape` is one sample's, (T, H, W, C)."""
     return _normal(keys, 0, shape)
 

@@ -81,8 +81,8 @@ def trailing_timesteps(train_steps: int, steps: int) -> Int[np.ndarray, " S"]:
 
 
 def add_noise(
-    schedule: NoiseSchedule, x0: Float[Array, "B *dims"], noise: Float[Array, "B *dims"], t: Int[Array, " B"]
-) -> Float[Array, "B *dims"]:
+    schedule: NoiseSchedule, x0: Float[Array, " B *dims"], noise: Float[Array, " B *dims"], t: Int[Array, " B"]
+) -> Float[Array, " B *dims"]:
     """The noisy latents `x_t = signal x_0 + sigma noise`, float32.
 
     Args:
@@ -96,16 +96,16 @@ def add_noise(
 
 
 def velocity(
-    schedule: NoiseSchedule, x0: Float[Array, "B *dims"], noise: Float[Array, "B *dims"], t: Int[Array, " B"]
-) -> Float[Array, "B *dims"]:
+    schedule: NoiseSchedule, x0: Float[Array, " B *dims"], noise: Float[Array, " B *dims"], t: Int[Array, " B"]
+) -> Float[Array, " B *dims"]:
     """The model's target `v = signal noise - sigma x_0`, float32. Arguments as for `add_noise`."""
     signal, sigma = _levels(schedule, t, x0.ndim)
     return signal * noise - sigma * x0
 
 
 def predict_x0(
-    schedule: NoiseSchedule, v: Float[Array, "B *dims"], x_t: Float[Array, "B *dims"], t: Int[Array, " B"]
-) -> Float[Array, "B *dims"]:
+    schedule: NoiseSchedule, v: Float[Array, " B *dims"], x_t: Float[Array, " B *dims"], t: Int[Array, " B"]
+) -> Float[Array, " B *dims"]:
     """The clean latents that a predicted velocity stands for, `x_0 = signal x_t - sigma v`, float32."""
     signal, sigma = _levels(schedule, t, x_t.ndim)
     return signal * x_t - sigma * v

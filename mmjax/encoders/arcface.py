@@ -1,7 +1,8 @@
 """Where ArcFace runs: q_face and q_id, embeddings of aligned faces, in JAX (METHOD 2, 4).
 
-A recogniser is published as an ONNX graph. `mmjax.models.onnx.graph.apply` interprets that graph operator by operator
-as one JAX function, differentiable and jitted; onnxruntime has no part in it. This file loads graph and weights.
+A recogniser is published as an ONNX graph. `mmjax.models.arcface.graph.apply` interprets that graph operator by
+operator as one JAX function, differentiable and jitted; onnxruntime has no part in it. This file loads graph and
+weights.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from jaxtyping import Array, Float, UInt8
 from mmjax.conversion import arcface, load_component, read_record
 from mmjax.conversion.store import MANIFEST
 from mmjax.encoders.fingerprints import ARCFACE, fingerprint, hash_leaves
-from mmjax.models.onnx.graph import OnnxGraph, apply, output_shape
+from mmjax.models.arcface.graph import OnnxGraph, apply, output_shape
 from mmjax.trees import Tree, flatten
 
 _embed = jax.jit(apply, static_argnames=("graph", "dtype"))
@@ -25,7 +26,7 @@ _embed = jax.jit(apply, static_argnames=("graph", "dtype"))
 class ArcFace:
     """A face recognition network with its weights.
 
-    Inside a jitted step call `mmjax.models.onnx.graph.apply(arcface.graph, params, pictures, dtype)` with
+    Inside a jitted step call `mmjax.models.arcface.graph.apply(arcface.graph, params, pictures, dtype)` with
     `arcface.params` among the step's arguments; called directly there, the weights become constants of the program.
     """
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from mmjax import config as c
-from mmjax import conversion, partition
+from mmjax import conversion, sharding
 from mmjax.conversion.photomaker import abstract_photomaker
 from mmjax.encoders.arcface import ArcFace
 from mmjax.encoders.batching import run_in_batches
@@ -54,7 +54,7 @@ class PhotoMakerFaceEncoder(RecogniserEncoder):
         network = CLIPVisionTower(record.clip, Policy(dtype))
         self._apply = jax.jit(
             lambda params, pictures: network.apply({"params": params}, normalize_pictures(pictures)),
-            out_shardings=partition.replicated(mesh),
+            out_shardings=sharding.replicated(mesh),
         )
 
     def free(self) -> None:
@@ -64,7 +64,7 @@ class PhotoMakerFaceEncoder(RecogniserEncoder):
     def _patches(self, portraits):
         """CLIP's two outputs, 64 portraits at a time. Rows are filled up to 1, 2, 4, ..., so that few are compiled."""
         params = self._clip.get()
-        with partition.use_mesh(self._mesh):
+        with sharding.use_mesh(self._mesh):
             found = run_in_batches(lambda rows: self._apply(params, rows), portraits, _BATCH)
         return tuple(each.astype(np.float32) for each in found)
 
@@ -99,10 +99,10 @@ def load_face_encoder(
             f"{face_models}: expected a recogniser whose embeddings are {record.id_dim} long, as the ID perceiver of "
             f"{folder} takes, found {arcface.width}; use antelopev2 or buffalo_l"
         )
-    mesh = mesh or partition.make_mesh(c.Mesh(), jax.local_devices()[:1])
+    mesh = mesh or sharding.make_mesh(c.Mesh(), jax.local_devices()[:1])
     return PhotoMakerFaceEncoder(folder, record, detector, arcface, mesh=mesh, dtype=dtype, strict=strict)
 
 
 def _read_clip(folder: Path, record: PhotoMaker, mesh: jax.sharding.Mesh, dtype: str) -> Tree:
-    shardings = partition.param_shardings(mesh, abstract_photomaker(record))
+    shardings = sharding.param_shardings(mesh, abstract_photomaker(record))
     return conversion.load_component(folder, shardings, dtype)[1]["clip"]

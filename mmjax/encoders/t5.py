@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from transformers import T5Tokenizer
 
 from mmjax import config as c
-from mmjax import conversion, partition
+from mmjax import conversion, sharding
 from mmjax.conversion.source import tokenizer_files
 from mmjax.conversion.t5 import abstract_t5
 from mmjax.encoders.batching import power_of_two, run_filled
@@ -65,7 +65,7 @@ class T5TextEncoder:
         self._weights = LazyWeights(functools.partial(_read_weights, folder, self._record, mesh, dtype))
         network = T5Encoder(self._record, Policy(dtype))
         self._apply = jax.jit(
-            lambda params, tokens: network.apply({"params": params}, tokens), out_shardings=partition.replicated(mesh)
+            lambda params, tokens: network.apply({"params": params}, tokens), out_shardings=sharding.replicated(mesh)
         )
 
     def encode(
@@ -141,7 +141,7 @@ class T5TextEncoder:
     def _run(self, tokens: Int[np.ndarray, "n L"]) -> Float[np.ndarray, "n L text_dim"]:
         """One pass. Rows are filled up to 1, 2, 4 or 8, so that few shapes are compiled."""
         params = self._weights.get()
-        with partition.use_mesh(self._mesh):
+        with sharding.use_mesh(self._mesh):
             return run_filled(lambda rows: self._apply(params, rows), tokens, power_of_two(len(tokens)))
 
 
@@ -186,7 +186,7 @@ def load_text_encoder(
         fingerprint(T5, weights=weights, tokenizer=pieces, length=length, id_tokens=id_tokens, dtype=dtype),
         length=length,
         id_tokens=id_tokens,
-        mesh=mesh or partition.make_mesh(c.Mesh(), jax.local_devices()[:1]),
+        mesh=mesh or sharding.make_mesh(c.Mesh(), jax.local_devices()[:1]),
         dtype=dtype,
         cache=None if cache is None else EmbeddingCache(Path(cache)),
     )
@@ -210,7 +210,7 @@ def load_tokenizer(folder: Path) -> T5Tokenizer:
 
 
 def _read_weights(folder: Path, record: sizes.T5, mesh: jax.sharding.Mesh, dtype: str) -> Tree:
-    shardings = partition.param_shardings(mesh, abstract_t5(record))
+    shardings = sharding.param_shardings(mesh, abstract_t5(record))
     return conversion.load_component(folder, shardings, dtype)[1]
 
 

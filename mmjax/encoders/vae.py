@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from mmjax import partition
+from mmjax import sharding
 from mmjax.config import Precision
 from mmjax.conversion import load_component, rounding
 from mmjax.encoders.fingerprints import COGVIDEOX_VAE, fingerprint, hash_converted
@@ -65,7 +65,7 @@ class CogVideoXAutoencoder:
         self.record, self.mesh, self.precision, self.tiling = record, mesh, precision, tiling
         self._cuts = (vae_tiling.encoder_cuts(record), vae_tiling.decoder_cuts(record)) if tiling else (None, None)
         self._at_rest: Tree = {half: jax.device_get(params[half]) for half in HALVES}
-        place = mesh and partition.replicated(mesh)
+        place = mesh and sharding.replicated(mesh)
         self._halves = {
             half: LazyWeights(functools.partial(jax.device_put, self._at_rest[half], place)) for half in HALVES
         }
@@ -105,11 +105,11 @@ class CogVideoXAutoencoder:
                 *(min(side, cut.tile) for side, cut in zip(shape[-3:-1], self._cuts[1], strict=True)),
                 shape[-1],
             )
-        everywhere = self.mesh and partition.replicated(self.mesh)
+        everywhere = self.mesh and sharding.replicated(self.mesh)
         abstract = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)  # noqa: E731
-        sharding = self.mesh and partition.batch_sharding(self.mesh, shape[0])
-        with contextlib.nullcontext() if self.mesh is None else partition.use_mesh(self.mesh):
-            latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+        spread = self.mesh and sharding.batch_sharding(self.mesh, shape[0])
+        with contextlib.nullcontext() if self.mesh is None else sharding.use_mesh(self.mesh):
+            latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=spread)
             return self._decode.lower(jax.tree.map(abstract, self._at_rest["decoder"]), latents).compile()
 
     def free(self) -> None:
@@ -120,10 +120,10 @@ class CogVideoXAutoencoder:
     def _run(self, compute, x, cuts, finish) -> np.ndarray:
         """`compute` over a batch [*b, ...] of which only the last four axes matter, in tiles or whole."""
         x = x.reshape(-1, *x.shape[-4:])
-        with contextlib.nullcontext() if self.mesh is None else partition.use_mesh(self.mesh):
-            x = jax.device_put(x, self.mesh and partition.batch_sharding(self.mesh, len(x)))
+        with contextlib.nullcontext() if self.mesh is None else sharding.use_mesh(self.mesh):
+            x = jax.device_put(x, self.mesh and sharding.batch_sharding(self.mesh, len(x)))
             y = finish(compute(x)) if cuts is None else vae_tiling.in_tiles(compute, x, cuts, finish)
-            return np.asarray(jax.device_put(y, self.mesh and partition.replicated(self.mesh)))
+            return np.asarray(jax.device_put(y, self.mesh and sharding.replicated(self.mesh)))
 
     def _encode_traced(self, params, video):
         video = video.astype(jnp.float32) / 127.5 - 1

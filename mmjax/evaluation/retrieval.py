@@ -44,7 +44,7 @@ class Retrieval:
 def retrieval(
     probes: Float[np.ndarray, "probes width"],
     gallery: Float[np.ndarray, "people width"],
-    own: Int[np.ndarray, "probes"] | Sequence[int],
+    own: Int[np.ndarray, " probes"] | Sequence[int],
 ) -> Retrieval:
     """Rank-1 identification by cosine similarity.
 

@@ -15,6 +15,6 @@ def unit(vectors: Float[np.ndarray, "... width"]) -> Float[np.ndarray, "... widt
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
-def mean_embedding(embeddings: Float[np.ndarray, "frames width"]) -> Float[np.ndarray, "width"]:
+def mean_embedding(embeddings: Float[np.ndarray, "frames width"]) -> Float[np.ndarray, " width"]:
     """The direction of a person or a clip: the mean of its frames' unit embeddings, of length one (METHOD 6)."""
     return unit(unit(embeddings).mean(axis=0))

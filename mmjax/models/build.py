@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from mmjax import config as c
-from mmjax import partition, precision, trees
+from mmjax import precision, sharding, trees
 from mmjax.models.magicmirror.inputs import condition_fields
 from mmjax.models.magicmirror.model import MagicMirror
+from mmjax.trainable import is_trainable
 
 Params = trees.Tree
 
@@ -22,11 +23,11 @@ def make_model(config: c.Experiment) -> MagicMirror:
 def abstract_params(config: c.Experiment, mesh: jax.sharding.Mesh) -> Params:
     """Shape, dtype by role, and sharding of every parameter, as `jax.ShapeDtypeStruct`s."""
     boxed = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
-    shapes = trees.flatten(partition.unbox(boxed))
-    shardings = trees.flatten(partition.param_shardings(mesh, boxed, config.runtime.fsdp_min_size))
+    shapes = trees.flatten(sharding.unbox(boxed))
+    shardings = trees.flatten(sharding.param_shardings(mesh, boxed, config.runtime.fsdp_min_size))
 
     def described(path):
-        dtype = precision.storage_dtype(config.precision, path, trees.matches(config.train.trainable, path))
+        dtype = precision.storage_dtype(config.precision, path, is_trainable(config, path))
         return jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=shardings[path])
 
     return trees.unflatten({path: described(path) for path in shapes})

@@ -14,8 +14,8 @@ from PIL import Image
 from mmjax.models.sizes import CLIPVision
 from mmjax.nn.attention import attention
 from mmjax.nn.layers import Dense, LayerNorm, partitioned
-from mmjax.partition import constrain
 from mmjax.precision import Policy
+from mmjax.sharding import constrain
 
 CHANNELS = 3
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the pictures that CLIP was trained on, red, green, blue, 0..1

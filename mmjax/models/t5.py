@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int
 
 from mmjax.models.sizes import T5
 from mmjax.nn.layers import Dense, partitioned
-from mmjax.partition import constrain
 from mmjax.precision import Policy
+from mmjax.sharding import constrain
 
 
 def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[np.ndarray, "query key"]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import splash_attention
 from jaxtyping import Array, Float
 
-from mmjax import partition
+from mmjax import sharding
 from mmjax.errors import ConfigError
 from mmjax.precision import Policy
 
@@ -37,7 +37,7 @@ def attention(
     kernel, keys = _KERNELS[resolve_backend(policy.attention, q.dtype)], keys or k.shape[1]
     if keys <= FEW_KEYS:
         kernel = _xla
-    return partition.per_shard_attention(functools.partial(kernel, keys=keys, product=policy.product), q, k, v)
+    return sharding.per_shard_attention(functools.partial(kernel, keys=keys, product=policy.product), q, k, v)
 
 
 def resolve_backend(backend: str, dtype: jnp.dtype) -> str:

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.nn.layers import ZEROS, Dense
-from mmjax.partition import constrain
 from mmjax.precision import Policy
+from mmjax.sharding import constrain
 
 
 class Mod(NamedTuple):

@@ -51,9 +51,9 @@ from mmjax.preparation.writing.encoding import RecordMaker, with_portraits
 from mmjax.preparation.writing.pixels import read_pixels, start_reading
 from mmjax.preparation.writing.shard_contents import Shard, divide_into_shards, frames_by_dataset, pairs_by_dataset
 from mmjax.preparation.writing.shards import finish_dataset, shard_path, write_shard
+from mmjax.records.empty_prompt import encode_unconditional_text
 from mmjax.records.making import EncoderSet
 from mmjax.records.schema import SPLITS, describe, record_fields
-from mmjax.records.unconditional import encode_unconditional_text
 from mmjax.versions import versions
 
 _CLIPS_AHEAD = 2  # for each worker; 49 frames of 480 x 720 are 50 MB

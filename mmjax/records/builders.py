@@ -17,10 +17,10 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 
 from mmjax.config import Experiment
+from mmjax.records.empty_prompt import encode_unconditional_text, write_unconditional_text
 from mmjax.records.making import EncoderSet, description
 from mmjax.records.schema import SCHEMA_VERSION, SPLITS, Record, encode_record, record_fields
 from mmjax.records.storage import record_features
-from mmjax.records.unconditional import encode_unconditional_text, write_unconditional_text
 
 
 class _LocalInfo(tfds.core.DatasetInfo):

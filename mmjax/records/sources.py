@@ -18,8 +18,8 @@ from jaxtyping import Shaped
 
 from mmjax.config import Experiment
 from mmjax.errors import ConfigError, DataError
+from mmjax.records.empty_prompt import read_unconditional_text
 from mmjax.records.schema import Record, check_description, decode_record, record_fields
-from mmjax.records.unconditional import read_unconditional_text
 
 if TYPE_CHECKING:
     from mmjax.records.builders import RecordBuilder

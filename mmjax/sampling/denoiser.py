@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mmjax import config as c
-from mmjax import partition
+from mmjax import sharding
 from mmjax.diffusion import guidance, samplers
 from mmjax.diffusion.schedule import make_schedule
 from mmjax.errors import DataError
@@ -30,7 +30,7 @@ class Denoiser:
     """The denoising loop of one experiment on one mesh, compiled once for each shape of its input."""
 
     def __init__(self, config: c.Experiment, mesh: jax.sharding.Mesh | None = None):
-        self.config, self.mesh = config, mesh or partition.make_mesh(config.mesh)
+        self.config, self.mesh = config, mesh or sharding.make_mesh(config.mesh)
         table = samplers.make_step_table(make_schedule(config.schedule), config.sampling)
         self._steps = samplers.split_table(table, 1)
         self._model = make_model(config)
@@ -65,7 +65,7 @@ class Denoiser:
         positive, negative = self._conditions(batch, np.asarray(null_text))
         keys = jnp.stack([samplers.sample_keys(seed, np.arange(1))[0] for seed in seeds])
         shape = self._latent_shape(size)
-        with partition.use_mesh(self.mesh):
+        with sharding.use_mesh(self.mesh):
             positive, negative = (self._put(self._encode(params, self._put(half))) for half in (positive, negative))
             noise = samplers.starting_noise(keys, shape) if noise is None else self._checked(noise, len(keys), shape)
             state, keys = self._put(samplers.start(noise)), self._put(keys)
@@ -75,7 +75,7 @@ class Denoiser:
                 if progress:
                     jax.block_until_ready(state)
                     progress(done, len(self._steps))
-            latents = jax.device_put(state.latents, partition.replicated(self.mesh))
+            latents = jax.device_put(state.latents, sharding.replicated(self.mesh))
         return np.asarray(latents)[:, shape[0] - self.config.autoencoder.latent_shape(*size)[0] :]
 
     def program(self, params: Params, size: Size, references: int, count: int = 1) -> jax.stages.Compiled:
@@ -87,7 +87,7 @@ class Denoiser:
         fields = schema.record_fields(dataclasses.replace(self.config, data=data), 1)
         batch = {name: np.zeros((count, *fields[name].shape), fields[name].dtype) for name in CONDITION_FIELDS}
         null_text = batch["text"][0]
-        with partition.use_mesh(self.mesh):
+        with sharding.use_mesh(self.mesh):
             keys = self._abstract(jax.eval_shape(lambda: samplers.sample_keys(0, np.arange(count))))
             noise = jax.ShapeDtypeStruct((count, *self._latent_shape(size)), jnp.float32)
             state = self._abstract(jax.eval_shape(samplers.start, noise))
@@ -147,8 +147,8 @@ class Denoiser:
         return jax.device_put(tree, self._sharding(tree))
 
     def _abstract(self, tree):
-        sharding = self._sharding(tree)
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+        spread = self._sharding(tree)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread), tree)
 
     def _sharding(self, tree):
-        return partition.batch_sharding(self.mesh, len(jax.tree.leaves(tree)[0]))
+        return sharding.batch_sharding(self.mesh, len(jax.tree.leaves(tree)[0]))

@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from mmjax import config as c
-from mmjax import conversion, partition, trees
+from mmjax import conversion, sharding, trees
 from mmjax.conversion import store
 from mmjax.errors import ConfigError
 from mmjax.models.build import Params, abstract_params
 from mmjax.precision import FLOAT32
 from mmjax.sampling.text_to_video import PromisedParams, Sampler
+from mmjax.trainable import split_adapter
 from mmjax.weights import parameters, runs
-from mmjax.weights.fit import check_same_model
+from mmjax.weights.same_model import check_same_model
 
 STREAMED = (r"transformer/blocks/.*",)  # what stays in host memory with `low_memory`
 _LARGE = (r"(?!.*time_embed).*kernel",)  # weights that are kept in the frozen dtype; norms and the like stay float32
@@ -69,7 +70,7 @@ def load_sampler(
     published = (folder / store.MANIFEST).is_file()
     config = _published_experiment(folder, adapter) if published else runs.read_config(folder)
     config = _with_settings(config, folder, mesh, photomaker, face_models, precision, low_memory, settings)
-    devices = partition.make_mesh(config.mesh)
+    devices = sharding.make_mesh(config.mesh)
     source, abstract = {"model": str(folder)}, _abstract(config, devices, low_memory, cast=published)
     if adapter is not None:
         source["adapter"] = str(adapter)
@@ -154,23 +155,23 @@ def _abstract(config: c.Experiment, devices: jax.sharding.Mesh, low_memory: bool
     leaves = trees.flatten(abstract_params(config, devices))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, trees.unflatten(leaves))
     if low_memory:
-        shardings = partition.in_host_memory(shardings, STREAMED)
+        shardings = sharding.in_host_memory(shardings, STREAMED)
     kept = jnp.dtype(config.precision.frozen)
     return trees.unflatten(
         {
             path: jax.ShapeDtypeStruct(
                 leaves[path].shape,
                 kept if cast and trees.matches(_LARGE, path) else leaves[path].dtype,
-                sharding=sharding,
+                sharding=place,
             )
-            for path, sharding in trees.flatten(shardings).items()
+            for path, place in trees.flatten(shardings).items()
         }
     )
 
 
 def _read_published(config, folder: Path, adapter: Path | None, abstract: Params, step, ema: bool) -> Params:
     """The converted transformer, and the adapter of a run."""
-    added, base = trees.split(abstract, c.ADAPTER_PATTERNS)
+    added, base = split_adapter(abstract)
     wanted = base["transformer"]
     part = conversion.read_pipeline(folder).folders["transformer"]
     shardings, dtypes = (jax.tree.map(operator.attrgetter(name), wanted) for name in ("sharding", "dtype"))
@@ -185,7 +186,7 @@ def _read_run(config, folder: Path, adapter: Path | None, abstract: Params, step
     params = parameters.load_params(folder, step, ema, abstract=abstract)
     if adapter is None:
         return params
-    old, rest = trees.split(params, c.ADAPTER_PATTERNS)
+    old, rest = split_adapter(params)
     wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), old)
     return trees.merge(parameters.load_trained(adapter, wanted, None, ema), rest)
 

@@ -2,5 +2,6 @@
 
 `step.py` is the training step on one page, `state.py` what it changes and what it leaves frozen, `optimizer.py` its
 update rule; `evaluators.py` has what is done every so many steps. Around them: `batches`, `compiled` (the step for each
-shape of batch), `progress` and `telemetry` (figures), `summary`, `checkpoints`, `signals`.
+shape of batch), `progress` and `telemetry` (figures), `summary`, `checkpoints`, `signals`; `resuming` says what may
+change when a run is resumed.
 """

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mmjax import config as c
-from mmjax import partition
+from mmjax import sharding
 from mmjax.records import pipeline
 from mmjax.records.sources import Sources
 from mmjax.training.state import BATCH_FIELDS
@@ -36,4 +36,4 @@ def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str
 def put_samples(local: np.ndarray, mesh: jax.sharding.Mesh) -> jax.Array:
     """This process's samples, the leading axis, as part of an array over the whole mesh."""
     shape = (len(local) * jax.process_count(), *local.shape[1:])
-    return jax.make_array_from_process_local_data(partition.batch_sharding(mesh, shape[0]), local, shape)
+    return jax.make_array_from_process_local_data(sharding.batch_sharding(mesh, shape[0]), local, shape)

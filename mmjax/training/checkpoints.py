@@ -13,15 +13,10 @@ from pathlib import Path
 import orbax.checkpoint as ocp
 
 from mmjax import config as c
-from mmjax.errors import CheckpointError
 from mmjax.models.build import Params
-from mmjax.records import pipeline
+from mmjax.training import resuming
 from mmjax.training.state import TrainState
-from mmjax.versions import versions
 from mmjax.weights.parameters import checkpoint_folder, complete_step, explained, read_frozen
-from mmjax.weights.runs import as_json, config_changes, from_json
-
-SCHEMA = 1
 
 
 class Checkpoints:
@@ -62,7 +57,7 @@ class Checkpoints:
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(_changing(state)),
             data=grain.checkpoint.CheckpointSave(iterator),
-            meta=ocp.args.JsonSave(self._meta()),
+            meta=ocp.args.JsonSave(resuming.make_meta(self.config, self.data_order)),
         )
         self._manager.save(step, args=args, force=True)
         self.last_saved = step
@@ -79,7 +74,7 @@ class Checkpoints:
         step = complete_step(self.workdir, step)
         with explained(self.workdir, step):
             meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        check_meta(meta, self.config, self.data_order, f"{checkpoint_folder(self.workdir) / str(step)}")
+        resuming.check_meta(meta, self.config, self.data_order, f"{checkpoint_folder(self.workdir) / str(step)}")
         with explained(self.workdir, step):
             args = ocp.args.Composite(
                 state=ocp.args.StandardRestore(_changing(abstract)), data=grain.checkpoint.CheckpointRestore(iterator)
@@ -104,33 +99,11 @@ class Checkpoints:
             checkpointer.save(self.workdir / "frozen", frozen, force=True)
         self._frozen_saved = True
 
-    def _meta(self) -> dict:
-        return {
-            "schema": SCHEMA,
-            "config": as_json(self.config),
-            "data_order": self.data_order,
-            "versions": versions(),
-        }
-
 
 def last_step(workdir: Path | str) -> int | None:
     """The step of a workdir's last complete checkpoint, or None; makes no folder."""
     folder = checkpoint_folder(Path(workdir))
     return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
-
-
-def check_meta(meta: dict, config: c.Experiment, data_order: str, where: str) -> None:
-    """Refuses a checkpoint whose experiment or order of the data is another one (`CheckpointError`, `DataError`)."""
-    if meta.get("schema") != SCHEMA:
-        raise CheckpointError(
-            f"{where}: expected checkpoint schema {SCHEMA}, found {meta.get('schema')}; start a new run"
-        )
-    pipeline.check_order(meta["data_order"], data_order)
-    changes = config_changes(from_json(meta["config"], where), config)
-    if changes:
-        raise CheckpointError(
-            f"{where} was saved with other settings:\n{changes}\n  give the saved ones, or a new --workdir"
-        )
 
 
 def _changing(state: TrainState) -> dict:

@@ -17,12 +17,12 @@ from pathlib import Path
 import jax
 
 from mmjax import config as c
-from mmjax import partition
+from mmjax import sharding
 from mmjax.errors import ConfigError
 from mmjax.models import build
 from mmjax.records import pipeline
 from mmjax.records.sources import Sources
-from mmjax.training import optimizer, summary
+from mmjax.training import optimizer, resuming, summary
 from mmjax.training import state as states
 from mmjax.training import step as steps
 from mmjax.training.batches import put_batch, training_batches
@@ -32,7 +32,7 @@ from mmjax.training.evaluators import Evaluator, ValidationLoss, write_report
 from mmjax.training.progress import Progress
 from mmjax.training.signals import StopSignals, agreed
 from mmjax.training.telemetry import Telemetry
-from mmjax.weights import runs, start
+from mmjax.weights import start
 
 
 def train(
@@ -58,11 +58,11 @@ def train(
     """
     config, workdir = config.validated(), Path(workdir)
     check(config, workdir)
-    runs.write_config(workdir, config)
-    runs.write_encoders(workdir, sources.encoders)
+    resuming.write_config(workdir, config)
+    resuming.write_encoders(workdir, sources.encoders)
 
     with contextlib.ExitStack() as stack:
-        mesh = partition.make_mesh(config.mesh)
+        mesh = sharding.make_mesh(config.mesh)
         streams = states.random_keys(config.seed)
         tx = optimizer.make_optimizer(config.optim, config.train.steps)
         abstract = states.abstract_state(config, tx, mesh)
@@ -82,7 +82,7 @@ def train(
         loss_fn = steps.make_loss(config, build.make_model(config), sources.unconditional_text)
         train_step = steps.make_train_step(config, loss_fn, tx, streams.train)
         evaluators = [ValidationLoss(config, sources, loss_fn, mesh, streams.validation), *evaluators]
-        stack.enter_context(partition.use_mesh(mesh))
+        stack.enter_context(sharding.use_mesh(mesh))
         stop = stack.enter_context(StopSignals(checkpoints.preempted))
         progress = Progress(telemetry, checkpoints, config.schedule.steps)
         compiled = CompiledSteps(config, train_step, abstract, telemetry, progress)
@@ -122,8 +122,8 @@ def check(config: c.Experiment, workdir: str | Path) -> None:
     """
     if last_step(workdir) is None:
         start.check_folders(config)
-    mesh = partition.make_mesh(config.mesh)
-    shares = partition.batch_shares(mesh)
+    mesh = sharding.make_mesh(config.mesh)
+    shares = sharding.batch_shares(mesh)
     for batch in config.data.batches:
         if batch % (shares * config.train.accumulate):
             raise ConfigError(

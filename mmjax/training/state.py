@@ -1,9 +1,7 @@
 """The training state, shapes before arrays: `eval_shape` -> shardings -> `jit(init, out_shardings=...)`.
 
 Nothing large is ever made unsharded, and nothing random is made where weights are loaded instead. Trained and frozen
-parameters are two trees: the gradient, the optimizer and the moving average only ever see the trained one. What is
-trained is decided in the configuration: `config.Train.trainable` has patterns of paths in the parameter tree, those of
-the adapter by default, and `abstract_state` splits the tree by them.
+parameters are two trees, split by `mmjax.trainable`: gradient, optimizer and average only ever see the trained one.
 """
 
 from typing import NamedTuple
@@ -15,11 +13,12 @@ from flax import struct
 from jaxtyping import Array, Int, Key
 
 from mmjax import config as c
-from mmjax import partition, trees
+from mmjax import sharding, trees
 from mmjax.errors import ConfigError
 from mmjax.models import build
 from mmjax.models.build import Params
 from mmjax.models.magicmirror.inputs import CONDITION_FIELDS
+from mmjax.trainable import split_trainable
 from mmjax.training import optimizer
 
 BATCH_FIELDS = ("latents", "face_mask", *CONDITION_FIELDS)  # of a record: what a training step reads
@@ -63,10 +62,10 @@ def abstract_state(config: c.Experiment, tx: optax.GradientTransformation, mesh:
     The optimizer's moments are sharded like the parameters that they belong to. Raises `TreeError` when a pattern of
     `train.trainable` matches no parameter, `ConfigError` when none does.
     """
-    trained, frozen = trees.split(build.abstract_params(config, mesh), config.train.trainable)
+    trained, frozen = split_trainable(config, build.abstract_params(config, mesh))
     if not trained:
         raise ConfigError(f"train.trainable = {config.train.trainable}: expected patterns that match a parameter")
-    everywhere = partition.replicated(mesh)
+    everywhere = sharding.replicated(mesh)
     average = trees.in_float32(trained)
     opt_state = optax.tree_map_params(
         tx,
@@ -102,11 +101,11 @@ def create_state(
     }
 
     def draw(key):
-        drawn = trees.flatten(partition.unbox(build.init(config, key)))
+        drawn = trees.flatten(sharding.unbox(build.init(config, key)))
         return {path: drawn[path].astype(leaf.dtype) for path, leaf in wanted.items()}
 
     drawn = _sharded_jit(draw, wanted)(random_keys(config.seed).init)
-    trained, frozen = trees.split(trees.unflatten({**drawn, **known}), config.train.trainable)
+    trained, frozen = split_trainable(config, trees.unflatten({**drawn, **known}))
 
     def rest(trained):
         average = jax.tree.map(jnp.copy, optimizer.float32(trained))  # a copy: the step donates both

@@ -14,9 +14,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from mmjax import config as c
-from mmjax import partition, trees
+from mmjax import sharding, trees
 from mmjax.diffusion import loss as diffusion_loss
 from mmjax.diffusion import schedule as noise_schedule
+from mmjax.diffusion.conditioning_dropout import drop_conditions
 from mmjax.models.build import Params
 from mmjax.models.cogvideox.patches import pad_frames
 from mmjax.training import optimizer
@@ -39,7 +40,8 @@ def make_loss(config: c.Experiment, model: nn.Module, unconditional_text: Float[
         params, t = trees.merge(trained, frozen), draws.timesteps
         noisy = noise_schedule.add_noise(schedule, batch["latents"], draws.noise, t)
         target = noise_schedule.velocity(schedule, batch["latents"], draws.noise, t)
-        v = model.apply({"params": params}, _drop_conditions(batch, draws, unconditional_text), noisy, t)
+        kept = drop_conditions(batch, draws.keep_text, draws.keep_identity, unconditional_text)
+        v = model.apply({"params": params}, kept, noisy, t)
         losses = diffusion_loss.denoising_loss(v, target, batch["face_mask"], draws.face_region)
         sums, counts = diffusion_loss.bucket_losses(losses, t, schedule.steps)
         return jnp.mean(losses), {"bucket_sums": sums, "bucket_counts": counts}
@@ -121,22 +123,12 @@ def _whole_patches(config: c.Experiment, batch: Batch) -> Batch:
     return batch | {name: pad_frames(batch[name], config.model.transformer) for name in padded}
 
 
-def _drop_conditions(batch: Batch, draws: diffusion_loss.Draws, unconditional_text: Array) -> Batch:
-    """Conditioning dropout (METHOD 4): the empty prompt, which has no class word, in place of the text."""
-    keep = draws.keep_text
-    return batch | {
-        "text": jnp.where(keep[:, None, None], batch["text"], jnp.asarray(unconditional_text, batch["text"].dtype)),
-        "class_mask": batch["class_mask"] & keep[:, None],
-        "keep_identity": draws.keep_identity,
-    }
-
-
 def _split_batch(tree: PyTree, pieces: int) -> PyTree:
     """[B, ...] -> [pieces, B / pieces, ...]; every device keeps its own samples in each piece."""
 
     def split(leaf):
         leaf = leaf.reshape(leaf.shape[0] // pieces, pieces, *leaf.shape[1:]).swapaxes(0, 1)
-        return partition.constrain(leaf, None, "batch", *(None,) * (leaf.ndim - 2))
+        return sharding.constrain(leaf, None, "batch", *(None,) * (leaf.ndim - 2))
 
     return jax.tree.map(split, tree)
 

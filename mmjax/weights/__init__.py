@@ -1,5 +1,5 @@
 """What runs leave behind and others read: a run's experiment (`runs`), its parameters (`parameters`), starting points.
 
-`start` gives a training run its first weights; `fit` is the one check whether weights are of the
-model that is to use them. Published weights are another matter: `mmjax.conversion`.
+`start` gives a training run its first weights; `same_model` is the one check whether weights are of the model that is
+to use them. Published weights are another matter: `mmjax.conversion`.
 """

@@ -11,9 +11,10 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
-from mmjax import partition, trees
+from mmjax import sharding, trees
 from mmjax.errors import CheckpointError
 from mmjax.models.build import Params, abstract_params
+from mmjax.trainable import split_trainable
 from mmjax.weights.runs import read_config
 
 
@@ -36,8 +37,8 @@ def load_params(
       CheckpointError: no such run or step, or one that is damaged.
     """
     config, workdir = read_config(workdir), Path(workdir)
-    abstract = abstract or abstract_params(config, mesh or partition.make_mesh(config.mesh))
-    trained, frozen = trees.split(abstract, config.train.trainable)
+    abstract = abstract or abstract_params(config, mesh or sharding.make_mesh(config.mesh))
+    trained, frozen = split_trainable(config, abstract)
     return trees.merge(load_trained(workdir, trained, step, ema), read_frozen(workdir, frozen))
 
 

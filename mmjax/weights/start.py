@@ -14,8 +14,9 @@ from mmjax import conversion, trees
 from mmjax.conversion import store
 from mmjax.errors import CheckpointError, ConfigError
 from mmjax.models.build import Params
+from mmjax.trainable import is_adapter, is_trainable, split_adapter
 from mmjax.weights import parameters, runs
-from mmjax.weights.fit import check_same_model
+from mmjax.weights.same_model import check_same_model
 
 
 def load_start(config: c.Experiment, abstract: Params) -> Params:
@@ -53,7 +54,7 @@ def check_frozen(config: c.Experiment, abstract: Params) -> None:
     known = [pattern for patterns, named in given.items() if named for pattern in patterns]
     if config.train.base == c.RANDOM:
         known = [".*"]
-    frozen = [path for path in trees.flatten(abstract) if not trees.matches(config.train.trainable, path)]
+    frozen = [path for path in trees.flatten(abstract) if not is_trainable(config, path)]
     unknown = [path for path in frozen if not trees.matches(known, path)]
     if unknown:
         raise ConfigError(
@@ -89,7 +90,7 @@ def _load_base(config: c.Experiment, abstract: Params) -> Params:
     found = c.Model(conversion.read_record(folder), config.model.adapter)
     check_same_model(found, config.model, f"train.base = {folder}")
     wanted = {path: leaf for path, leaf in trees.flatten(abstract).items() if path.startswith("transformer/")}
-    wanted = {path: leaf for path, leaf in wanted.items() if not trees.matches(c.ADAPTER_PATTERNS, path)}
+    wanted = {path: leaf for path, leaf in wanted.items() if not is_adapter(path)}
     wanted = trees.unflatten(wanted)["transformer"]
     shardings, dtypes = (jax.tree.map(operator.attrgetter(name), wanted) for name in ("sharding", "dtype"))
     return {"transformer": conversion.load_component(folder, shardings, dtypes)[1]}
@@ -114,6 +115,6 @@ def _load_adapter(config: c.Experiment, abstract: Params) -> Params:
     """The averaged adapter of an earlier run's last checkpoint; `train.adapter` is its workdir."""
     found = runs.read_config(config.train.adapter).model
     check_same_model(found, config.model, f"train.adapter = {config.train.adapter}")
-    wanted, _ = trees.split(abstract, c.ADAPTER_PATTERNS)
+    wanted, _ = split_adapter(abstract)
     params = parameters.load_trained(config.train.adapter, wanted)
     return jax.tree.map(lambda array, leaf: array.astype(leaf.dtype), params, wanted)

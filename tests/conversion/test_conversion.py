@@ -15,7 +15,7 @@ from huggingface_hub.utils import filter_repo_objects  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from mmjax import config as c  # noqa: E402
-from mmjax import conversion, partition, trees  # noqa: E402
+from mmjax import conversion, sharding, trees  # noqa: E402
 from mmjax.conversion import engine, registry, safetensors_io, store, transformer  # noqa: E402
 from mmjax.errors import ConversionError  # noqa: E402
 from tests.helpers import reference  # noqa: E402
@@ -151,9 +151,9 @@ def test_dtype_casts_while_reading_and_while_loading(tmp_path, converted):
 
 def test_leaves_land_sharded_on_a_mesh(converted):
     model, ours = converted
-    mesh = partition.make_mesh(c.Mesh(data=1, fsdp=4, tensor=2))
+    mesh = sharding.make_mesh(c.Mesh(data=1, fsdp=4, tensor=2))
     boxed = conversion.abstract_transformer(conversion.read_record(ours))
-    config, params = conversion.load_component(ours, partition.param_shardings(mesh, boxed))
+    config, params = conversion.load_component(ours, sharding.param_shardings(mesh, boxed))
     kernel = params["blocks"]["even"]["ffn"]["in"]["kernel"]
     assert kernel.addressable_shards[0].data.shape == (2, 96 // 4, 384 // 2)
     jax.tree.map(np.testing.assert_array_equal, params, reference.ours(model)[1])

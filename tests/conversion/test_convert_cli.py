@@ -33,6 +33,7 @@ def refused(capsys, *args):
     return err
 
 
+@pytest.mark.slow
 def test_there_and_back_from_the_shell(tmp_path, source):
     def run(*args):
         command = [sys.executable, "-m", "mmjax.convert", "transformer", *map(str, args)]

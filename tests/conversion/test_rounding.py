@@ -11,7 +11,7 @@ from absl import logging
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
 from mmjax import config as c  # noqa: E402
-from mmjax import conversion, partition, trees  # noqa: E402
+from mmjax import conversion, sharding, trees  # noqa: E402
 from mmjax.conversion import rounding  # noqa: E402
 from mmjax.sampling import load_sampler  # noqa: E402
 from mmjax.weights import start  # noqa: E402
@@ -60,6 +60,7 @@ def percent(line):
     return [float(number) / 100 for number in re.findall(r"([\d.]+) %", line)]
 
 
+@pytest.mark.slow
 def test_a_float16_folder_in_bfloat16_is_measured_in_one_line(pipeline, logged):
     folder = pipeline / "transformer"
     exact = leaves(conversion.load_component(folder)[1])
@@ -87,10 +88,10 @@ def test_shards_are_rounded_where_they_lie(pipeline, logged, memory):
     """On a mesh, and in host memory, the bits and the figures are those of one device."""
     folder = pipeline / "transformer"
     config, one = conversion.load_component(folder, dtype="bfloat16")
-    mesh = partition.make_mesh(c.Mesh(data=2, fsdp=2, tensor=2))
-    shardings = partition.param_shardings(mesh, conversion.abstract_transformer(config))
+    mesh = sharding.make_mesh(c.Mesh(data=2, fsdp=2, tensor=2))
+    shardings = sharding.param_shardings(mesh, conversion.abstract_transformer(config))
     if memory == "pinned_host":
-        shardings = partition.in_host_memory(shardings, (".*",))
+        shardings = sharding.in_host_memory(shardings, (".*",))
     _, spread = conversion.load_component(folder, shardings, "bfloat16")
     places, spread = trees.flatten(shardings), trees.flatten(spread)
     for path, leaf in leaves(one).items():

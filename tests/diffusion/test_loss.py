@@ -7,6 +7,7 @@ import pytest
 
 from mmjax import config
 from mmjax.diffusion import loss, schedule
+from mmjax.diffusion.conditioning_dropout import draw_kept_conditions
 
 COUNT = 200_000  # a frequency's standard error is then at most 0.0012
 
@@ -50,7 +51,7 @@ def test_v_error_is_the_noise_error_and_the_x0_error_up_to_the_schedule(shift):
 
 def test_dropout_frequencies_and_exclusion(record_property):
     settings = config.Loss(drop_text=0.1, drop_identity=0.15, drop_both=0.05)
-    text, identity = (np.asarray(a) for a in loss.conditioning_dropout(jax.random.key(0), COUNT, settings))
+    text, identity = (np.asarray(a) for a in draw_kept_conditions(jax.random.key(0), COUNT, settings))
     shares = (~text & identity).mean(), (text & ~identity).mean(), (~text & ~identity).mean()
     record_property("shares", [float(share) for share in shares])
     print("dropped text alone, identity alone, both:", *(f"{share:.4f}" for share in shares))
@@ -62,13 +63,13 @@ def test_dropout_frequencies_and_exclusion(record_property):
 )
 def test_a_certain_drop_always_happens(name, text, identity):
     settings = config.Loss(**{"drop_text": 0.0, "drop_identity": 0.0, "drop_both": 0.0, name: 1.0})
-    kept = loss.conditioning_dropout(jax.random.key(1), 1000, settings)
+    kept = draw_kept_conditions(jax.random.key(1), 1000, settings)
     assert [float(np.mean(k)) for k in kept] == [text, identity]
 
 
 def test_no_drop_keeps_all():
     settings = config.Loss(drop_text=0.0, drop_identity=0.0, drop_both=0.0)
-    assert all(np.all(kept) for kept in loss.conditioning_dropout(jax.random.key(2), 1000, settings))
+    assert all(np.all(kept) for kept in draw_kept_conditions(jax.random.key(2), 1000, settings))
 
 
 def test_draws_are_uniform_and_independent():

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from mmjax.encoders.arcface import load_arcface
-from mmjax.models.onnx.graph import apply
+from mmjax.models.arcface.graph import apply
 from tests.helpers.onnx_models import cosines, onnxruntime_embeddings
 
 DATA = Path(os.environ.get("MMJAX_TEST_DATA", "/nonexistent"))
@@ -173,6 +173,7 @@ def test_embeddings_equal_insightface(network):
     assert cosines(network(faces), expected).min() >= 0.99999
 
 
+@pytest.mark.slow
 @needs_lfw
 def test_gradients_equal_finite_differences(network, faces):
     """The identity loss 1 - cos (METHOD 4) by single pixels of a real face, against central differences."""
@@ -222,6 +223,7 @@ def test_a_converted_folder_gives_the_same_embeddings(network, faces, tmp_path):
     np.testing.assert_array_equal(converted(faces[:3]), network(faces[:3]))
 
 
+@pytest.mark.slow
 @needs_lfw
 def test_accuracy_on_a_part_of_lfw(network):
     """The first 4 pairs of each kind in every fold."""

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from mmjax import config as c
-from mmjax import conversion, partition
+from mmjax import conversion, sharding
 from mmjax.encoders.arcface import load_arcface
 from mmjax.encoders.fingerprints import agrees
 from mmjax.encoders.photomaker import PhotoMakerFaceEncoder, load_face_encoder
@@ -62,7 +62,7 @@ class MadeUp:
 
 
 def made_up(photomaker, mesh=None, **settings):
-    mesh = mesh or partition.make_mesh(c.Mesh(), jax.local_devices()[:1])
+    mesh = mesh or sharding.make_mesh(c.Mesh(), jax.local_devices()[:1])
     settings = {"mesh": mesh, "dtype": "float32", "strict": True} | settings
     return PhotoMakerFaceEncoder(photomaker, RECORD, MadeUp(), MadeUp(), **settings)
 
@@ -149,7 +149,7 @@ def test_the_same_pictures_are_checked_once(photomaker, tmp_path):
 
 
 def test_a_mesh_shares_the_tower(photomaker):
-    mesh = partition.make_mesh(c.Mesh(data=1, fsdp=4, tensor=1, context=1), jax.local_devices()[:4])
+    mesh = sharding.make_mesh(c.Mesh(data=1, fsdp=4, tensor=1, context=1), jax.local_devices()[:4])
     one, shared = made_up(photomaker).encode([noise()]), made_up(photomaker, mesh).encode([noise()])
     np.testing.assert_allclose(one.clip_last, shared.clip_last, rtol=1e-4, atol=1e-4)
 

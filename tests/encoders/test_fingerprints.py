@@ -90,6 +90,7 @@ def prepared(folder, text="", face=PHOTOMAKER, **chosen):
     return finish_dataset(folder, folder.name, config, 1, about, {"train": [8], "validation": []}, rows["text"][0])
 
 
+@pytest.mark.slow
 def test_training_needs_no_face_models_on_records_that_have_their_features(tmp_path):
     """And the run remembers the encoders: it goes on with records of theirs alone."""
     folder, workdir = prepared(tmp_path / "images"), tmp_path / "run"

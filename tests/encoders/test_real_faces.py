@@ -30,6 +30,7 @@ def encoder():
     return make_face_encoder(experiment())
 
 
+@pytest.mark.slow
 @fp.needs_pack
 def test_the_same_pixels_give_the_same_features_either_way(encoder):
     picture = fp.astronaut()

@@ -16,7 +16,7 @@ from diffusers import CogVideoXPipeline  # noqa: E402
 from transformers import T5Tokenizer  # noqa: E402
 
 from mmjax import config as c  # noqa: E402
-from mmjax import conversion, partition  # noqa: E402
+from mmjax import conversion, sharding  # noqa: E402
 from mmjax.encoders import t5  # noqa: E402
 from mmjax.encoders.prompts import CLASS_WORDS  # noqa: E402
 from mmjax.encoders.t5 import load_text_encoder  # noqa: E402
@@ -232,7 +232,7 @@ def test_fills_the_interface(converted):
 
 
 def test_sharded_weights_give_the_same(converted):
-    mesh = partition.make_mesh(c.Mesh(data=2, fsdp=2, tensor=2))
+    mesh = sharding.make_mesh(c.Mesh(data=2, fsdp=2, tensor=2))
     prompts = ["A man is talking", "", "A girl and a boy run"]
     sharded = load(converted[1], mesh=mesh)
     found = sharded.encode_plain(prompts)

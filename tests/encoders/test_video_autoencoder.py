@@ -9,14 +9,13 @@ torch = pytest.importorskip("torch", reason="needs the test extra: pip install -
 from diffusers.video_processor import VideoProcessor  # noqa: E402
 
 from mmjax import config as c  # noqa: E402
-from mmjax import conversion, partition  # noqa: E402
+from mmjax import conversion, sharding  # noqa: E402
 from mmjax.encoders import vae as features  # noqa: E402
 from mmjax.encoders.interface import Autoencoder  # noqa: E402
 from mmjax.encoders.vae import CogVideoXAutoencoder, load_autoencoder  # noqa: E402
 from mmjax.errors import CheckpointError, ConfigError, DataError  # noqa: E402
 from tests.helpers import photomaker_files  # noqa: E402
 from tests.helpers import vae_reference as reference  # noqa: E402
-from tests.helpers.unoptimized import unoptimized  # noqa: E402, F401
 
 FLOAT32 = c.Precision(encode="float32", decode="float32")
 SIZE = (16, 12)
@@ -83,8 +82,9 @@ def test_leading_axes_are_kept(autoencoder):
     assert autoencoder.decode(latents(1, lead=(1, 1))).shape == (1, 1, 1, *SIZE, 3)
 
 
+@pytest.mark.slow
 def test_a_mesh_gives_the_same(folder, autoencoder):
-    mesh = partition.make_mesh(c.Mesh(data=2, context=4))
+    mesh = sharding.make_mesh(c.Mesh(data=2, context=4))
     spread = load_autoencoder(folder, mesh, FLOAT32)
     for lead in ((), (2,)):  # all axes share one video's height, or `data` takes the batch
         video, z = clip(1, lead=lead), latents(1, lead=lead)
@@ -92,6 +92,7 @@ def test_a_mesh_gives_the_same(folder, autoencoder):
         assert np.abs(spread.decode(z).astype(int) - autoencoder.decode(z)).max() <= 1
 
 
+@pytest.mark.slow
 def test_tiles_are_diffusers_tiles(model, folder):
     """Through the uint8 border too; a picture of one tile is not cut."""
     tiled = load_autoencoder(folder, precision=FLOAT32, tiling=True)

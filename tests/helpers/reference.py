@@ -7,9 +7,9 @@ from mmjax import config as c
 from mmjax import trees
 from mmjax.conversion import engine, transformer
 from mmjax.models.cogvideox.transformer import CogVideoXTransformer
-from mmjax.partition import unbox
 from mmjax.precision import Policy
 from mmjax.records import schema
+from mmjax.sharding import unbox
 from mmjax.training.state import BATCH_FIELDS
 
 _SHARED = dict(

@@ -10,8 +10,9 @@ import numpy as np
 from mmjax import config as c
 from mmjax import trees
 from mmjax.models.magicmirror.model import MagicMirror
-from mmjax.partition import unbox
 from mmjax.precision import Policy
+from mmjax.sharding import unbox
+from mmjax.trainable import split_adapter
 
 TRANSFORMER = c.Transformer(
     layers=4,
@@ -81,7 +82,7 @@ def fresh(model: c.Model = MODEL, references: int = 1):
     ]
     if not model.adapter.enabled:
         return redrawn(params)
-    adapter, base = trees.split(params, c.ADAPTER_PATTERNS)
+    adapter, base = split_adapter(params)
     return trees.merge(redrawn(base), adapter)
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from mmjax import config as c
-from mmjax import partition
+from mmjax import sharding
 from mmjax.records import schema
 from mmjax.records.sources import Sources, find_sources
 from mmjax.synthetic.builders import BUILDERS
@@ -97,7 +97,7 @@ def batch(config: c.Experiment, size: int = 8, seed: int = 0) -> dict[str, np.nd
 
 
 def mesh_of(config: c.Experiment, devices: int = 1) -> jax.sharding.Mesh:
-    return partition.make_mesh(config.mesh, jax.devices()[:devices])
+    return sharding.make_mesh(config.mesh, jax.devices()[:devices])
 
 
 def fresh_state(config: c.Experiment, devices: int = 1):

@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from mmjax import config as c
 from mmjax import trees
 from mmjax.models.magicmirror.face_branch import Conditions
+from mmjax.trainable import split_adapter
 from tests.helpers import tiny
 
 
@@ -32,6 +32,7 @@ def test_fresh_adapter_without_face_tokens_is_the_base_bit_for_bit():
     np.testing.assert_array_equal(with_identity, run_base(model, params, batch["text"], latents, timesteps))
 
 
+@pytest.mark.slow
 def test_fresh_adapter_moves_the_base_by_the_softmax_share_of_its_keys_alone():
     params, batch, (latents, timesteps) = tiny.fresh(), tiny.batch(), tiny.inputs()
     base = run_base(tiny.MODEL, params, batch["text"], latents, timesteps)
@@ -48,16 +49,17 @@ def test_fresh_adapter_moves_the_base_by_the_softmax_share_of_its_keys_alone():
 def test_base_alone_never_reads_the_adapter():
     params, batch, (latents, timesteps) = tiny.fresh(), tiny.batch(), tiny.inputs()
     expected = run_base(tiny.MODEL, params, batch["text"], latents, timesteps)
-    adapter, base = trees.split(params, c.ADAPTER_PATTERNS)
+    adapter, base = split_adapter(params)
     poisoned = trees.merge(base, jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), adapter))
     np.testing.assert_array_equal(run_base(tiny.MODEL, poisoned, batch["text"], latents, timesteps), expected)
     plain = tiny.with_adapter(enabled=False)
     np.testing.assert_array_equal(run_base(plain, base, batch["text"], latents, timesteps), expected)
 
 
+@pytest.mark.slow
 def test_every_adapter_parameter_gets_a_gradient_within_three_steps():
     params, batch, (latents, timesteps) = tiny.fresh(), tiny.batch(), tiny.inputs()
-    adapter, base = trees.split(params, c.ADAPTER_PATTERNS)
+    adapter, base = split_adapter(params)
     module, optimizer = tiny.make(), optax.adam(1e-2)
 
     @jax.jit
@@ -89,6 +91,7 @@ def test_each_part_of_the_adapter_changes_the_output():
         assert relative(changed, before) > 1e-4, name
 
 
+@pytest.mark.slow
 def test_withheld_identity_ignores_the_reference_and_only_for_that_sample():
     params, batch, (latents, timesteps) = tiny.drawn(), tiny.batch(), tiny.inputs()
     other = tiny.batch(seed=9) | {"text": batch["text"]}
@@ -108,6 +111,7 @@ def test_fusion_touches_the_class_word_alone():
     np.testing.assert_array_equal(changed, batch["class_mask"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("references", [1, 3])
 def test_several_references_stand_along_the_token_axis(references):
     batch = tiny.batch(references=references)
@@ -122,6 +126,7 @@ def test_several_references_stand_along_the_token_axis(references):
         np.testing.assert_allclose(mirrored.identity, conditions.identity, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "off,gone",
     [

@@ -14,7 +14,7 @@ from mmjax import conversion
 from mmjax.conversion import arcface, onnx_file
 from mmjax.encoders.arcface import load_arcface
 from mmjax.errors import CheckpointError, ConfigError, ConversionError
-from mmjax.models.onnx.graph import OnnxGraph, apply
+from mmjax.models.arcface.graph import OnnxGraph, apply
 from mmjax.trees import flatten
 from mmjax.validation import validated_record
 from tests.helpers import onnx_models
@@ -48,6 +48,7 @@ def test_embeddings_equal_onnxruntime(family, tmp_path):
     assert error(found, expected) <= (1e-2 if "half" in family else 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers,millions", [(onnx_models.IRESNET50, 43.6), (onnx_models.IRESNET100, 65.2)])
 def test_true_depths_on_thin_layers(layers, millions, tmp_path):
     """Every node of IResNet-50 and -100; the parameters are counted at the true widths."""
@@ -108,6 +109,7 @@ def test_gradients_are_finite_and_equal_finite_differences(network):
         assert gradient[0, y, x, channel] == pytest.approx(measured, rel=0.05, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_gradients_of_the_weights_are_finite(network):
     def loss(params):
         return jnp.square(apply(network.graph, params, PICTURES[:1], jnp.bfloat16)).mean()

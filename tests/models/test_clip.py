@@ -10,13 +10,13 @@ torch = pytest.importorskip("torch", reason="needs the test extra: pip install -
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection  # noqa: E402
 
 from mmjax import config as c  # noqa: E402
-from mmjax import partition, trees  # noqa: E402
+from mmjax import sharding, trees  # noqa: E402
 from mmjax.conversion import engine, photomaker  # noqa: E402
 from mmjax.models import clip  # noqa: E402
 from mmjax.models.clip import CLIPVisionTower  # noqa: E402
 from mmjax.models.sizes import CLIPVision  # noqa: E402
-from mmjax.partition import unbox  # noqa: E402
 from mmjax.precision import Policy  # noqa: E402
+from mmjax.sharding import unbox  # noqa: E402
 
 TINY = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, image_size=28)
 SIZES = {
@@ -105,11 +105,11 @@ def test_activations_are_not_the_same():
 def test_sharded_tower_gives_the_same():
     model = torch_clip(patch_size=7)
     record, params = ours(model)
-    mesh = partition.make_mesh(c.Mesh(data=2, fsdp=2, tensor=2))
-    placed = jax.device_put(params, partition.param_shardings(mesh, abstract_tower(record)))
+    mesh = sharding.make_mesh(c.Mesh(data=2, fsdp=2, tensor=2))
+    placed = jax.device_put(params, sharding.param_shardings(mesh, abstract_tower(record)))
     assert placed["blocks"]["in"]["kernel"].addressable_shards[0].data.shape == (3, 32, 48)
     pixels = noise(record.side)
-    with partition.use_mesh(mesh):
+    with sharding.use_mesh(mesh):
         found = jax.jit(CLIPVisionTower(record, Policy()).apply)({"params": placed}, pixels)
     assert max(off(f, e) for f, e in zip(found, reference(model, pixels), strict=True)) <= 1e-5
 

@@ -4,8 +4,9 @@ import jax
 import pytest
 
 from mmjax import config as c
-from mmjax import partition, trees
+from mmjax import sharding, trees
 from mmjax.models import build
+from mmjax.trainable import split_adapter
 from mmjax.training import optimizer, state, step
 from tests.helpers import reference
 from tests.test_config import CONFIGS, load
@@ -20,10 +21,16 @@ SUBTREES = {
 }
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem == "magicmirror_5b" else pytest.mark.slow)
+        for path in CONFIGS
+    ],
+)
 def test_every_configuration_traces_at_full_size(path):
     config = load(path)
-    mesh = partition.make_mesh(c.Mesh(), jax.devices()[:1])
+    mesh = sharding.make_mesh(c.Mesh(), jax.devices()[:1])
     tx = optimizer.make_optimizer(config.optim, config.train.steps)
     abstract = state.abstract_state(config, tx, mesh)
     params = trees.merge(abstract.trained, abstract.frozen)
@@ -35,7 +42,7 @@ def test_every_configuration_traces_at_full_size(path):
             lambda leaf: (leaf.shape, leaf.dtype), abstract
         )
         assert metrics["loss"].shape == ()
-    adapter, base = trees.split(params, c.ADAPTER_PATTERNS)
+    adapter, base = split_adapter(params)
     counts = {name: trees.count(trees.split(adapter, (pattern,))[0]) for name, pattern in SUBTREES.items()}
     print(f"\n{config.name}: base {trees.count(base):,}, adapter {trees.count(adapter):,}")
     print("\n".join(f"  {name:16}{count:>16,}" for name, count in counts.items()))

@@ -15,11 +15,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mmjax import config as c  # noqa: E402
-from mmjax import partition, trees  # noqa: E402
+from mmjax import sharding, trees  # noqa: E402
 from mmjax.diffusion import loss as diffusion_loss  # noqa: E402
 from mmjax.diffusion import schedule as noise_schedule  # noqa: E402
 from mmjax.models.magicmirror.face_branch import Conditions  # noqa: E402
 from mmjax.sampling.denoiser import Denoiser  # noqa: E402
+from mmjax.trainable import split_adapter  # noqa: E402
 from mmjax.training import step as steps  # noqa: E402
 from tests.helpers import magicmirror_reference as reference  # noqa: E402
 from tests.helpers import tiny  # noqa: E402
@@ -67,7 +68,12 @@ def error(found, expected) -> float:
 
 @pytest.mark.parametrize(
     "ablation,references,variant",
-    [*((name, 2, "rope") for name in ABLATIONS), ("full", 1, "rope"), ("full", 2, "rope_slice")],
+    [
+        ("full", 2, "rope"),
+        pytest.param("full", 1, "rope", marks=pytest.mark.slow),
+        pytest.param("full", 2, "rope_slice", marks=pytest.mark.slow),
+        *(pytest.param(name, 2, "rope", marks=pytest.mark.slow) for name in ABLATIONS if name != "full"),
+    ],
 )
 def test_velocity_and_conditions(ablation, references, variant):
     model, params, batch, latents, timesteps = case(ablation, references, variant)
@@ -97,7 +103,9 @@ def test_the_base_alone():
     assert error(found, expected) < OUTPUTS
 
 
-@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize(
+    "ablation", ["full", *(pytest.param(name, marks=pytest.mark.slow) for name in ABLATIONS if name != "full")]
+)
 def test_loss_and_gradients_under_conditioning_dropout(ablation):
     """Of every trained leaf: text dropped in one sample, identity in another, neither in the third."""
     model, params, batch, latents, timesteps = case(ablation)
@@ -110,7 +118,7 @@ def test_loss_and_gradients_under_conditioning_dropout(ablation):
     keep_text, keep_identity = np.array([False, True, True]), np.array([True, False, True])
     region = np.array([True, False, True])
     draws = diffusion_loss.Draws(timesteps, noise, region, keep_text, keep_identity)
-    trained, frozen = trees.split(params, c.Train().trainable)
+    trained, frozen = split_adapter(params)
     loss_fn = steps.make_loss(config, tiny.make(model), null_text)
     data = batch | {"latents": latents, "face_mask": mask}
     (loss, _), gradients = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(trained, frozen, data, draws)
@@ -167,7 +175,7 @@ def test_what_both_halves_of_the_guidance_pair_receive(scale):
         precision=c.Precision(compute="float32"),
     )
     negative = np.random.default_rng(6).standard_normal(batch["text"].shape[1:]).astype(np.float32)
-    mesh = partition.make_mesh(c.Mesh(), jax.devices()[:1])
+    mesh = sharding.make_mesh(c.Mesh(), jax.devices()[:1])
     frames, height, width = latents.shape[1:4]
     size = (frames, height, width)
     found = Denoiser(config, mesh)(params, batch, negative, [1, 2, 3], size, noise=latents)

@@ -13,7 +13,7 @@ from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration  #
 from transformers.models.t5.modeling_t5 import T5Attention  # noqa: E402
 
 from mmjax import config as c  # noqa: E402
-from mmjax import conversion, partition, trees  # noqa: E402
+from mmjax import conversion, sharding, trees  # noqa: E402
 from mmjax.conversion import engine, registry, t5  # noqa: E402
 from mmjax.errors import ConversionError  # noqa: E402
 from mmjax.models.sizes import T5  # noqa: E402
@@ -142,14 +142,14 @@ def test_sharded_encoder_gives_the_same(tmp_path):
     model = torch_t5()
     model.save_pretrained(tmp_path / "source")
     conversion.convert("text-encoder", tmp_path / "source", tmp_path / "ours")
-    mesh = partition.make_mesh(c.Mesh(data=2, fsdp=2, tensor=2))
+    mesh = sharding.make_mesh(c.Mesh(data=2, fsdp=2, tensor=2))
     record = conversion.read_record(tmp_path / "ours")
-    shardings = partition.param_shardings(mesh, t5.abstract_t5(record))
+    shardings = sharding.param_shardings(mesh, t5.abstract_t5(record))
     record, params = conversion.load_component(tmp_path / "ours", shardings)
     assert params["blocks"]["ffn"]["gate"]["kernel"].addressable_shards[0].data.shape == (3, 24, 48)
     assert params["blocks"]["attn"]["out"]["kernel"].addressable_shards[0].data.shape == (3, 32, 24)
     tokens = padded_tokens(17)
-    with partition.use_mesh(mesh):
+    with sharding.use_mesh(mesh):
         found = jax.jit(T5Encoder(record, Policy()).apply)({"params": params}, tokens)
     expected = reference(model, tokens)
     assert np.abs(np.asarray(found) - expected).max() <= 5e-5 * np.abs(expected).max()

@@ -8,13 +8,16 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
 from mmjax import config as c  # noqa: E402
-from mmjax import partition  # noqa: E402
+from mmjax import sharding  # noqa: E402
 from mmjax.models.cogvideox import vae, vae_layers  # noqa: E402
 from mmjax.precision import Policy  # noqa: E402
 from tests.helpers import vae_reference as reference  # noqa: E402
-from tests.helpers.unoptimized import unoptimized  # noqa: E402, F401
 
-CASES = [(frames, size) for size in ((16, 24), (32, 16)) for frames in (1, 9, 17, 49)]
+CASES = [
+    pytest.param(frames, size, marks=pytest.mark.slow if frames > 17 else ())
+    for size in ((16, 24), (32, 16))
+    for frames in (1, 9, 17, 49)
+]
 TRUE_SIZE = dict(block_out_channels=(128, 256, 256, 512), latent_channels=16, layers_per_block=3, norm_num_groups=32)
 BAR = 1e-4  # the bar; measured 2e-6 and less
 
@@ -94,6 +97,7 @@ def test_decoder_equals_diffusers(tiny, frames, size):
     assert error <= BAR
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [reference.SHALLOW | dict(layers_per_block=2), dict(temporal_compression_ratio=8)])
 def test_other_settings_equal_diffusers(settings):
     """Two resnets a level, other temporal compressions, two videos at once, an even number of latent frames."""
@@ -150,6 +154,7 @@ def test_bfloat16_is_near_float32(shallow):
     assert 0 < error < 0.03
 
 
+@pytest.mark.slow
 def test_gradients_pass_the_decoder_in_bfloat16(shallow):
     """The identity loss reaches the latents through the decoder (METHOD 4): uphill the slope is what it should be."""
     record, params = shallow
@@ -181,6 +186,7 @@ def test_causal_convolution_is_torchs(inputs, outputs):
 MESHES = {"context 8": c.Mesh(data=1, context=8), "data 2 x tensor 2 x context 2": c.Mesh(data=2, tensor=2, context=2)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MESHES)
 def test_eight_devices_equal_one(shallow, name):
     """The height is spread over the mesh, 9 rows of latents unevenly; lines at the borders are exchanged."""
@@ -189,10 +195,10 @@ def test_eight_devices_equal_one(shallow, name):
     latents = reference.drawn((batch, *latent_shape(record, 9, size)[1:]))
     video = np.clip(0.5 * reference.drawn((batch, 9, *size, 3)), -1, 1)
     expected = run_decode(record, params, latents), run_encode(record, params, video)[0]
-    mesh = partition.make_mesh(MESHES[name], jax.devices())
-    with partition.use_mesh(mesh):
-        params = jax.device_put(params, partition.replicated(mesh))
-        placed = jax.device_put((latents, video), partition.batch_sharding(mesh, batch))
+    mesh = sharding.make_mesh(MESHES[name], jax.devices())
+    with sharding.use_mesh(mesh):
+        params = jax.device_put(params, sharding.replicated(mesh))
+        placed = jax.device_put((latents, video), sharding.batch_sharding(mesh, batch))
         decode = jax.jit(lambda p, z: vae.decode(record, p, z, Policy())).lower(params["decoder"], placed[0]).compile()
         found = decode(params["decoder"], placed[0]), run_encode(record, params, placed[1])[0]
     assert "collective-permute" in decode.as_text()

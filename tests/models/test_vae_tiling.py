@@ -42,6 +42,7 @@ def both(run, x, cuts, model):
     return np.asarray(vae_tiling.in_tiles(run, x, cuts)), expected, np.asarray(run(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_tiled_decoder_equals_diffusers(tiled, size):
     model, record, params = tiled
@@ -57,6 +58,7 @@ def test_tiled_decoder_equals_diffusers(tiled, size):
     assert seam > 1e-3  # tiles have norms of their own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_tiled_encoder_equals_diffusers(tiled, size):
     model, record, params = tiled

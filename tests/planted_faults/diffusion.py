@@ -4,6 +4,7 @@ from tests.planted_faults.fault import Fault
 
 SCHEDULE, SAMPLERS = "mmjax/diffusion/schedule.py", "mmjax/diffusion/samplers.py"
 GUIDANCE, LOSS = "mmjax/diffusion/guidance.py", "mmjax/diffusion/loss.py"
+CONDITIONING = "mmjax/diffusion/conditioning_dropout.py"
 
 _SCHEDULE = ("tests/diffusion/test_schedule.py",)
 _LOSS = "tests/diffusion/test_loss.py"
@@ -267,21 +268,21 @@ _LOSSES = (
     ),
     Fault(
         "text and identity are dropped in each other's place",
-        LOSS,
+        CONDITIONING,
         "    return keep_text, keep_identity\n",
         "    return keep_identity, keep_text\n",
         _DROPOUT,
     ),
     Fault(
         "both are dropped beside one of them, not instead",
-        LOSS,
+        CONDITIONING,
         "both = (identity <= uniform) & (uniform < identity + settings.drop_both)",
         "both = uniform < settings.drop_both",
         _DROPOUT,
     ),
     Fault(
         "a dropped text drops the identity as well",
-        LOSS,
+        CONDITIONING,
         "keep_identity = ((uniform < text) | (identity <= uniform)) & ~both",
         "keep_identity = (identity <= uniform) & ~both",
         _DROPOUT,

@@ -3,6 +3,7 @@
 from tests.planted_faults.fault import Fault
 
 STEP, OPTIMIZER = "mmjax/training/step.py", "mmjax/training/optimizer.py"
+CONDITIONING = "mmjax/diffusion/conditioning_dropout.py"
 STATE, DENOISER = "mmjax/training/state.py", "mmjax/sampling/denoiser.py"
 
 _STEP = "tests/training/test_step.py"
@@ -63,8 +64,8 @@ _TRAINING = (
     Fault(
         "the model sees the clean latents",
         STEP,
-        "draws, unconditional_text), noisy, t)",
-        'draws, unconditional_text), batch["latents"], t)',
+        "kept, noisy, t)",
+        'kept, batch["latents"], t)',
         _GRADIENTS,
     ),
     Fault(
@@ -83,22 +84,22 @@ _TRAINING = (
     ),
     Fault(
         "the empty prompt keeps its class word",
-        STEP,
-        'batch["class_mask"] & keep[:, None]',
+        CONDITIONING,
+        'batch["class_mask"] & keep_text[:, None]',
         'batch["class_mask"]',
         _DROPPED,
     ),
     Fault(
         "the text is dropped with the identity",
-        STEP,
-        "    keep = draws.keep_text\n",
-        "    keep = draws.keep_identity\n",
+        CONDITIONING,
+        "jnp.where(keep_text[:, None, None]",
+        "jnp.where(keep_identity[:, None, None]",
         _DROPPED,
     ),
     Fault(
         "identity is never dropped",
-        STEP,
-        '        "keep_identity": draws.keep_identity,\n',
+        CONDITIONING,
+        '        "keep_identity": keep_identity,\n',
         "",
         _DROPPED,
     ),

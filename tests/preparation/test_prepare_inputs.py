@@ -385,6 +385,21 @@ def test_damage_in_the_middle_gives_the_frames_before_it(tmp_path):
     assert caught.value.reason == "unreadable" and 5 < len(seen) < 40
 
 
+def test_a_cut_between_two_pictures_is_found_by_the_index(tmp_path):
+    """No picture of such a file is damaged, and libav ends as if that were all."""
+    import av
+
+    whole = movie(fast_start=True)
+    with av.open(io.BytesIO(whole)) as container:
+        twelfth = container.streams.video[0].index_entries[11]
+    (tmp_path / "a.mp4").write_bytes(whole[: twelfth.pos + twelfth.size])
+    seen = []
+    with pytest.raises(Rejected, match="cut off after frame 12: its index names more"):
+        seen += [seen.append(index) for index, _, _ in video_frames(as_item(tmp_path / "a.mp4"), SETTINGS)]
+    assert len(seen) == 12
+
+
+@pytest.mark.slow
 def test_large_pictures_are_a_matter_of_the_setting_alone(tmp_path):
     """Pillow's own limit, 179 million pixels, does not count where the setting is higher."""
     Image.new("1", (20_000, 10_000)).save(tmp_path / "a.png")

@@ -136,6 +136,7 @@ def test_processes_that_cannot_share_are_refused(folder):
         iterate(few, 0, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_run_sees_the_same_batches(folder, workers):
     """State saved after step k, restored in a fresh iterator: bit-equal from step k + 1 on, over an epoch's end."""

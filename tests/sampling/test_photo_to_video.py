@@ -13,15 +13,13 @@ from safetensors.numpy import save_file
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
 from mmjax import config as c  # noqa: E402
-from mmjax import conversion, media, partition, sample  # noqa: E402
+from mmjax import conversion, media, sample, sharding  # noqa: E402
 from mmjax.errors import ConfigError  # noqa: E402
 from mmjax.precision import FLOAT32  # noqa: E402
 from mmjax.sampling import Request, load_sampler  # noqa: E402
-from mmjax.training import optimizer, state  # noqa: E402
+from mmjax.training import optimizer, resuming, state  # noqa: E402
 from mmjax.training.checkpoints import Checkpoints  # noqa: E402
-from mmjax.weights import runs  # noqa: E402
 from tests.helpers import diffusers_folders, face_pictures, photomaker_files, tiny  # noqa: E402
-from tests.helpers.unoptimized import unoptimized  # noqa: E402, F401
 
 SIZE = (9, 64, 96)
 PROMPT, NEGATIVE = "A cat sits.", "blur"
@@ -71,6 +69,7 @@ def theirs(whole, noise, **settings):
     return np.asarray(found[0])
 
 
+@pytest.mark.slow
 def test_a_prompt_gives_the_frames_of_diffusers(published, sampler, noise):
     expected = theirs(published[0], noise)
     (encoded,) = sampler.encode([Request(PROMPT, negative_prompt=NEGATIVE)])
@@ -158,10 +157,10 @@ def adapter(published, tmp_path_factory):
     model = c.Model(transformer, c.Adapter(**(FACES.adapter_settings | settings | {"can_condition_dim": 16})))
     data = c.Data(sources=("clips",), weights=(1.0,), batches=(8,), frames=(9,), height=64, width=96)
     config = c.Experiment(model=model, data=data, precision=FLOAT32).validated()
-    workdir, mesh = tmp_path_factory.mktemp("adapter"), partition.make_mesh(config.mesh, jax.devices()[:1])
+    workdir, mesh = tmp_path_factory.mktemp("adapter"), sharding.make_mesh(config.mesh, jax.devices()[:1])
     fresh = state.create_state(config, optimizer.make_optimizer(config.optim, 2), mesh)
     drawn = jax.device_put(tiny.redrawn(fresh.trained), jax.tree.map(lambda leaf: leaf.sharding, fresh.trained))
-    runs.write_config(workdir, config)
+    resuming.write_config(workdir, config)
     checkpoints = Checkpoints(workdir, config, "no records")
     position = iter(grain.MapDataset.range(4).to_iter_dataset())
     checkpoints.save(fresh.replace(step=fresh.step + 7, trained=drawn, ema=drawn), position)
@@ -178,6 +177,7 @@ def photomaker(tmp_path_factory):
     return folder / "ours"
 
 
+@pytest.mark.slow
 @face_pictures.needs_pack
 def test_a_photo_and_a_prompt_become_a_video(published, adapter, photomaker, tmp_path, capsys):
     Image.fromarray(face_pictures.astronaut()).save(tmp_path / "face.png")

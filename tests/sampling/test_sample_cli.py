@@ -10,18 +10,16 @@ import pytest
 from PIL import Image
 
 from mmjax import config as c
-from mmjax import media, partition, quickstart, sample
+from mmjax import media, quickstart, sample, sharding
 from mmjax.diffusion import samplers, schedule
 from mmjax.errors import CheckpointError, ConfigError, DataError, PromptError
 from mmjax.records import pipeline
 from mmjax.sampling import Preview, Request, Sampler, checked_size, load_sampler
 from mmjax.synthetic import portraits
-from mmjax.training import optimizer, state
+from mmjax.training import optimizer, resuming, state
 from mmjax.training.checkpoints import Checkpoints
-from mmjax.weights import runs
 from tests.helpers import tiny
 from tests.helpers.tiny_run import sources
-from tests.helpers.unoptimized import unoptimized  # noqa: F401
 
 # The same arithmetic in batches of another size or on another mesh rounds differently. Measured on the 8-bit frames:
 # 0 between batches, 1 between meshes.
@@ -78,11 +76,11 @@ def experiment(data_dir):
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     config, workdir = experiment(folder / "data"), folder / "workdir"
-    mesh = partition.make_mesh(config.mesh, jax.devices()[:1])  # for every further one Orbax compiles slices
+    mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])  # for every further one Orbax compiles slices
     fresh = state.create_state(config, optimizer.make_optimizer(config.optim, 2), mesh)
     put = lambda tree: jax.device_put(tree, jax.tree.map(lambda leaf: leaf.sharding, fresh.trained))  # noqa: E731
     raw, average = (put(tiny.redrawn(fresh.trained, seed)) for seed in (1, 2))
-    runs.write_config(workdir, config)
+    resuming.write_config(workdir, config)
     checkpoints, iterator = Checkpoints(workdir, config, ""), pipeline.make_train_iterator(config, sources(config))
     checkpoints.save(fresh.replace(step=fresh.step + 2, trained=raw, ema=average), iterator)
     checkpoints.close()
@@ -135,6 +133,7 @@ def test_video_sheet_and_record_lie_side_by_side(run, faces, tmp_path, capsys):
     assert "4/4" in printed.err  # the progress bar came to its end
 
 
+@pytest.mark.slow
 def test_several_prompts_go_to_numbered_files_each_with_its_own_seed(run, tmp_path, sampler):
     (tmp_path / "prompts.txt").write_text("a man is smiling\n\n  a girl on a beach \n")
     sample.main(arguments(run, tmp_path / "out.mp4", prompt=None, prompts=tmp_path / "prompts.txt"))
@@ -150,6 +149,7 @@ def test_several_prompts_go_to_numbered_files_each_with_its_own_seed(run, tmp_pa
     assert again.read_bytes() == (tmp_path / "out-001.mp4").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_clip_depends_neither_on_its_neighbours_nor_on_the_mesh(run, sampler, faces):
     assert jax.device_count() == 8
     requests = [
@@ -175,6 +175,7 @@ def test_progress_does_not_change_the_clip(sampler, faces):
     assert off.max() <= LEVELS
 
 
+@pytest.mark.slow
 def test_identity_prompt_and_weights_reach_the_clip(run, sampler, faces):
     def frames(params=sampler.params, **request):
         chosen = Sampler(sampler.config, params)
@@ -205,6 +206,7 @@ def test_other_sizes_on_the_grid(sampler):
     assert clip.frames.shape == (17, 12, 20, 3)
 
 
+@pytest.mark.slow
 def test_preview_shows_held_out_people_and_repeats_itself(run, sampler):
     preview = Preview(sampler.config, sources(sampler.config))
     first = preview(sampler.params, 2)
@@ -272,6 +274,7 @@ def test_what_cannot_work_ends_in_one_line(case, run, faces, tmp_path, monkeypat
     assert not list(tmp_path.glob("*.mp4"))
 
 
+@pytest.mark.slow
 def test_quickstart_reports_rates_and_ends_with_the_path_of_its_sheet(run, monkeypatch, capsys):
     monkeypatch.setattr(quickstart, "FIT_PEOPLE", 12)
     monkeypatch.setattr(quickstart, "BATCH", 2)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from mmjax import config as c
-from mmjax import partition, trees
+from mmjax import sharding, trees
 from mmjax.errors import CheckpointError, ConfigError, DataError
 from mmjax.models import build
 from mmjax.records import pipeline
-from mmjax.training import checkpoints, optimizer, state
+from mmjax.training import optimizer, resuming, state
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.weights import parameters, runs
 from tests.helpers import tiny_run
@@ -45,7 +45,7 @@ def saved(tmp_path_factory):
     made = made.replace(trained=jax.tree.map(unlike, made.trained), ema=jax.tree.map(unlike, made.ema))
     made = made.replace(opt_state=jax.tree.map(unlike, made.opt_state))
     workdir = folder / "workdir"
-    runs.write_config(workdir, config)
+    resuming.write_config(workdir, config)
     checkpoints, iterator = opened(config, workdir)
     for step in (3, 5):
         made = made.replace(step=jnp.full_like(made.step, step))
@@ -92,7 +92,7 @@ def test_an_earlier_step_can_be_chosen(saved):
 
 def test_parameters_for_sampling(saved):
     config, workdir, made, _ = saved
-    mesh = partition.make_mesh(c.Mesh(), jax.devices()[:2])
+    mesh = sharding.make_mesh(c.Mesh(), jax.devices()[:2])
     for ema, expected in ((True, made.ema), (False, made.trained)):
         params = parameters.load_params(workdir, ema=ema, mesh=mesh)
         tiny_run.assert_bit_equal(jax.device_get(params), trees.merge(expected, made.frozen))
@@ -170,7 +170,7 @@ def test_what_a_killed_first_save_left_is_no_hindrance(saved, tmp_path):
     assert checkpoints.latest_step() is None
     checkpoints.save(fresh.replace(step=fresh.step + 3), iterator)
     checkpoints.close()
-    runs.write_config(tmp_path, config)
+    resuming.write_config(tmp_path, config)
     found, _, _ = restore(config, tmp_path, 8)
     tiny_run.assert_bit_equal(jax.device_get(found.frozen), made.frozen)
 
@@ -188,7 +188,7 @@ def test_no_run_and_no_checkpoint(tmp_path, saved):
     config = saved[0]
     with pytest.raises(CheckpointError, match="expected the workdir of a training run, found no config.json"):
         parameters.load_params(tmp_path)
-    runs.write_config(tmp_path, config)
+    resuming.write_config(tmp_path, config)
     with pytest.raises(CheckpointError, match="no complete checkpoint"):
         parameters.load_params(tmp_path, mesh=tiny_run.mesh_of(config, 8))
     (tmp_path / "config.json").write_text('{"name": ')
@@ -211,7 +211,7 @@ def test_a_checkpoint_of_another_experiment_is_refused_with_what_differs(saved):
     assert "loss.drop_text: was 0.1, is 0.2" in str(caught.value)
     assert "optim.learning_rate: was 0.01, is 0.5" in str(caught.value)
     with pytest.raises(ConfigError, match="holds a run with other settings"):
-        runs.write_config(workdir, other)
+        resuming.write_config(workdir, other)
     assert runs.read_config(workdir) == config
 
 
@@ -230,8 +230,8 @@ def test_what_may_change_may_change(saved):
 def test_the_meta_says_where_a_checkpoint_comes_from(saved):
     config, workdir, _, _ = saved
     meta = json.loads(next((workdir / "checkpoints" / "5" / "meta").rglob("*metadata*")).read_text())
-    assert meta["schema"] == checkpoints.SCHEMA and meta["config"] == runs.as_json(config)
+    assert meta["schema"] == resuming.SCHEMA and meta["config"] == runs.as_json(config)
     assert meta["versions"]["jax"] == jax.__version__ and np.all([key in meta for key in ("data_order", "versions")])
-    checkpoints.check_meta(meta, config, meta["data_order"], "here")
+    resuming.check_meta(meta, config, meta["data_order"], "here")
     with pytest.raises(CheckpointError, match="here: expected checkpoint schema 1, found 0"):
-        checkpoints.check_meta(meta | {"schema": 0}, config, meta["data_order"], "here")
+        resuming.check_meta(meta | {"schema": 0}, config, meta["data_order"], "here")

@@ -12,6 +12,7 @@ from mmjax import trees
 from mmjax.conversion import store
 from mmjax.errors import CheckpointError, TreeError
 from mmjax.models import build
+from mmjax.trainable import is_adapter
 from mmjax.training import optimizer, state, summary
 from mmjax.weights import start
 from tests.helpers import tiny_run
@@ -59,9 +60,7 @@ def test_dtypes_follow_the_role(made):
     for path, leaf in trees.flatten(created.frozen).items():
         assert leaf.dtype == frozen_dtype(path), path
     assert {leaf.dtype for leaf in jax.tree.leaves(created.trained)} == {jnp.dtype("float32")}
-    assert set(trees.flatten(created.trained)) == {
-        path for path in trees.flatten(created.params()) if trees.matches(c.ADAPTER_PATTERNS, path)
-    }
+    assert set(trees.flatten(created.trained)) == {path for path in trees.flatten(created.params()) if is_adapter(path)}
 
 
 def test_the_average_starts_equal_but_shares_no_memory(made):
@@ -76,6 +75,7 @@ def test_the_average_starts_equal_but_shares_no_memory(made):
     assert not pointers(created.ema) & pointers(created.trained)
 
 
+@pytest.mark.slow
 def test_random_weights_do_not_depend_on_the_mesh(made):
     config, _, _, created = made
     alone = tiny_run.fresh_state(dataclasses.replace(config, mesh=c.Mesh()), 1)[2]
@@ -128,6 +128,7 @@ def converted_base(folder, transformer, leaf=lambda path, shape: np.full(shape, 
     return str(folder)
 
 
+@pytest.mark.slow
 def test_a_converted_base_is_loaded_and_only_the_rest_is_drawn(tmp_path):
     base = converted_base(tmp_path / "base", tiny_run.TRANSFORMER)
     config = tiny_run.experiment(adapter=True, train={"base": base}, mesh={"data": 1, "fsdp": 4})
@@ -137,7 +138,7 @@ def test_a_converted_base_is_loaded_and_only_the_rest_is_drawn(tmp_path):
     created = state.create_state(config, optimizer.make_optimizer(config.optim, 1), mesh, loaded)
     for path, array in trees.flatten(created.params()).items():
         described = trees.flatten(abstract)[path]
-        if trees.matches(c.ADAPTER_PATTERNS, path):
+        if is_adapter(path):
             assert array.dtype == jnp.float32
         else:
             assert array.dtype == frozen_dtype(path) and np.all(np.asarray(array, np.float32) == 0.5)

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from mmjax import partition, trees
-from mmjax.diffusion import loss as diffusion_loss
+from mmjax import sharding, trees
+from mmjax.diffusion.conditioning_dropout import drop_conditions
 from mmjax.models import build
 from mmjax.models.cogvideox import patches
 from mmjax.training import optimizer, state, step
@@ -38,7 +38,7 @@ def built(config, devices=1):
 def one_step(config, devices=1, steps=1):
     jitted, made, _, mesh = built(config, devices)
     batch = put_batch(tiny_run.batch(config), mesh)
-    with partition.use_mesh(mesh):
+    with sharding.use_mesh(mesh):
         for _ in range(steps):
             made, metrics = jitted(made, batch)
     return jax.device_get((made, metrics))
@@ -66,6 +66,7 @@ def assert_same_step(found, expected):
     np.testing.assert_array_equal(metrics["bucket_counts"], expected_metrics["bucket_counts"])
 
 
+@pytest.mark.slow
 def test_micro_batches_give_the_step_of_the_whole_batch(whole_batch):
     assert_same_step(one_step(tiny_run.experiment(train={"accumulate": 4})), whole_batch)
 
@@ -80,6 +81,7 @@ def gradients(accumulate):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(after.opt_state)], float(metrics["grad_norm"])
 
 
+@pytest.mark.slow
 def test_micro_batches_give_the_gradients_of_the_whole_batch():
     (whole, norm), (summed, norm_of_summed) = gradients(1), gradients(4)
     difference = np.sqrt(sum(np.square(a - b).sum() for a, b in zip(whole, summed, strict=True))) / norm
@@ -88,11 +90,13 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch():
     assert norm_of_summed == pytest.approx(norm, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_step_of_one(whole_batch):
     config = tiny_run.experiment(mesh={"data": 2, "fsdp": 4}, train={"accumulate": 1})
     assert_same_step(one_step(config, 8), whole_batch)
 
 
+@pytest.mark.slow
 def test_only_trained_leaves_move():
     """The adapter's run: three steps leave every frozen leaf as it was, bit for bit, and move the others.
 
@@ -102,7 +106,7 @@ def test_only_trained_leaves_move():
     config = tiny_run.experiment(adapter=True, model={"transformer": transformer})
     jitted, before, _, mesh = built(config)
     kept = jax.device_get(before)
-    with partition.use_mesh(mesh):
+    with sharding.use_mesh(mesh):
         after = before
         for number in range(3):
             after, metrics = jitted(after, put_batch(tiny_run.batch(config, seed=number), mesh))
@@ -136,20 +140,14 @@ def test_metrics_say_what_they_should(whole_batch):
 def test_dropped_conditions_are_replaced():
     config = tiny_run.experiment()
     batch, null_text = tiny_run.batch(config, 4), np.full((20, 8), 7.0, np.float32)
-    draws = diffusion_loss.Draws(
-        timesteps=None,
-        noise=None,
-        face_region=None,
-        keep_text=jnp.array([True, False, True, False]),
-        keep_identity=jnp.array([True, True, False, False]),
-    )
-    found = step._drop_conditions(batch, draws, null_text)
+    keep_text, keep_identity = jnp.array([True, False, True, False]), jnp.array([True, True, False, False])
+    found = drop_conditions(batch, keep_text, keep_identity, null_text)
     assert found["text"].dtype == batch["text"].dtype
     for sample, kept in enumerate([True, False, True, False]):
         expected = batch["text"][sample] if kept else np.full_like(batch["text"][sample], 7)
         np.testing.assert_array_equal(found["text"][sample], expected)
         assert bool(found["class_mask"][sample].any()) == kept  # the empty prompt has no class word
-    np.testing.assert_array_equal(found["keep_identity"], draws.keep_identity)
+    np.testing.assert_array_equal(found["keep_identity"], keep_identity)
 
 
 def test_every_device_keeps_its_own_samples_of_a_micro_batch():
@@ -189,6 +187,7 @@ def test_whole_temporal_patches_repeat_the_first_frame_in_front():
     assert patches.pad_frames(frames, tiny_run.TRANSFORMER).ravel().tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_picture_trains_a_model_with_temporal_patches():
     """One frame, patch_t = 2: the loss is finite, and every trained leaf moves or has a reason not to."""
     config = tiny_run.experiment()

@@ -9,6 +9,7 @@ from PIL import Image
 from mmjax import config as c
 from mmjax import trees
 from mmjax.models import build, flops
+from mmjax.trainable import split_trainable
 from mmjax.training import summary, telemetry
 from tests.helpers import tiny_run
 
@@ -67,7 +68,7 @@ def test_the_meter_means_over_its_window():
 def test_the_parameter_table_adds_up():
     config = tiny_run.experiment(adapter=True)
     params = build.abstract_params(config, tiny_run.mesh_of(config))
-    trained, frozen = trees.split(params, config.train.trainable)
+    trained, frozen = split_trainable(config, params)
     lines = [line.split() for line in summary.parameter_table(trained, frozen).splitlines()]
     found = {name: tuple(int(number.replace(",", "")) for number in numbers) for name, *numbers in lines[1:]}
     assert lines[0] == ["parameters", "trained", "total"]
@@ -84,7 +85,7 @@ def flops_of(adapter_enabled, **switches):
     config = c.Experiment(model=c.Model(c.Transformer(), c.Adapter(enabled=adapter_enabled, **switches)))
     params = build.abstract_params(config, tiny_run.mesh_of(config))
     if adapter_enabled:
-        trained, frozen = trees.split(params, config.train.trainable)
+        trained, frozen = split_trainable(config, params)
     else:
         trained, frozen = {}, params
     return flops.sample_flops(config, trained, frozen, (13, 60, 90, 16))

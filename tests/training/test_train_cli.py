@@ -93,6 +93,7 @@ def test_the_loss_goes_down(uninterrupted):
     assert losses[1] < losses[0]
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_a_resumed_run_is_the_same_run(uninterrupted, folder, capfd):
     """SIGTERM after step 7, between two checkpoints, then the same call again."""
     config, expected, _ = uninterrupted
@@ -118,6 +119,7 @@ def test_a_signal_saves_and_a_resumed_run_is_the_same_run(uninterrupted, folder,
     assert int(again.step) == 12 and "this run is finished: step 12 of 12" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_checkpoints_by_the_clock(uninterrupted, folder):
     """With steps switched off and next to no minutes, every row of the log brings a checkpoint."""
     config, expected, _ = uninterrupted
@@ -142,6 +144,7 @@ def test_a_batch_that_devices_cannot_share_is_refused(folder):
     assert not (folder / "never").exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(uninterrupted, folder, monkeypatch):
     """The message names the step; the last good checkpoint stays the last."""
     config, _, _ = uninterrupted

@@ -49,6 +49,7 @@ def records(tmp_path_factory):
     return finish_dataset(folder, "images", config, 1, about, {"train": [8], "validation": [8]}, rows["text"][0])
 
 
+@pytest.mark.slow
 def test_prepared_records_train_without_the_networks_that_made_them(records, tmp_path, monkeypatch):
     for maker in ("_t5", "_arcface", "_photomaker", "_cogvideox"):
         monkeypatch.setattr(encoders, maker, lambda *_, **__: pytest.fail("made an encoder"))

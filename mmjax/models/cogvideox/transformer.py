@@ -20,8 +20,8 @@ from mmjax.models.cogvideox.streams import Rotary, StreamMods, Streams
 from mmjax.nn.attention import attention
 from mmjax.nn.layers import Dense, FeedForward, LayerNorm
 from mmjax.nn.modulation import BlockMods, Mod, gated, mods, modulate, modulation_layer
-from mmjax.partition import constrain, fetch
 from mmjax.precision import Policy
+from mmjax.sharding import constrain, fetch
 
 NORM_EPS = 1e-5
 QK_NORM_EPS = 1e-6
@@ -40,10 +40,10 @@ class AdapterInputs(NamedTuple):
     """What every pair hands to its adapter, the same for all of them; the base's pair has none and leaves it alone."""
 
     identity: Float[Array, "b c"] | None = None  # x_id through CAN's global projection
-    scale: Float[Array, "b"] | None = None  # of what the identity adds; None is 1
+    scale: Float[Array, " b"] | None = None  # of what the identity adds; None is 1
 
 
-def sinusoid(timesteps: Int[Array, "b"], width: int) -> Float[Array, "b d"]:
+def sinusoid(timesteps: Int[Array, " b"], width: int) -> Float[Array, "b d"]:
     """Sinusoidal embedding of diffusion timesteps, cosines first, in float32.
 
     The frequencies are constants, rounded once from float64: the last-digit error of a float32 `exp` turns timestep 931
@@ -63,7 +63,7 @@ class TimeEmbedding(nn.Module):
     policy: Policy
 
     @nn.compact
-    def __call__(self, timesteps: Int[Array, "b"]) -> Float[Array, "b e"]:
+    def __call__(self, timesteps: Int[Array, " b"]) -> Float[Array, "b e"]:
         width, policy = self.model.time_dim, self.policy.in_float32
         x = Dense(width, ("embed", "condition"), policy, name="in")(sinusoid(timesteps, self.model.width))
         return Dense(width, ("condition", "condition"), policy, name="out")(nn.silu(x))
@@ -189,7 +189,7 @@ class CogVideoXTransformer(nn.Module):
     def __call__(
         self,
         latents: Float[Array, "b T H W C"],
-        timesteps: Int[Array, "b"],
+        timesteps: Int[Array, " b"],
         text: Float[Array, "b l e"],
         face: Float[Array, "b f d"] | None = None,
         adapter: AdapterInputs = AdapterInputs(),  # noqa: B008 - a tuple of None

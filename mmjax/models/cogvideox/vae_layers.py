@@ -13,8 +13,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from mmjax.nn.layers import LECUN, ZEROS, Dense, partitioned
-from mmjax.partition import constrain
 from mmjax.precision import Policy
+from mmjax.sharding import constrain
 
 EPSILON = 1e-6  # of every norm
 _TAPS = 3  # frames that a causal convolution sees: two of the past and the present

@@ -77,7 +77,7 @@ class AdaptedPair(BlockPair):
         return cross
 
 
-def scaled(tree: PyTree[Float[Array, "b ..."]], scale: Float[Array, "b"] | None) -> PyTree[Float[Array, "b ..."]]:
+def scaled(tree: PyTree[Float[Array, "b ..."]], scale: Float[Array, " b"] | None) -> PyTree[Float[Array, "b ..."]]:
     """Arrays [b, ...] times each sample's identity scale; None is 1."""
     if scale is None:
         return tree

@@ -26,7 +26,7 @@ class Conditions:
     text: Float[Array, "b l e"]
     face: Float[Array, "b f d"] | None = None
     identity: Float[Array, "b c"] | None = None
-    scale: Float[Array, "b"] | None = None
+    scale: Float[Array, " b"] | None = None
 
 
 class IdPerceiver(nn.Module):
@@ -78,8 +78,8 @@ class FaceBranch(nn.Module):
         id_embedding: Float[Array, "b r i"],
         clip_last: Float[Array, "b r n c"],
         clip_penultimate: Float[Array, "b r n c"],
-        keep: Bool[Array, "b"],
-        scale: Float[Array, "b"] | None = None,
+        keep: Bool[Array, " b"],
+        scale: Float[Array, " b"] | None = None,
     ) -> Conditions:
         """`keep` is False for samples without identity: their tokens are zero and their text is untouched.
 

@@ -44,14 +44,14 @@ class MagicMirror(nn.Module):
         return self.face_encoder(**features, keep=keep, scale=batch.get("identity_scale"))
 
     def denoise(
-        self, latents: Float[Array, "b T H W C"], timesteps: Int[Array, "b"], conditions: Conditions
+        self, latents: Float[Array, "b T H W C"], timesteps: Int[Array, " b"], conditions: Conditions
     ) -> Float[Array, "b T H W C"]:
         """The v-prediction, float32. Conditions without identity run the base alone."""
         adapter = AdapterInputs(conditions.identity, conditions.scale)
         return self.transformer(latents, timesteps, conditions.text, conditions.face, adapter)
 
     def __call__(
-        self, batch: dict[str, Array], latents: Float[Array, "b T H W C"], timesteps: Int[Array, "b"]
+        self, batch: dict[str, Array], latents: Float[Array, "b T H W C"], timesteps: Int[Array, " b"]
     ) -> Float[Array, "b T H W C"]:
         """`denoise` under the batch's own conditions: the forward pass of training."""
         return self.denoise(latents, timesteps, self.encode(batch))

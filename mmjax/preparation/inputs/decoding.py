@@ -207,6 +207,13 @@ def _decoded(container, settings, start=None):
                 start = time if start is None else start
                 yield time - start, _shown(frame, reformatter, stream)
                 count += 1
+        if container.format.name.startswith("mov") and _index_end(stream) > container.size > 0:
+            raise Rejected("unreadable", f"cut off after frame {count}: its index names more", count)
+
+
+def _index_end(stream) -> int:
+    """Where in its file the last picture ends that an mp4's index names: a cut between two pictures damages none."""
+    return max((entry.pos + entry.size for entry in stream.index_entries), default=0)
 
 
 def _frames_of(packet, settings):

@@ -2,7 +2,7 @@
 
     FOLDER/train.array_record-00000       a shard; it takes its name when all of it is on disk
     FOLDER/validation.array_record-00000
-    FOLDER/unconditional_text.npy         the embedding of the empty prompt (`mmjax.records.unconditional`)
+    FOLDER/unconditional_text.npy         the embedding of the empty prompt (`mmjax.records.empty_prompt`)
     FOLDER/features.json, metadata.json   how to read a record, and what the records were made with
     FOLDER/dataset_info.json              how many records each shard has; written last, it says that all is there
 
@@ -24,8 +24,8 @@ from jaxtyping import Float
 from mmjax.config import Experiment
 from mmjax.errors import DataError
 from mmjax.files import remove_partial, write_bytes, written_whole
+from mmjax.records.empty_prompt import write_unconditional_text
 from mmjax.records.schema import SCHEMA_VERSION, SPLITS, Field, Record, encode_record, record_fields
-from mmjax.records.unconditional import write_unconditional_text
 
 _SUFFIX = "array_record"  # TFDS's, of FileFormat.ARRAY_RECORD
 _TEMPLATE = "{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"  # TFDS's own one has the number of shards in every name

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from mmjax.models.onnx.operators import OPERATORS, PRODUCTS, parameter_names
+from mmjax.models.arcface.operators import OPERATORS, PRODUCTS, parameter_names
 from mmjax.trees import Tree, flatten, unflatten
 from mmjax.validation import one_of, positive
 

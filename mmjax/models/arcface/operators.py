@@ -22,7 +22,7 @@ Tensor = Array | np.ndarray
 def _conv(
     x: Float[Array, "n i *space"],
     weight: Float[Array, "o g *window"],
-    bias: Float[Array, "o"] | None = None,
+    bias: Float[Array, " o"] | None = None,
     *,
     group: int = 1,
     strides: Sequence[int] = (),
@@ -68,10 +68,10 @@ def _depthwise(x, weight, strides, pads, dilations) -> Float[Array, "n c *space2
 
 def _batch_normalization(
     x: Float[Array, "n c *space"],
-    scale: Float[Array, "c"],
-    bias: Float[Array, "c"],
-    mean: Float[Array, "c"],
-    variance: Float[Array, "c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    mean: Float[Array, " c"],
+    variance: Float[Array, " c"],
     *,
     epsilon: float = 1e-5,
     momentum: float = 0.9,  # of training
@@ -85,7 +85,7 @@ def _batch_normalization(
     return (x - _per_channel(mean, x)) * _per_channel(factor, x) + _per_channel(bias, x)
 
 
-def _prelu(x: Float[Array, "n *dims"], slope: Float[Array, "*dims2"]) -> Float[Array, "n *dims"]:
+def _prelu(x: Float[Array, " n *dims"], slope: Float[Array, "*dims2"]) -> Float[Array, " n *dims"]:
     """x where it is not negative, `slope * x` where it is; the slope broadcasts as in numpy."""
     return jnp.where(x < 0, slope * x, x)
 
@@ -93,7 +93,7 @@ def _prelu(x: Float[Array, "n *dims"], slope: Float[Array, "*dims2"]) -> Float[A
 def _gemm(
     x: Float[Array, "n i"],
     weight: Float[Array, "i o"],
-    bias: Float[Array, "o"] | None = None,
+    bias: Float[Array, " o"] | None = None,
     *,
     alpha: float = 1.0,
     beta: float = 1.0,
@@ -192,7 +192,7 @@ def parameter_names(operator: str) -> list[str]:
     return list(inspect.signature(OPERATORS[operator]).parameters)
 
 
-def _per_channel(values: Float[Array, "c"], like: Float[Array, "n c *space"]) -> Float[Array, "c *ones"]:
+def _per_channel(values: Float[Array, " c"], like: Float[Array, "n c *space"]) -> Float[Array, " c *ones"]:
     return values.reshape(-1, *[1] * (like.ndim - 2))
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from mmjax.encoders.build import make_text_encoder
 from mmjax.errors import DataError
+from mmjax.records.empty_prompt import FILE, read_unconditional_text, write_unconditional_text
 from mmjax.records.schema import BFLOAT16
 from mmjax.records.sources import find_sources
-from mmjax.records.unconditional import FILE, read_unconditional_text, write_unconditional_text
 from mmjax.synthetic import builders
 from mmjax.synthetic.builders import BUILDERS
 from tests.records.test_pipeline import images

@@ -1,0 +1,1 @@
+"""Face recognisers, which are published as ONNX graphs, in JAX: `graph` runs one, `operators` has its parts."""
