@@ -3,6 +3,7 @@
 Matrix products and convolutions run in the compute dtype, and what is delicate runs in float32 whatever the policy:
 norms, softmax, rotary and time embeddings, the modulated sums, the loss. Layers do not decide: they ask the `Policy`
 that they were given, by their path, so that another kind of product can be chosen for some paths without touching them.
+ArcFace, whose graph is data, has its own rule (`models/arcface/operators.py`).
 
 A float32 product is not one on every machine, and `config.Precision.float32_products` says which one is meant, in XLA's
 words. On Hopper `highest` is IEEE float32, `high` and `default` are TF32 (10 bits of mantissa); on a TPU they are six,

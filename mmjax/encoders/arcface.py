@@ -1,8 +1,8 @@
 """Where ArcFace runs: q_face and q_id, embeddings of aligned faces, in JAX (METHOD 2, 4).
 
 A recogniser is published as an ONNX graph. `mmjax.models.arcface.graph.apply` interprets that graph operator by
-operator as one JAX function, differentiable and jitted; onnxruntime has no part in it. This file loads graph and
-weights.
+operator as one JAX function, differentiable; this file loads graph and weights, compiles that function and calls it.
+onnxruntime has no part in it.
 """
 
 import dataclasses

@@ -57,7 +57,7 @@ def make_face_encoder(
 
 def make_autoencoder(
     config: Experiment, mesh: "jax.sharding.Mesh | None" = None, tiling: bool = False
-) -> interface.Autoencoder:
+) -> interface.VideoAutoencoder:
     """The autoencoder that `config.autoencoder.name` names.
 
     Args:
@@ -96,7 +96,7 @@ def _photomaker(config: Experiment, mesh, strict: bool) -> interface.PhotographE
     return load_face_encoder(folder, models, dtype=config.precision.compute, mesh=mesh, strict=strict)
 
 
-def _cogvideox(config: Experiment, mesh, tiling: bool) -> interface.Autoencoder:
+def _cogvideox(config: Experiment, mesh, tiling: bool) -> interface.VideoAutoencoder:
     folder = _named(config.autoencoder.weights, "autoencoder.weights", "vae")
     from mmjax.encoders.vae import load_autoencoder
 

@@ -1,9 +1,9 @@
 """What an encoder is: text encoders, face encoders and autoencoders, as records, trainer and samplers use them.
 
-    TextEncoder    T5 (`t5`), `placeholders.WordTable`
-    FaceEncoder    PhotoMaker (`photomaker`), ArcFace (`photographs`), both of them `PhotographEncoder`s;
-                   `placeholders.DrawnFaceEncoder`, `placeholders.PixelFaceEncoder`
-    Autoencoder    the CogVideoX VAE (`vae`), `pixel.Pixel`
+    TextEncoder         T5 (`t5`), `placeholders.WordTable`
+    FaceEncoder         PhotoMaker (`photomaker`), ArcFace (`photographs`), both of them `PhotographEncoder`s;
+                        `placeholders.DrawnFaceEncoder`, `placeholders.PixelFaceEncoder`
+    VideoAutoencoder    the CogVideoX VAE (`vae`), `pixel.Pixel`
 
 Each has a `fingerprint` (`mmjax.encoders.fingerprints`) and `free`, which takes large weights off the device until they
 are needed again, and does nothing where there are none. NumPy only.
@@ -91,7 +91,7 @@ class PhotographEncoder(FaceEncoder, Protocol):
         """Features of faces that were found before, of anybody; nothing is checked."""
 
 
-class Autoencoder(Protocol):
+class VideoAutoencoder(Protocol):
     """Videos to latents, already scaled for the diffusion model, and back; the geometry is `config.Autoencoder`'s."""
 
     @property

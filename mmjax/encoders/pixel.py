@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 @dataclasses.dataclass(frozen=True)
 class Pixel:
-    """A `mmjax.encoders.interface.Autoencoder` whose latents are the pixels, scaled from 0..255 to -1..1."""
+    """A `mmjax.encoders.interface.VideoAutoencoder` whose latents are the pixels, scaled from 0..255 to -1..1."""
 
     fingerprint = "pixel/1"
 

@@ -36,7 +36,7 @@ PRECISION = Precision()  # encodes in float32, decodes in bfloat16
 
 
 class CogVideoXAutoencoder:
-    """An `Autoencoder`: the CogVideoX VAE on one device, or on a mesh.
+    """A `VideoAutoencoder`: the CogVideoX VAE on one device, or on a mesh.
 
     On a mesh a batch is spread over the axes `data` and `fsdp` where it divides among them, and the pictures' height
     over all axes that are left. The compiler exchanges the lines at the borders; weights are on every device.

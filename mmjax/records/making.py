@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from mmjax.config import Experiment
 from mmjax.encoders.build import make_autoencoder, make_face_encoder, make_text_encoder
 from mmjax.encoders.expected import expected_fingerprints
-from mmjax.encoders.interface import Autoencoder, FaceEncoder, FaceFeatures, TextEncoder
+from mmjax.encoders.interface import FaceEncoder, FaceFeatures, TextEncoder, VideoAutoencoder
 from mmjax.errors import ConfigError
 from mmjax.records.schema import BFLOAT16, Record, describe
 
@@ -19,7 +19,7 @@ class EncoderSet:
 
     text: TextEncoder
     face: FaceEncoder
-    autoencoder: Autoencoder
+    autoencoder: VideoAutoencoder
 
     @classmethod
     def placeholders(cls, config: Experiment) -> "EncoderSet":

@@ -35,7 +35,7 @@ class Request:
     """One video to make.
 
     With references the prompt holds the class word and the trigger ("A man img ..."); without them it is plain text and
-    the identity is withheld. The references are pictures of one person: paths or opened pictures.
+    the video is of nobody in particular. The references are pictures of one person: paths or opened pictures.
     """
 
     prompt: str

@@ -27,7 +27,7 @@ from mmjax.training.telemetry import Telemetry, bucket_row
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Report:
+class Evaluation:
     """What an evaluator found at a step; any of it may be left out."""
 
     figures: Mapping[str, float] = dataclasses.field(default_factory=dict)  # by tag, such as "validation/loss"
@@ -41,10 +41,10 @@ class Evaluator(Protocol):
     name: str
     every: int
 
-    def __call__(self, state: TrainState, step: int) -> Report: ...
+    def __call__(self, state: TrainState, step: int) -> Evaluation: ...
 
 
-def write_report(telemetry: Telemetry, step: int, name: str, report: Report) -> None:
+def write_evaluation(telemetry: Telemetry, step: int, name: str, report: Evaluation) -> None:
     """Hands what the evaluator `name` found to the writers of the run."""
     if report.figures:
         telemetry.write(step, report.figures)
@@ -68,8 +68,8 @@ class SampleSheets:
         self.every = every
         self._draw = draw
 
-    def __call__(self, state: TrainState, step: int) -> Report:
-        return Report(picture=self._draw(state.params(), step))
+    def __call__(self, state: TrainState, step: int) -> Evaluation:
+        return Evaluation(picture=self._draw(state.params(), step))
 
 
 class ValidationLoss:
@@ -96,7 +96,7 @@ class ValidationLoss:
         names = config.data.sources if self.every else ()
         self._sets = [_HeldOut.of(config, sources, name, loss_fn, key) for name in names]
 
-    def __call__(self, state: TrainState, step: int) -> Report:
+    def __call__(self, state: TrainState, step: int) -> Evaluation:
         trained = state.trained if state.ema is None else state.ema
         figures, losses = {}, []
         for held_out in self._sets:
@@ -105,7 +105,7 @@ class ValidationLoss:
             losses.append(float(sums.sum() / counts.sum()))
             figures |= {f"{tag}/loss": losses[-1]} | bucket_row(tag, sums, counts, self._train_steps)
         mean = float(np.mean(losses))
-        return Report(figures | {f"{self.name}/loss": mean}, f"validation loss {mean:.4f}")
+        return Evaluation(figures | {f"{self.name}/loss": mean}, f"validation loss {mean:.4f}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ from mmjax.training import step as steps
 from mmjax.training.batches import put_batch, training_batches
 from mmjax.training.checkpoints import Checkpoints, last_step
 from mmjax.training.compiled import CompiledSteps
-from mmjax.training.evaluators import Evaluator, ValidationLoss, write_report
+from mmjax.training.evaluators import Evaluator, ValidationLoss, write_evaluation
 from mmjax.training.progress import Progress
 from mmjax.training.signals import StopSignals, agreed
 from mmjax.training.telemetry import Telemetry
@@ -103,7 +103,7 @@ def train(
             for evaluator in evaluators:
                 if _due(step, evaluator.every, last):
                     with progress.aside():
-                        write_report(telemetry, step, evaluator.name, evaluator(state, step))
+                        write_evaluation(telemetry, step, evaluator.name, evaluator(state, step))
             # after the evaluators: a run that is killed among them goes on from before, and lacks none of their figures
             if _due_to_save(config.train, step, checkpoints):
                 with progress.aside():

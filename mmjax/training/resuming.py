@@ -1,8 +1,8 @@
 """What may change when a run is resumed: settings marked `free` in `mmjax.config`; not the data order, nor encoders.
 
-Free are paths, everything of `config.Runtime` and `config.Mesh`, how often something is logged, and `train.steps`. Each
-check refuses with every difference named. What is compared stands in the workdir (`mmjax.weights.runs`) and in each
-checkpoint's `meta`.
+Free are paths, how things are computed (`Runtime`, `Mesh`, `Precision`, `train.accumulate`), what is done every so many
+steps and with how many samples, `Sampling`, and `train.steps`. Each check refuses with every difference named. What is
+compared stands in the workdir (`mmjax.weights.runs`) and in each checkpoint's `meta`.
 """
 
 from pathlib import Path

@@ -11,7 +11,7 @@ from diffusers.video_processor import VideoProcessor  # noqa: E402
 from mmjax import config as c  # noqa: E402
 from mmjax import conversion, sharding  # noqa: E402
 from mmjax.encoders import vae as features  # noqa: E402
-from mmjax.encoders.interface import Autoencoder  # noqa: E402
+from mmjax.encoders.interface import VideoAutoencoder  # noqa: E402
 from mmjax.encoders.vae import CogVideoXAutoencoder, load_autoencoder  # noqa: E402
 from mmjax.errors import CheckpointError, ConfigError, DataError  # noqa: E402
 from tests.helpers import photomaker_files  # noqa: E402
@@ -36,7 +36,7 @@ def folder(model, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def autoencoder(folder) -> Autoencoder:
+def autoencoder(folder) -> VideoAutoencoder:
     return load_autoencoder(folder, precision=FLOAT32)
 
 

@@ -5,15 +5,15 @@ import json
 import numpy as np
 from PIL import Image
 
-from mmjax.training.evaluators import Report, SampleSheets, write_report
+from mmjax.training.evaluators import Evaluation, SampleSheets, write_evaluation
 from mmjax.training.telemetry import Telemetry
 
 
 def test_figures_lines_and_pictures_go_where_the_run_keeps_them(tmp_path, capsys):
     telemetry = Telemetry(tmp_path, 0, 10)
     picture = np.full((6, 8, 3), 200, np.uint8)
-    write_report(telemetry, 4, "identity", Report({"identity/cosine": 0.5}, "cosine 0.5", picture))
-    write_report(telemetry, 6, "nothing", Report())
+    write_evaluation(telemetry, 4, "identity", Evaluation({"identity/cosine": 0.5}, "cosine 0.5", picture))
+    write_evaluation(telemetry, 6, "nothing", Evaluation())
     telemetry.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 4, "identity/cosine": 0.5}
     assert Image.open(tmp_path / "identity" / "4.png").size == (8, 6)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 
 from mmjax.config import Experiment
+from mmjax.encoders.batching import run_filled
 from mmjax.encoders.interface import FaceFeatures
 from mmjax.errors import PromptError
 from mmjax.faces.masks import face_masks
@@ -104,8 +105,7 @@ class RecordMaker:
             yield waiting
 
     def _latents(self, videos: Sequence[UInt8[np.ndarray, "F h w 3"]]) -> Float[np.ndarray, "n T H W C"]:
-        filled = [videos[row % len(videos)] for row in range(_rows(videos[0]))]
-        return self._encoders.autoencoder.encode(np.stack(filled))[: len(videos)]
+        return run_filled(self._encoders.autoencoder.encode, np.stack(videos), _rows(videos[0]))
 
     def _finished(
         self, batch: list[_Ready], latents: Future, faces: Mapping[str, FaceFeatures]
