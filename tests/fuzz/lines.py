@@ -1,0 +1,211 @@
+"""Command lines of the entry points: for each flag plausible and broken values, a few of them in every line."""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.fuzz.damage import damaged_copy
+
+NUMBERS = (
+    "nan",
+    "inf",
+    "-inf",
+    "-1",
+    "0",
+    "1e400",
+    "1e12",
+    "4294967301",
+    str(2**63),
+    str(2**64),
+    "x",
+    "",
+    "0x10",
+    "1,5",
+)
+WORDS = ("", " ", "\udcff", "ä" * 300, "日本語の文", "a\nb", "--", "'", '"; rm', "$HOME", "\x00"[:0], "%s", "{}", "~")
+INPUTS = (
+    *("run", "published", "converted", "photomaker.bin", "faces", "faces/0.png", "faces/1.png", "photo.jpg", "photos"),
+    *("clip.mp4", "prompts.txt", "manifest.csv", "manifest.jsonl", "latents.npy", "wide.npy", "nan.npy", "train.py"),
+    *(
+        "prepare.py",
+        "published/transformer",
+        "converted/transformer",
+        "published/vae",
+        "converted/tokenizer",
+        "nowhere",
+    ),
+    *("records", "photos/000.jpg", "run/config.json", "", "/dev/null", "/proc/self/mem", "zai-org/CogVideoX-5b"),
+)
+
+
+class Lines:
+    """Draws command lines of one entry point.
+
+    Args:
+      inputs: folder of `workspace.make`.
+      here: folder of the line's own, for outputs and damaged copies.
+      draw: decides everything.
+    """
+
+    def __init__(self, inputs: Path, here: Path, draw: random.Random):
+        self.inputs, self.here, self.draw = inputs, here, draw
+
+    def input(self, *wanted: str, right: float = 0.75) -> str:
+        """One of the wanted inputs, mostly; damaged, another one or a path of no use in the other cases."""
+        draw = self.draw
+        name = draw.choice(wanted) if draw.random() < right else draw.choice(INPUTS)
+        path = self.inputs / name if name and not name.startswith("/") and not name.startswith("zai") else Path(name)
+        if draw.random() < 0.4 and name and path.exists() and self.inputs in path.parents:
+            return str(damaged_copy(path, self.here / f"damaged{draw.randrange(10**6)}" / path.name, draw))
+        if draw.random() < 0.05:
+            return str(path) + draw.choice(("/", "/..", "x", " ", "\\a"))
+        return str(path) if name else ""
+
+    def output(self, suffix: str = "") -> str:
+        """Mostly a path that can be written."""
+        draw = self.draw
+        if draw.random() < 0.7:
+            return str(self.here / f"out{suffix}")
+        broken = [self.inputs / "photo.jpg", self.inputs / "run", self.inputs / "faces", "/proc/out", "/dev/full"]
+        broken += [self.here / ("n" * 300), self.here / "file" / f"a{suffix}", self.here / "ä b" / f"ü{suffix}", ""]
+        broken += [f"~/../{self.here}/t{suffix}", self.inputs / "prompts.txt" / f"a{suffix}", self.here]
+        return str(draw.choice(broken))
+
+    def number(self, *plausible: object) -> str:
+        return str(self.draw.choice(plausible)) if self.draw.random() < 0.6 else self.draw.choice(NUMBERS)
+
+    def word(self, *plausible: str) -> str:
+        return self.draw.choice(plausible) if self.draw.random() < 0.7 else self.draw.choice(WORDS)
+
+    def some(self, flags: dict[str, Callable[[], str]], most: int, join: bool = False) -> list[str]:
+        """A few of the flags with values; now and then one that does not exist, or one without its value."""
+        parts = []
+        for name in self.draw.sample(sorted(flags), self.draw.randrange(most + 1)):
+            value = flags[name]()
+            parts += [f"{name}={value}"] if join else [name, value]
+        if self.draw.random() < 0.05:
+            parts.append(self.draw.choice(("--nothing", "--help", "-", "--seed", "rest")))
+        return parts
+
+
+def sample(make: Lines) -> list[str]:
+    """Mostly two steps of the tiny run."""
+    line = ["--model", make.input("run", "run", "converted"), "--output", make.output(".mp4"), "--steps", "2"]
+    prompt = lambda: make.word("A man img is smiling", "A woman img", "A cat", "img", "A man smiling")  # noqa: E731
+    line += ["--prompts", make.input("prompts.txt")] if make.draw.random() < 0.15 else ["--prompt", prompt()]
+    flags = {
+        "--reference": lambda: make.input("faces/0.png", "faces/1.png", "photo.jpg"),
+        "--seed": lambda: make.number(0, 7, 2**32 - 1),
+        "--fps": lambda: make.number(8, 16, 0.5),
+        "--guidance": lambda: make.number(1, 6, 0),
+        "--identity-scale": lambda: make.number(0, 0.5, 1),
+        "--frames": lambda: make.number(1, 9, 8),
+        "--height": lambda: make.number(16, 32, 7),
+        "--width": lambda: make.number(16, 64),
+        "--videos": lambda: make.number(1, 2),
+        "--sampler": lambda: make.word("ddim", "dpm", "dpmpp_2m"),
+        "--precision": lambda: make.word("float32", "bfloat16"),
+        "--adapter": lambda: make.input("run"),
+        "--photomaker": lambda: make.input("photomaker.bin"),
+        "--face-models": lambda: make.input("faces", "nowhere"),
+        "--init-latents": lambda: make.input("latents.npy", "wide.npy", "nan.npy"),
+        "--save-latents": lambda: make.output(".npy"),
+        "--decode": lambda: make.input("latents.npy", "wide.npy"),
+        "--negative-prompt": prompt,
+        "--step": lambda: make.number(2, 3),
+        "--text-cache": lambda: make.output(),
+    }
+    return line + make.some(flags, 4) + make.draw.choice(([], [], ["--low-memory"], ["--lenient"], ["--overwrite"]))
+
+
+def convert(make: Lines) -> list[str]:
+    """Small published weights, and anything else."""
+    component = make.word("cogvideox", "transformer", "vae", "text-encoder", "photomaker", "arcface", "clip")
+    source = make.input("published", "published/transformer", "published/vae", "photomaker.bin", "converted")
+    flags = {
+        "--dtype": lambda: make.word("float32", "bfloat16", "float16"),
+        "--tokenizer": lambda: make.input("converted"),
+    }
+    line = [component, "--source", source, "--output", make.output()]
+    return line + make.some(flags, 2) + make.draw.choice(([], [], [], ["--reverse"], ["--overwrite"]))
+
+
+def train(make: Lines) -> list[str]:
+    """Two steps of a run of a few thousand weights."""
+    config = make.input("train.py", right=0.85)
+    line = [
+        f"--config={config}",
+        f"--workdir={make.output()}",
+        "--config.train.steps=2",
+        "--config.train.validate_every=0",
+    ]
+    setting = lambda *values: lambda: make.number(*values)  # noqa: E731
+    flags = {
+        "--config.optim.learning_rate": setting(1e-3, 0.1),
+        "--config.train.log_every": setting(1, 5),
+        "--config.train.checkpoint_every": setting(0, 1, 5),
+        "--config.train.accumulate": setting(1, 2, 3),
+        "--config.seed": setting(0, 3),
+        "--config.mesh.data": setting(1, 2),
+        "--config.data.batches": lambda: make.word("(8,)", "(7,)", "(8,8)", "8", "(nan,)"),
+        "--config.data.sources": lambda: make.word("('drawn_images',)", "('nowhere',)", "()", make.input("records")),
+        "--config.data.frames": lambda: make.word("(1,)", "(8,)", "(9,)", "()"),
+        "--config.train.trainable": lambda: make.word("('.*',)", "('(',)", "('nothing',)"),
+        "--config.train.base": lambda: make.input("converted/transformer", "nowhere"),
+        "--config.train.adapter": lambda: make.input("run"),
+        "--config.train.photomaker": lambda: make.input("photomaker.bin"),
+        "--config.precision.compute": lambda: make.word("float32", "bfloat16", "float16"),
+        "--config.runtime.remat": lambda: make.word("none", "full", "dots"),
+        "--config.nothing": lambda: "3",
+        "--processes": setting(1, 2),
+        "--process": setting(0, 1),
+        "--compilation_cache": lambda: make.output(),
+    }
+    if make.draw.random() < 0.25:
+        line = [f"--workdir={make.input('run')}", "--config.train.steps=2"]
+    return line + make.some(flags, 3, join=True)
+
+
+def prepare(make: Lines) -> list[str]:
+    """Three photographs, lists of them, or a clip."""
+    line = [f"--config={make.input('prepare.py', right=0.95)}", f"--output={make.output()}", "--workers=0"]
+    if make.draw.random() < 0.75:
+        line.append(f"--input={make.input('photos', 'photo.jpg', 'clip.mp4')}")
+    setting = lambda *values: lambda: make.number(*values)  # noqa: E731
+    flags = {
+        "--manifest": lambda: make.input("manifest.csv", "manifest.jsonl"),
+        "--references": lambda: make.input("photos"),
+        "--face-models": lambda: make.input("faces", "nowhere"),
+        "--tfds": lambda: make.word("lfw", "nothing"),
+        "--settings.min_face": setting(10, 48),
+        "--settings.min_sharpness": setting(0, 0.2),
+        "--settings.class_word": lambda: make.word("woman", "person", "cat"),
+        "--settings.caption_template": lambda: make.word("A {class_word} img", "A img", "{nothing}"),
+        "--settings.captioner": lambda: make.word("module:function", "os:getcwd"),
+        "--settings.nothing": lambda: "3",
+        "--process": setting(0, 1),
+        "--processes": setting(1, 2),
+        "--text-cache": lambda: make.output(),
+    }
+    return line + make.some(flags, 3, join=True)
+
+
+def bench(make: Lines) -> list[str]:
+    """Mostly lines that end before anything is measured."""
+    line = [f"--config={make.input('train.py')}", f"--only={make.word('text', 'faces', 'nothing', 'text,nothing')}"]
+    flags = {
+        "--repeats": lambda: make.number(1, 2),
+        "--output": lambda: make.output(".json"),
+        "--config.data.height": lambda: make.number(16, 32),
+        "--config.nothing": lambda: "3",
+    }
+    return line + make.some(flags, 3, join=True)
+
+
+ENTRY_POINTS: dict[str, Callable[[Lines], Sequence[str]]] = {
+    "sample": sample,
+    "convert": convert,
+    "train": train,
+    "prepare": prepare,
+    "bench": bench,
+}

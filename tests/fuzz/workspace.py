@@ -1,0 +1,91 @@
+"""Small inputs for all entry points: a run, published and converted weights, photos, a clip, lists, latents."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CONFIG = """
+from tests.sampling.test_sample_cli import experiment
+
+def get_config():
+    return experiment({data!r}).to_config_dict()
+"""
+SMALL = """
+from tests.helpers import {module}
+
+get_config = lambda: {module}.experiment({arguments}).to_config_dict()
+"""
+
+
+def make(folder: Path) -> None:
+    """Writes all inputs into `folder`; takes half a minute. Needs the test extras."""
+    import torch  # noqa: F401  the published pipeline is diffusers' own
+
+    from mmjax import conversion
+    from tests.helpers import diffusers_folders, photomaker_files, prepared_input, tiny_run
+
+    diffusers_folders.pipeline(
+        folder / "published",
+        scheduler="CogVideoXDDIMScheduler",
+        transformer=dict(in_channels=16, out_channels=16, max_text_seq_length=20),
+        vae=dict(latent_channels=16),
+    )
+    conversion.convert_pipeline(folder / "published", folder / "converted")
+    photomaker_files.save(folder / "photomaker.bin")
+    _run(folder)
+    _pictures(folder)
+    tiny_run.sources(tiny_run.experiment(folder / "records"))
+    (folder / "train.py").write_text(SMALL.format(module="tiny_run", arguments=repr(str(folder / "records"))))
+    (folder / "prepare.py").write_text(SMALL.format(module="prepared_input", arguments=""))
+    prepared_input.many(folder / "photos", 3)
+    _lists(folder)
+    _arrays(folder)
+
+
+def _run(folder: Path) -> None:
+    """A workdir whose weights are drawn."""
+    import jax
+
+    from mmjax import sharding
+    from mmjax.records import pipeline
+    from mmjax.training import optimizer, resuming, state
+    from mmjax.training.checkpoints import Checkpoints
+    from tests.helpers.tiny_run import sources
+    from tests.sampling.test_sample_cli import experiment
+
+    config, workdir = experiment(folder / "data"), folder / "run"
+    mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
+    made = state.create_state(config, optimizer.make_optimizer(config.optim, 2), mesh)
+    resuming.write_config(workdir, config)
+    checkpoints, iterator = Checkpoints(workdir, config, ""), pipeline.make_train_iterator(config, sources(config))
+    checkpoints.save(made.replace(step=made.step + 2), iterator)
+    checkpoints.close()
+
+
+def _pictures(folder: Path) -> None:
+    from mmjax.synthetic import portraits
+    from tests.helpers import face_pictures, hostile_files
+
+    (folder / "faces").mkdir()
+    for number in range(2):
+        portraits.save_portrait(folder / "faces" / f"{number}.png", portraits.draw_portrait(1_000_000 + number, 16))
+    Image.fromarray(face_pictures.astronaut()).save(folder / "photo.jpg", quality=90)
+    (folder / "clip.mp4").write_bytes(hostile_files.movie(frames=12))
+
+
+def _lists(folder: Path) -> None:
+    (folder / "prompts.txt").write_text("A man img is smiling\nA woman img in a park\n")
+    (folder / "manifest.csv").write_text("path,caption\nphotos/000.jpg,A woman img smiles\nphotos/001.jpg,\n")
+    lines = [{"path": f"photos/00{n}.jpg", "caption": "A woman img smiles", "person": "a"} for n in range(2)]
+    (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    for number in range(3):
+        (folder / "photos" / f"00{number}.txt").write_text("A woman img looks at the camera\n")
+
+
+def _arrays(folder: Path) -> None:
+    draw = np.random.default_rng(0)
+    np.save(folder / "latents.npy", draw.standard_normal((9, 16, 16, 3)).astype(np.float32))
+    np.save(folder / "wide.npy", draw.standard_normal((3, 8, 12, 16)).astype(np.float32))
+    np.save(folder / "nan.npy", np.full((9, 16, 16, 3), np.nan, np.float32))
