@@ -22,6 +22,19 @@ class DataError(MMJaxError):
     """A record, data set, picture or clip cannot be used."""
 
 
+class MediaError(DataError):
+    """A picture or video cannot be read; the message says what was found, and does not name the file.
+
+    Attributes:
+      reason: "unreadable", "too_large" or "unsupported" (it says of itself what is not read rightly).
+      value: what was measured, such as megapixels; None where nothing was.
+    """
+
+    def __init__(self, reason: str, detail: str, value: float | None = None):
+        super().__init__(detail)
+        self.reason, self.detail, self.value = reason, detail, value
+
+
 class PromptError(MMJaxError):
     """A prompt lacks what the identity needs: the class word and the trigger."""
 
@@ -36,6 +49,12 @@ class ConversionError(MMJaxError):
 
 class TreeError(MMJaxError):
     """Two parameter trees that should match do not."""
+
+
+def error_text(error: BaseException) -> str:
+    """What a library says of its trouble, in one short line."""
+    text = getattr(error, "strerror", None) or str(error)  # libav's has no more to say than this
+    return text.strip().partition("\n")[0][:200] or type(error).__name__
 
 
 def exits_cleanly(main: Callable) -> Callable:

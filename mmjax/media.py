@@ -5,25 +5,24 @@ from a recording is a harm waiting to happen. The wording follows IPTC's digital
 """
 
 import dataclasses
-import io
 import os
 import platform
-import warnings
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from mmjax import files
 from mmjax.errors import DataError
+from mmjax.pictures import read_picture as read_picture  # offered here beside the writers
+from mmjax.pictures import to_rgb as to_rgb
 
 Picture = str | os.PathLike | Image.Image  # a file, or an opened picture
 AI_NOTICE = "AI-generated: made with mmjax by a diffusion model; not a recording of a real event."
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-MAX_PIXELS = 100_000_000  # of a picture to read: a small file can unpack to gigabytes
 
 # x264's macroblock tree in AVX-512 reads memory that nobody wrote: the bytes differ from run to run. SSE4.2 takes as
 # long and gives the bytes of AVX and AVX2. libswscale too rounds by the instruction set, unless it is told not to.
@@ -99,48 +98,6 @@ def psnr(found: UInt8[np.ndarray, "*dims"], real: UInt8[np.ndarray, "*dims"]) ->
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
-def read_picture(path: str | os.PathLike) -> Image.Image:
-    """Opens a picture as `to_rgb` of it, turned upright as its camera meant it; of an animation the first frame.
-
-    Raises:
-      DataError: the file is missing, no picture, damaged, or larger than `MAX_PIXELS`; named with what to do.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"reference picture {path}: expected a picture file, found none; check the path")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is ours
-            with Image.open(path) as opened:
-                if opened.width * opened.height > MAX_PIXELS:
-                    raise _too_large(path, f"{opened.width}x{opened.height}")
-                return to_rgb(ImageOps.exif_transpose(opened))
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, str(error)) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(
-            f"reference picture {path}: expected a PNG, JPEG or WebP, found a file that does not decode ({error}); "
-            "open and save it again with a picture program"
-        ) from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A picture of any mode as RGB in sRGB, its other `info` kept.
-
-    What shows through is white. Greys of 16 bits or of floats are scaled, not clipped. A colour profile is converted
-    where it is sound, which wide-gamut phone pictures and CMYK need; otherwise numbers are taken for sRGB.
-    """
-    info, profile = dict(image.info), image.info.get("icc_profile")
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _eight_bits(image)
-    image = _without_alpha(image)
-    if image.mode in ("RGB", "CMYK") and profile:
-        image = _in_srgb(image, profile)
-    image = image.convert("RGB")
-    image.info = {key: value for key, value in info.items() if key not in ("icc_profile", "transparency")}  # both spent
-    return image
-
-
 def spread(count: int, total: int) -> list[int]:
     """Indices of `count` frames spread evenly over `total`, first and last among them."""
     return [int(index) for index in np.round(np.linspace(0, total - 1, min(count, total)))]
@@ -181,36 +138,6 @@ def contact_sheet(
             x += picture.width + _GAP
         y += cell_height + line + _GAP
     return np.asarray(sheet)
-
-
-def _too_large(path: Path, found: str) -> DataError:
-    return DataError(
-        f"reference picture {path}: expected at most {MAX_PIXELS // 10**6} megapixels, found {found}; save it smaller, "
-        "2000 pixels a side are plenty"
-    )
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Greys as 8 bits: integers are 16-bit samples; floats run to 1, or to 255 where one exceeds 1."""
-    values = np.asarray(image, np.float64)
-    scale = 255 / 65535 if image.mode != "F" else 1.0 if np.nanmax(values) > 1 else 255.0
-    return Image.fromarray(np.clip(np.nan_to_num(values) * scale, 0, 255).round().astype(np.uint8))
-
-
-def _without_alpha(image: Image.Image) -> Image.Image:
-    if "transparency" not in image.info and image.mode not in ("RGBA", "LA", "PA", "La", "RGBa"):
-        return image
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-
-
-def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Colours converted from an embedded profile; the picture as it is where the profile is unsound."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return image
 
 
 def _checked_frames(frames):

@@ -27,17 +27,21 @@ RANKS = [
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 GROUND_FLOOR = {
     *(
+        "colours",
         "config",
+        "deinterlacing",
         "errors",
         "files",
         "media",
         "model_settings",
+        "pictures",
         "sharding",
         "trainable",
         "precision",
         "trees",
         "validation",
         "versions",
+        "video",
     ),
 }
 ENTRY_POINTS = {"bench", "cli", "convert", "demo", "evaluate", "prepare", "quickstart", "sample", "train"}
@@ -52,6 +56,8 @@ WITHOUT_JAX = (
     "mmjax.config",
     "mmjax.files",
     "mmjax.media",
+    "mmjax.pictures",
+    "mmjax.video",
     "mmjax.records",
     "mmjax.synthetic",
     "mmjax.evaluation",

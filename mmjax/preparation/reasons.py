@@ -6,6 +6,7 @@ from mmjax.errors import DataError
 REASONS = {
     "unreadable": "the file does not decode, is cut off, empty, or is not what its name says",
     "too_large": "more pixels, frames or bytes than the limits allow",
+    "unsupported": "colours, views or a format that it says of itself and that are not read rightly; save it otherwise",
     "too_slow": "it kept a worker busy for longer than the limit",
     "crashed": "it took its worker process down",
     "too_short": "a shot with fewer frames than a record has",

