@@ -129,6 +129,8 @@ def _print_summary(report: dict, output: Path) -> None:
     print(f"{counts['records']} records of {counts['items']} items, {rate} items a second, in {output}")
     for reason, count in report["dropped"].items():
         print(f"  dropped {count}: {reason}")
+    for each in report["ignored"]:
+        print(f"  not taken {each['count']} {each['ending']}: {each['reason']}")
     print(f"look at {output / 'report.html'}")
 
 

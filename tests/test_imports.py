@@ -38,6 +38,7 @@ GROUND_FLOOR = {
         "sharding",
         "trainable",
         "precision",
+        "texts",
         "trees",
         "validation",
         "versions",

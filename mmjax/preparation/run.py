@@ -36,6 +36,7 @@ from mmjax.preparation.analysis.chunks import (
 from mmjax.preparation.analysis.embedding import with_embeddings
 from mmjax.preparation.analysis.item import AnalysisSpec, analyse, start
 from mmjax.preparation.captions import Captioner, check_captions, load_captioner
+from mmjax.preparation.inputs.kinds import Ignored
 from mmjax.preparation.inputs.listing import list_items, listing_digest
 from mmjax.preparation.items import Dropped, Finding, Item, Sample, Still
 from mmjax.preparation.pairing.pairs import Pair, choose_pairs
@@ -97,7 +98,7 @@ def prepare(
     config, work = config.validated(), Work(Path(output), process, processes)
     take_gpu(process, processes)
     # first, so that a wrong path is reported before models are loaded
-    items, unlisted = list_items(inputs, manifest, dataset, references)
+    items, unlisted, ignored = list_items(inputs, manifest, dataset, references)
     with work.alone():
         job = _job(config, work, settings, workers, text_cache)
         _begin(job, items)
@@ -105,7 +106,7 @@ def prepare(
         pairs = _pair(job, found)
         shards = _divide(job, pairs, items)
         _write(job, shards, items, found.stored)
-        return _finish(job, shards, pairs, found, unlisted) if process == 0 else {}
+        return _finish(job, shards, pairs, found, unlisted, ignored) if process == 0 else {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -306,7 +307,12 @@ def _write_shard(
 
 
 def _finish(
-    job: _Job, shards: Sequence[Shard], pairs: Sequence[Pair], found: _Found, unlisted: Sequence[Dropped]
+    job: _Job,
+    shards: Sequence[Shard],
+    pairs: Sequence[Pair],
+    found: _Found,
+    unlisted: Sequence[Dropped],
+    ignored: Sequence[Ignored],
 ) -> dict:
     """Makes data sets of all shards and writes the report. Raises `DataError` where nothing was kept."""
     job.wait_for([job.done_path(shard) for shard in shards], "shards of records")
@@ -319,7 +325,15 @@ def _finish(
         summary, seconds = merge(summary, Summary.from_json(done["summary"])), seconds + done["seconds"]
     summary.add_pairs(pairs, lambda still: found.stored.read([still])[still_name(still)].portrait)
     seconds /= job.work.processes
-    write_report(job.work.output, summary, job.settings, command_line(), seconds=seconds, versions=versions())
+    write_report(
+        job.work.output,
+        summary,
+        job.settings,
+        command_line(),
+        seconds=seconds,
+        versions=versions(),
+        ignored=ignored,
+    )
     kept = [name for name in job.frames if _publish(job, name, lengths[name])]
     if not kept:
         raise DataError(f"{job.work.output}: nothing was kept; its report.html shows what was dropped, and why")

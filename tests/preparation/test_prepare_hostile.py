@@ -26,7 +26,7 @@ def hostile(tmp_path_factory):
     """What was expected of each file, and what came of it: ("picture", shape), ("video", shape) or (reason, detail)."""
     folder = tmp_path_factory.mktemp("hostile")
     expected = make_hostile(folder)
-    items, dropped = list_items([str(folder)])
+    items, dropped, _ = list_items([str(folder)])
     found = {drop.key: (drop.reason, drop.detail) for drop in dropped}
     with WorkerPool(2, look, LIMITS) as workers:
         for item, result in workers.run(items):

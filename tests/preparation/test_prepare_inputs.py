@@ -57,7 +57,7 @@ def test_folders_are_listed_with_people_and_captions(tmp_path):
             ".hidden/3.jpg": "x",
         },
     )
-    items, dropped = list_items([root])
+    items, dropped, ignored = list_items([root])
     assert dropped == []
     assert told(items, "kind", "person", "caption", "role", "collection") == {
         "anna/1.jpg": ("photo", "photos/anna", "A woman smiles.", "both", "photos"),
@@ -66,20 +66,24 @@ def test_folders_are_listed_with_people_and_captions(tmp_path):
         "ben/1.webp": ("photo", "photos/7", "A man.", "both", "photos"),
         "top.jpg": ("photo", None, None, "both", "photos"),
     }
+    assert list(map(str, ignored)) == [
+        "1 .pdf: a drawing or document",
+        "1 without ending: a hidden file or folder",
+    ]
     assert [item.key for item in items] == sorted(item.key for item in items)
-    assert (items, dropped) == list_items([root])
+    assert (items, dropped, ignored) == list_items([root])
 
 
 def test_inputs_of_one_name_share_neither_keys_nor_people(tmp_path):
     files = {"p/1.jpg": "x", "p/2.jpg": "x"}
-    items, _ = list_items([write(tmp_path / "a" / "set", files), write(tmp_path / "b" / "set", files)])
+    items, _, _ = list_items([write(tmp_path / "a" / "set", files), write(tmp_path / "b" / "set", files)])
     assert [item.key for item in items] == ["set/p/1.jpg", "set/p/2.jpg", "set~2/p/1.jpg", "set~2/p/2.jpg"]
     assert {item.person for item in items} == {"set/p", "set~2/p"}
 
 
 def test_a_file_that_two_inputs_hold_is_taken_once(tmp_path):
     root = write(tmp_path / "photos", {"p/1.jpg": "x", "p/2.jpg": "x"})
-    items, dropped = list_items([root, f"{root}/p", f"{root}/p/1.jpg"])
+    items, dropped, _ = list_items([root, f"{root}/p", f"{root}/p/1.jpg"])
     assert len({item.path for item in items}) == len(items) == 2
     assert [drop.reason for drop in dropped] == ["duplicate"] * 3
 
@@ -100,7 +104,7 @@ def test_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    items, dropped = list_items([root])
+    items, dropped, _ = list_items([root])
     assert [item.key for item in items] == ["p/1.jpg"]
     assert [(drop.key, drop.reason, drop.detail) for drop in dropped] == [
         ("q", "unreadable", "the folder cannot be read (Permission denied)")
@@ -117,7 +121,7 @@ def test_members_of_tars_are_read_where_they_stand(tmp_path):
         ("eva/2.mp4", film),
     )
     root = write(tmp_path / "shards", {"s-0.tar": archive})
-    items, dropped = list_items([root])
+    items, dropped, _ = list_items([root])
     assert dropped == []
     assert told(items, "kind", "person", "caption") == {
         "s-0.tar/000.png": ("photo", "shards/12", "A man."),
@@ -141,7 +145,9 @@ def test_manifest_lists_what_is_looked_at(tmp_path, kind):
         {"path": "/etc/passwd.jpg", "caption": "x", "person": "x", "role": "both"},
         {"path": "notes.txt", "caption": "x", "person": "x", "role": "both"},
     ]
-    items, dropped = list_items([str(tmp_path / "other")], manifest=write_rows(tmp_path / "m" / f"list.{kind}", rows))
+    items, dropped, _ = list_items(
+        [str(tmp_path / "other")], manifest=write_rows(tmp_path / "m" / f"list.{kind}", rows)
+    )
     assert told(items, "kind", "person", "caption", "role") == {
         "3.mp4": ("video", "list/ben", None, "both"),
         "a/1.jpg": ("photo", "list/ben", "A man, smiling.", "sample"),
@@ -181,7 +187,7 @@ def write_rows(path: Path, rows: list[dict]) -> str:
         ("a.jsonl", "[" * 100_000, "line 1: expected a JSON object"),
         ("a.jsonl", '{"caption": "x"}', "line 1: expected a path, found none"),
         ("a.jsonl", '{"path": ["1.jpg"]}', "expected text as path, found list"),
-        ("a.txt", "1.jpg", "expected a .csv or .jsonl file, found another kind"),
+        ("a.txt", "1.jpg", "expected a .csv, .tsv or .jsonl file, found another kind"),
     ],
 )
 def test_wrong_manifests_are_refused_at_once(tmp_path, name, content, message):
@@ -192,7 +198,7 @@ def test_wrong_manifests_are_refused_at_once(tmp_path, name, content, message):
 def test_generated_pictures_join_their_originals(tmp_path):
     originals = {f"{name}.jpg": "x" for name in ("1", "10", "1_b", "anna/5", "anna/6")}
     generated = ("1.png", "1_0.png", "1-gen.png", "1/0.png", "1_b_3.png", "10/x.png", "anna/5_1.png", "7.png", "12.png")
-    items, dropped = list_items(
+    items, dropped, _ = list_items(
         [write(tmp_path / "ffhq", originals)], references=[write(tmp_path / "made", dict.fromkeys(generated, "x"))]
     )
     joined = {item.key.removeprefix("made/"): item.person for item in items if item.collection == "made"}
@@ -211,7 +217,7 @@ def test_generated_pictures_join_their_originals(tmp_path):
 
 def test_generated_pictures_in_an_input_are_references_all_the_same(tmp_path):
     folder = write(tmp_path / "set", dict.fromkeys(("a.jpg", "b.jpg", "made/a_0.png", "made/a_1.png"), "x"))
-    items, dropped = list_items([folder], references=[f"{folder}/made"])
+    items, dropped, _ = list_items([folder], references=[f"{folder}/made"])
     assert {item.key: item.role for item in items if item.role != "both"} == {
         "made/a_0.png": "reference",
         "made/a_1.png": "reference",
@@ -223,7 +229,7 @@ def test_halves_of_letters_are_left_out(tmp_path):
     """As in a caption that was cut in the middle of an emoji."""
     rows = r'{"path": "1.jpg", "caption": "a man \ud83d", "person": "x\ud83d"}'
     folder = write(tmp_path / "set", {"1.jpg": "x", "list.jsonl": rows, "2.jpg": "x", "2.json": rows})
-    (item,), _ = list_items([], manifest=f"{folder}/list.jsonl")
+    (item,), _, _ = list_items([], manifest=f"{folder}/list.jsonl")
     assert (item.caption, item.person) == ("a man", "list/x")
     item = list_items([folder])[0][1]
     assert (item.caption, item.person) == ("a man", "set/x")
@@ -275,7 +281,7 @@ def portraits(tmp_path_factory):
 
 
 def test_data_sets_are_read_by_folder_and_by_name(portraits, monkeypatch):
-    items, dropped = list_items([], dataset=str(portraits))
+    items, dropped, _ = list_items([], dataset=str(portraits))
     assert dropped == []
     assert [(item.key, item.person, item.collection) for item in items] == [
         (f"train/{seed:07d}", f"portraits/{'Zoë' if seed % 2 else 'Ben'}", "portraits") for seed in range(4)

@@ -1,7 +1,7 @@
 """What a preparation starts from: every photo and video of folders, tars, data sets and manifests, in one order.
 
     photos/anna/1.jpg        a subfolder that holds several items is a person, "photos/anna"
-    photos/anna/1.txt        the caption of 1.jpg; or 1.json with "caption" and "person"
+    photos/anna/1.txt        the caption of 1.jpg; or 1.caption, 1.jpg.txt, 1.json with "caption" and "person"
     photos/shard-0003.tar    the same inside: folders in it are people, .txt, .json and .cls lie beside the photos
     list.csv, list.jsonl     path, caption, person, role; then only what is listed is taken
 
@@ -13,34 +13,40 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from absl import logging
 
 from mmjax.errors import DataError
 from mmjax.preparation.inputs import tars, tfds_examples
 from mmjax.preparation.inputs.generated import join_generated
-from mmjax.preparation.inputs.manifests import SIDECARS, read_manifest, read_sidecars
+from mmjax.preparation.inputs.kinds import HEIC, HIDDEN, KINDS, OTHER, Ignored, counted, kind_of, why_not
+from mmjax.preparation.inputs.manifests import TEXTS, read_manifest, read_sidecars, sidecars_of
 from mmjax.preparation.items import Dropped, Item
 from mmjax.preparation.reasons import Rejected
 
-KINDS = {
-    **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp"), "photo"),
-    **dict.fromkeys((".mp4", ".mov", ".mkv", ".mpg", ".mpeg", ".avi", ".webm", ".gif"), "video"),
-    ".tar": "tar",
-    **dict.fromkeys(tars.COMPRESSED, "tar"),
-}
-
+UNUSED = "text that belongs to no photo or video of its name"
+SPARE = "a second text beside a photo or video, of which the first is read"
+WORDLESS = 'JSON without "caption" or "person"'
 
 _Found = tuple[Item, str]  # a file, and what keeps it from being read
+_MANY = 6  # kinds of files that a message names
 
 
-def list_items(
-    inputs: Sequence[str], manifest: str = "", dataset: str = "", references: Sequence[str] = ()
-) -> tuple[list[Item], list[Dropped]]:
-    """Items of all inputs, and what is none but should be; both sorted by key, keys unique and the same in every run.
+class Listed(NamedTuple):
+    """All that was found: items, what is none but should be, and what was passed over."""
+
+    items: list[Item]
+    dropped: list[Dropped]
+    ignored: list[Ignored]
+
+
+def list_items(inputs: Sequence[str], manifest: str = "", dataset: str = "", references: Sequence[str] = ()) -> Listed:
+    """Items of all inputs and what is none, sorted by key; keys are unique and the same in every run.
 
     Keys are paths relative to the input, with its name in front where there are several inputs.
 
@@ -63,7 +69,7 @@ def list_items(
     if dataset:
         listing.items += tfds_examples.list_examples(dataset, names.of(dataset, tfds_examples.short_name(dataset)))
     listing.check([*inputs, manifest, dataset])
-    items, dropped = listing.items, listing.dropped
+    items, dropped, ignored = listing.items, listing.dropped, listing.ignored
     if references:
         generated = _Listing()
         for path in references:
@@ -72,8 +78,8 @@ def list_items(
         theirs = {_place(item) for item in generated.items}  # their folder may lie in an input
         originals = [item for item in items if _place(item) not in theirs]
         items, alone = join_generated(originals, generated.items)
-        dropped = dropped + generated.dropped + alone
-    return _with_unique_keys(items, dropped, several=names.several)
+        dropped, ignored = dropped + generated.dropped + alone, ignored + generated.ignored
+    return Listed(*_with_unique_keys(items, dropped, several=names.several), counted(ignored))
 
 
 def _with_unique_keys(items, dropped, several):
@@ -123,15 +129,20 @@ class _Listing:
     def drop(self, collection: str, key: str, detail: str, reason: str = "unreadable"):
         self.dropped.append((collection, Dropped(_legible(key), reason, detail)))
 
+    def ignore(self, ending: str, reason: str):
+        self.ignored[ending, reason] += 1
+
     def check(self, places: Sequence[str]):
         """Says what was no item; raises `DataError` where nothing was one."""
-        if ignored := +self.ignored:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in ignored.most_common(8))
-            logging.info("%d files are neither photos nor videos: %s", ignored.total(), kinds)
+        ignored = counted(self.ignored)
+        for each in ignored[:_MANY]:
+            logging.info("not taken: %s", each)
         if not self.items and not self.dropped:
-            where, kinds = ", ".join(filter(None, places)) or "no input", " ".join(sorted(KINDS))
+            where, kinds = ", ".join(filter(None, places)) or "no input", " ".join(sorted({*KINDS, *HEIC}))
+            instead = f" but {'; '.join(map(str, ignored[:_MANY]))}" if ignored else ""
             raise DataError(
-                f"{where}: expected photos or videos ({kinds}), found none; check the path and the files' endings"
+                f"{where}: expected photos or videos ({kinds}), found none{instead}; check the path and the files' "
+                "endings"
             )
 
     def add_folder(self, collection: str, folder: str, files: dict[str, _Found]):
@@ -141,27 +152,43 @@ class _Listing:
           folder: relative to the input; "" is the input itself, which is no person.
           files: by name, each with what keeps it from being read.
         """
-        found = []
+        found, read, unread = [], set(), {name: UNUSED for name in files if _ending(name) in TEXTS}
         for name, (file, problem) in files.items():
-            stem, ending = os.path.splitext(name)
-            kind = _kind(name)
+            kind = kind_of(name)
             if kind not in ("photo", "video"):
-                self.ignored[ending.lower() or "without ending"] += ending.lower() not in SIDECARS
-            elif problem:
+                if name not in unread:
+                    self.ignore(_ending(name) or "without ending", why_not(_ending(name)))
+                continue
+            used, spare = sidecars_of(name, files)
+            read |= set(used.values())
+            unread |= dict.fromkeys(spare, SPARE)
+            if problem:
                 self.drop(collection, file.key, problem)
-            else:
-                beside = {end: files[stem + end][0] for end in SIDECARS if stem + end in files}
-                try:
-                    caption, person = read_sidecars(beside)
-                except Rejected as error:
-                    self.drop(collection, file.key, error.detail, error.reason)
-                    continue
+            elif said := self._said(file, {role: files[each][0] for role, each in used.items()}):
+                caption, person = said
+                if said == (None, None) and used.keys() == {"json"}:
+                    read.remove(used["json"])
+                    unread[used["json"]] = WORDLESS
                 person = f"{collection}/{person}" if person else None
                 found.append(dataclasses.replace(file, kind=kind, caption=caption, person=person))
+        for name in unread.keys() - read:
+            self.ignore(_ending(name), unread[name])
         if folder and len(found) > 1:
             who = f"{collection}/{_legible(folder)}"
             found = [item if item.person else dataclasses.replace(item, person=who) for item in found]
         self.items += found
+
+    def _said(self, file: Item, beside: dict[str, Item]) -> tuple[str | None, str | None] | None:
+        """Caption and person by the files beside it; None where these cannot be read, for which it is dropped."""
+        try:
+            return read_sidecars(beside)
+        except Rejected as error:
+            self.drop(file.collection, file.key, error.detail, error.reason)
+            return None
+
+
+def _ending(name: str) -> str:
+    return _legible(os.path.splitext(name)[1].lower())
 
 
 def _list_root(root: Path, names: _Names, listing: _Listing):
@@ -169,19 +196,21 @@ def _list_root(root: Path, names: _Names, listing: _Listing):
         _list_folders(root, names.of(root), listing)
         return
     collection = names.of(root.parent)
-    if _kind(root.name) == "tar":
+    if kind_of(root.name) == "tar":
         _list_tar(str(root), root.name, collection, listing)
-    elif _kind(root.name):
+    elif kind_of(root.name):
         listing.add_folder(collection, "", {root.name: (_file(str(root), root.name, collection), ""), **_beside(root)})
     else:
-        raise DataError(
-            f"{root}: expected a folder, tar, photo or video ({' '.join(sorted(KINDS))}), found another file"
-        )
+        why = why_not(_ending(root.name))
+        found = "another file" if why == OTHER else f"another file ({why})"
+        raise DataError(f"{root}: expected a folder, tar, photo or video ({' '.join(sorted(KINDS))}), found {found}")
 
 
 def _beside(root: Path) -> dict[str, _Found]:
-    paths = [root.with_suffix(end) for end in SIDECARS]
-    return {path.name: (_file(str(path), path.name, ""), "") for path in paths if path.is_file()}
+    """The texts that belong to a file which is given by itself."""
+    texts = {path.name for path in root.parent.iterdir() if _ending(path.name) in TEXTS and path.is_file()}
+    used, _ = sidecars_of(root.name, texts)
+    return {name: (_file(str(root.parent / name), name, ""), "") for name in used.values()}
 
 
 def _list_folders(root: Path, collection: str, listing: _Listing):
@@ -210,13 +239,13 @@ def _sort_entries(entries: Iterable[os.DirEntry], folder: str, collection: str, 
     for entry in entries:
         name, key = entry.name, _join(folder, entry.name)
         if name.startswith(".") or name == "__MACOSX":
-            listing.ignored["hidden"] += 1
+            listing.ignore(_ending(name) or "without ending", HIDDEN)
         elif _is(entry, "is_dir"):
             folders.append(key)
         elif not _is(entry, "is_file"):
             problem = "expected a file, found a pipe, a device, or a link that leads nowhere"
             files[name] = _file(entry.path, key, collection), problem
-        elif _kind(name) == "tar":
+        elif kind_of(name) == "tar":
             _list_tar(entry.path, key, collection, listing)
         else:
             files[name] = _file(entry.path, key, collection), ""
@@ -232,9 +261,11 @@ def _list_tar(path: str, key: str, collection: str, listing: _Listing):
             continue
         name = member.name.removeprefix("./")
         folder, base = os.path.split(name)
-        if _kind(base) == "tar":
+        if kind_of(base) == "tar":
             listing.drop(collection, _join(key, name), "a tar in a tar; unpack the outer one")
-        elif not base.startswith("."):
+        elif base.startswith("."):
+            listing.ignore(_ending(base) or "without ending", HIDDEN)
+        else:
             item = dataclasses.replace(
                 _file(path, _join(key, name), collection), offset=member.offset, size=member.size
             )
@@ -246,20 +277,38 @@ def _list_tar(path: str, key: str, collection: str, listing: _Listing):
 def _list_manifest(manifest: str, roots: Sequence[Path], collection: str, listing: _Listing):
     places = [os.path.abspath(os.path.dirname(manifest)), *map(str, roots)]
     for line in read_manifest(manifest):
-        options = [(os.path.normpath(os.path.join(place, line.path)), place) for place in places]
-        inside = [(path, place) for path, place in options if path.startswith(place.rstrip(os.sep) + os.sep)]
-        if not inside:
-            listing.drop(collection, line.path, "its path leads out of the manifest's folder and of the inputs")
-            continue
-        there = [(path, place) for path, place in inside if os.path.isfile(path)]
-        kind = _kind(line.path)
+        options = [(path, place) for place in places for path in _paths(line.path, place)]
+        there = [(path, place) for path, place in options if _is_inside(path, place) and os.path.isfile(path)]
+        kind = kind_of(line.path)
         if not there or kind not in ("photo", "video"):
-            listing.drop(collection, line.path, "there is no such file" if not there else "neither a photo nor a video")
+            listing.drop(collection, line.path, _why_not_listed(line.path, places, bool(there)))
             continue
         path, place = there[0]
         item = _file(path, os.path.relpath(path, place), collection)
         person = f"{collection}/{line.person}" if line.person else None
         listing.items.append(dataclasses.replace(item, kind=kind, caption=line.caption, person=person, role=line.role))
+
+
+def _paths(written: str, place: str) -> list[str]:
+    """Where a path of a manifest may lead: as it is written, and with backslashes as Windows has them."""
+    return [
+        os.path.normpath(os.path.join(place, each)) for each in dict.fromkeys((written, written.replace("\\", "/")))
+    ]
+
+
+def _is_inside(path: str, place: str) -> bool:
+    return path.startswith(place.rstrip(os.sep) + os.sep)
+
+
+def _why_not_listed(written: str, places: Sequence[str], there: bool) -> str:
+    if re.match(r"[A-Za-z]:[\\/]|\\\\", written):
+        return "a path of a Windows machine; write it relative to the manifest, such as anna/1.jpg"
+    if not any(_is_inside(_paths(written, place)[-1], place) for place in places):
+        return "its path leads out of the manifest's folder and of the inputs"
+    if not there:
+        return "there is no such file"
+    why = why_not(_ending(written))
+    return "neither a photo nor a video" if why == OTHER else f"neither a photo nor a video that is read: {why}"
 
 
 def listing_digest(items: Sequence[Item]) -> str:
@@ -292,11 +341,6 @@ def _existing(path: str) -> Path:
 
 def _file(path: str, key: str, collection: str) -> Item:
     return Item(_legible(key), "photo", path, collection)
-
-
-def _kind(name: str) -> str:
-    name = name.lower()
-    return next((kind for ending, kind in KINDS.items() if name.endswith(ending)), "")
 
 
 def _is(entry: os.DirEntry, what: str) -> bool:

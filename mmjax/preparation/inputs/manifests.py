@@ -5,17 +5,26 @@ import dataclasses
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
-from mmjax.errors import DataError
+from absl import logging
+
+from mmjax.errors import DataError, error_text
 from mmjax.preparation.inputs.opening import read_bytes
 from mmjax.preparation.items import Item
 from mmjax.preparation.reasons import Rejected
+from mmjax.texts import decode_text
 
 COLUMNS = ("path", "caption", "person", "role")
 ROLES = ("sample", "reference", "both")
-SIDECARS = (".txt", ".json", ".cls")
+TEXTS = (".txt", ".caption", ".json", ".cls")  # endings of files that may say something of the one beside them
+_NAMES = {  # what they are called beside a.jpg: `*` is "a", `*.*` "a.jpg"; the first that is there is read
+    "caption": ("*.txt", "*.*.txt", "*.caption", "*.*.caption"),
+    "json": ("*.json", "*.*.json"),
+    "person": ("*.cls",),
+}
+_SEPARATORS = ",;\t|"
 MAX_SIDECAR = 1 << 20  # bytes; img2dataset's largest have a tenth of it
 
 
@@ -32,61 +41,101 @@ class ManifestLine:
 def read_manifest(path: str | os.PathLike) -> list[ManifestLine]:
     """The lines of a CSV with a header, or of a JSONL with an object a line; columns `COLUMNS`, only `path` is a must.
 
+    A CSV's columns are parted by commas, or by semicolons, tabs or bars, as spreadsheets of other countries have it.
+    The text is UTF-8, UTF-16 or Windows-1252 (`mmjax.texts`).
+
     Raises:
-      DataError: no such file, another kind, not UTF-8, other columns, a line without path or with an unknown role; with
+      DataError: no such file, another kind, no text, other columns, a line without path or with an unknown role; with
         the line's number. A list that is wrong in one place is wrong in others: nothing is guessed.
     """
     path = Path(path)
-    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows}
+    readers = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _jsonl_rows}
     if path.suffix.lower() not in readers or not path.is_file():
         found = "another kind of file" if path.is_file() else "none"
-        raise DataError(f"manifest {path}: expected a .csv or .jsonl file, found {found}; check the path")
-    lines = []
+        raise DataError(f"manifest {path}: expected a .csv, .tsv or .jsonl file, found {found}; check the path")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, values in readers[path.suffix.lower()](file):
-                lines.append(_line(values, f"manifest {path}, line {number}"))
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"manifest {path}: expected UTF-8 text, found one that does not read ({error})") from error
-    return lines
+        text, encoding = decode_text(path.read_bytes())
+        if encoding == "cp1252":
+            logging.warning("manifest %s is not UTF-8: read as Windows-1252", path)
+        lines = io.StringIO(text, newline="")
+        rows = readers[path.suffix.lower()](lines, path)
+        return [_line(values, f"manifest {path}, line {number}") for number, values in rows]
+    except OSError as error:
+        raise DataError(f"manifest {path}: expected a file to read, found {error_text(error)}") from error
+    except (csv.Error, ValueError) as error:
+        raise DataError(
+            f"manifest {path}: expected UTF-8 text, found what does not read ({error}); save it as UTF-8"
+        ) from error
+
+
+def sidecars_of(name: str, names: Container[str]) -> tuple[dict[str, str], list[str]]:
+    """Which of the files `names` beside a photo or video belong to it.
+
+    Returns:
+      those that are read, by what they hold ("caption", "json", "person"), and those that are not, as another one is.
+    """
+    stem, used, spare = os.path.splitext(name)[0], {}, []
+    for role, patterns in _NAMES.items():
+        wanted = [pattern.replace("*.*", name, 1).replace("*", stem, 1) for pattern in patterns]
+        there = [each for each in _either_case(wanted) if each in names]
+        if there:
+            used[role] = there[0]
+            spare += there[1:]
+    return used, spare
+
+
+def _either_case(names):
+    for name in names:
+        stem, ending = os.path.splitext(name)
+        yield name
+        yield stem + ending.upper()
 
 
 def read_sidecars(files: dict[str, Item]) -> tuple[str | None, str | None]:
     """Caption and person that an item's sidecar files hold.
 
     Args:
-      files: by ending, ".txt", ".json" or ".cls" (WebDataset's class, taken for the person); each as an item to read.
+      files: by what `sidecars_of` says that they hold, each as an item to read. A JSON file may hold "caption" and
+        "person"; WebDataset's class (.cls) is taken for the person.
 
     Raises:
       Rejected: "no_caption": a file that cannot be what it should be. To go on without it would be to guess.
     """
-    values = _object(files[".json"]) if ".json" in files else {}
-    caption = _sidecar_text(files[".txt"]) if ".txt" in files else values.get("caption")
+    values = _object(files["json"]) if "json" in files else {}
+    caption = _sidecar_text(files["caption"]) if "caption" in files else values.get("caption")
     person = values.get("person")
-    if person is None and ".cls" in files:
-        person = _sidecar_text(files[".cls"])
+    if person is None and "person" in files:
+        person = _sidecar_text(files["person"])
     for key, value, kinds in (("caption", caption, str), ("person", person, str | int)):
         if value is not None and not isinstance(value, kinds):
             raise Rejected("no_caption", f'its JSON file: expected text as "{key}", found {type(value).__name__}')
     return _filled(caption), _filled(person)
 
 
-def _csv_rows(file) -> Iterator[tuple[int, dict]]:
-    reader = csv.DictReader(file, restkey="more values than columns", restval=None, strict=True)
+def _csv_rows(file, path) -> Iterator[tuple[int, dict]]:
+    head = file.readline()
+    before = 1 if head.lower().startswith("sep=") else 0  # Excel's own line
+    head = file.readline() if before else head
+    file.seek(0)
+    for _ in range(before):
+        file.readline()
+    columns = {separator: [name.strip(' "') for name in head.strip().split(separator)] for separator in _SEPARATORS}
+    separator = next((each for each, names in columns.items() if "path" in names and len(names) > 1), ",")
+    reader = csv.DictReader(file, delimiter=separator, restkey="more values than columns", restval=None, strict=True)
     for values in reader:
-        yield reader.line_num, values
+        yield reader.line_num + before, values
 
 
-def _jsonl_rows(file) -> Iterator[tuple[int, dict]]:
+def _jsonl_rows(file, path) -> Iterator[tuple[int, dict]]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"manifest {file.name}, line {number}: expected a JSON object, found {error}") from error
+            raise DataError(f"manifest {path}, line {number}: expected a JSON object, found {error}") from error
         if not isinstance(values, dict):
-            raise DataError(f"manifest {file.name}, line {number}: expected a JSON object, found {line[:40]!r}")
+            raise DataError(f"manifest {path}, line {number}: expected a JSON object, found {line[:40]!r}")
         yield number, values
 
 
@@ -126,9 +175,11 @@ def _sidecar_text(item: Item) -> str:
     except Rejected as error:
         raise Rejected("no_caption", f"its {kind} file does not read: {error.detail}") from error
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Rejected("no_caption", f"its {kind} file is not UTF-8 text") from error
+        text, _ = decode_text(data)
+    except ValueError as error:
+        raise Rejected(
+            "no_caption", f"its {kind} file is no text that can be read: {error}; save it as UTF-8"
+        ) from error
     if "\0" in text:
         raise Rejected("no_caption", f"its {kind} file is binary")
     return text

@@ -165,6 +165,15 @@ _PAGE = (
 {% endfor %}</table>
 {% else %}<p>Nothing.</p>{% endif %}
 
+{% if numbers.ignored %}
+<h2>What was not taken</h2><p>Files of the input that are no items, by their ending.</p>
+<table><tr><th>ending</th><th class="number">count</th><th>why</th></tr>
+{% for each in numbers.ignored %}
+<tr><td class="name">{{ each.ending }}</td><td class="number">{{ each["count"] | count }}</td>
+<td>{{ each.reason }}</td></tr>
+{% endfor %}</table>
+{% endif %}
+
 {% if histograms %}
 <h2>Where the thresholds cut</h2>
 <p>A threshold is right where what it drops looks worse than what it keeps. Each can be set:

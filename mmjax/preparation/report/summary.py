@@ -21,6 +21,7 @@ from PIL import Image
 from mmjax.errors import DataError
 from mmjax.files import write_json, write_text
 from mmjax.preparation.hashing import hash_of
+from mmjax.preparation.inputs.kinds import Ignored
 from mmjax.preparation.items import Dropped, Finding, Still
 from mmjax.preparation.pairing.pairs import Pair
 from mmjax.preparation.reasons import REASONS
@@ -184,6 +185,7 @@ def write_report(
     *,
     seconds: float,
     versions: Mapping[str, str],
+    ignored: Sequence[Ignored] = (),
 ) -> None:
     """Writes `report.json`, all numbers, and `report.html`, one page with the pictures that needs no other file.
 
@@ -191,15 +193,23 @@ def write_report(
       command: the line that made it, as it can be run again.
       seconds: that the run took, for items a second.
       versions: of the packages, by name.
+      ignored: files of the input that were not taken.
     """
     folder = Path(folder)
-    numbers = report_of(summary, settings, command, seconds, versions)
+    numbers = report_of(summary, settings, command, seconds, versions, ignored)
     pictures = summary.as_json()["pictures"]
     write_json(folder / "report.json", numbers)
     write_text(folder / "report.html", render(numbers, pictures, REASONS))
 
 
-def report_of(summary: Summary, settings: Settings, command: str, seconds: float, versions: Mapping[str, str]) -> dict:
+def report_of(
+    summary: Summary,
+    settings: Settings,
+    command: str,
+    seconds: float,
+    versions: Mapping[str, str],
+    ignored: Sequence[Ignored] = (),
+) -> dict:
     """The numbers of a report as JSON values; reasons and collections with the most first."""
     histograms = {}
     for name, sides in summary.histograms.items():
@@ -215,6 +225,7 @@ def report_of(summary: Summary, settings: Settings, command: str, seconds: float
         "items_per_second": round(summary.counts["items"] / seconds, 3) if seconds > 0 else None,
         "seconds": round(seconds, 1),
         "dropped": dict(summary.reasons.most_common()),
+        "ignored": [dataclasses.asdict(each) | {"ending": _text(each.ending)} for each in ignored],
         "origins": dict(summary.origins.most_common()),
         "splits": dict(summary.splits),
         "collections": {_text(name): dict(counts) for name, counts in sorted(summary.collections.items())},
