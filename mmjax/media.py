@@ -28,6 +28,8 @@ DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlg
 # long and gives the bytes of AVX and AVX2. libswscale too rounds by the instruction set, unless it is told not to.
 _SAME_BYTES = {"x264-params": "asm=sse4.2"} if platform.machine().lower() in ("x86_64", "amd64") else {}
 
+_BT601 = 6  # in H.273: the matrix that libswscale converts with unless it is told another
+
 _INK, _FAINT, _PAPER = (24, 24, 28), (110, 110, 118), (250, 250, 248)
 _GAP, _TEXT, _TITLE = 8, 13, 17  # pixels between cells; letter sizes
 
@@ -73,6 +75,7 @@ def write_video(
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = _BT601, 1  # or HD is taken for BT.709
         stream.codec_context.thread_count = 1  # as many slices as threads, and by default as many threads as cores
         stream.options = {"crf": str(quality), "preset": "medium", **_SAME_BYTES}
         for picture in frames:

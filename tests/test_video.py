@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmjax import colours, video
+from mmjax import colours, media, video
 from mmjax.errors import MediaError
 from tests.helpers.hostile_files import movie, picture
 from tests.helpers.told_videos import combed, flat, with_display_matrix, written
@@ -105,6 +105,12 @@ def test_large_videos_that_say_nothing_are_of_bt709(height, matrix):
     """As players have it; ffmpeg alone takes BT.601 for all."""
     data = written(flat((200, 30, 60), 1, height, 64), matrix=matrix)
     assert np.abs(first(data).astype(int) - (200, 30, 60)).max() <= 3
+
+
+@pytest.mark.parametrize("height", [64, 720])
+def test_our_own_videos_come_back_in_their_colours(tmp_path, height):
+    path = media.write_video(tmp_path / "a.mp4", flat((200, 30, 60), 1, height, 64), 8)
+    assert np.abs(first(path.read_bytes()).astype(int) - (200, 30, 60)).max() <= 3
 
 
 def codes(light_or_code, transfer) -> np.ndarray:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmjax import prepare
 from mmjax.errors import DataError
+from mmjax.preparation.inputs.kinds import OTHER, Ignored
 from mmjax.preparation.items import Dropped, Finding
 from mmjax.preparation.pairing.pairs import Pair
 from mmjax.preparation.reasons import REASONS
@@ -227,3 +229,15 @@ def test_a_run_that_found_nothing_has_a_page(tmp_path):
     text = (tmp_path / "new" / "report.html").read_text()
     assert not Reader(text).open_ and "0 records from 0 photos" in text
     assert json.loads((tmp_path / "new" / "report.json").read_text())["items_per_second"] is None
+
+
+def test_what_was_not_taken_is_told_on_the_page_in_the_numbers_and_last(tmp_path, capsys):
+    ignored = [Ignored(".heic", 12, "HEIC, for which `pip install x` brings a reader"), Ignored(HOSTILE[:-1], 1, OTHER)]
+    write_report(tmp_path, Summary(), Settings(), "prepare", seconds=0.0, versions={}, ignored=ignored)
+    numbers, page = json.loads((tmp_path / "report.json").read_text()), (tmp_path / "report.html").read_text()
+    assert numbers["ignored"][0] == {"ending": ".heic", "count": 12, "reason": ignored[0].reason}
+    text = " ".join(" ".join(Reader(page).texts).split())
+    assert "What was not taken" in text and ".heic 12 HEIC, for which `pip install x`" in text
+    assert "<script>" not in page and not Reader(page).open_
+    prepare._print_summary(numbers, tmp_path)
+    assert "  not taken 12 .heic: HEIC, for which" in capsys.readouterr().out
