@@ -9,9 +9,9 @@ import contextlib
 import importlib.util
 import io
 import os
+import stat
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -80,16 +80,23 @@ def read_picture(path: str | os.PathLike) -> Image.Image:
     Raises:
       DataError: the file is missing, no picture, damaged, or larger than `MAX_PIXELS`; named with what to do.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"reference picture {path}: expected a picture file, found none; check the path")
     try:
-        with path.open("rb") as file:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+            raise DataError(
+                f"reference picture {path}: expected a picture file, found a folder or device; name the file"
+            )
+        with open(path, "rb") as file:
             return open_picture(file)
     except MediaError as error:
         raise DataError(_refusal(path, error)) from error
-    except OSError as error:
-        raise DataError(f"reference picture {path}: expected a file to read, found {error_text(error)}") from error
+    except FileNotFoundError as error:
+        raise DataError(f"reference picture {path}: expected a picture file, found none; check the path") from error
+    except (OSError, ValueError) as error:
+        found = error_text(error)
+        raise DataError(
+            f"reference picture {path}: expected a picture file, found one that cannot be opened ({found}); check its "
+            "path and permissions"
+        ) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -114,7 +121,7 @@ def shows_nothing(picture: Image.Image) -> bool:
     return all(high - low <= _PLAIN for low, high in picture.getextrema())
 
 
-def _refusal(path: Path, error: MediaError) -> str:
+def _refusal(path: str | os.PathLike, error: MediaError) -> str:
     if error.reason == "too_large":
         return f"reference picture {path}: found {error.detail}; save it smaller, 2000 pixels a side are plenty"
     if error.reason == "unsupported":
@@ -191,8 +198,10 @@ def _coded_as(image: Image.Image, file: BinaryIO) -> Image.Image:
 
 def _coding(file: BinaryIO) -> tuple[int, int]:
     """Primaries and transfer; zeros where the file's head does not tell them."""
+    at = file.tell()
     file.seek(0)
     head = file.read(_HEAD)
+    file.seek(at)  # where Pillow goes on to the next picture
     if head.startswith(b"\x89PNG"):
         at = head.find(b"cICP")
         return (head[at + 4], head[at + 5]) if 0 < at < len(head) - 6 else (0, 0)

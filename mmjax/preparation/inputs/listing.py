@@ -208,9 +208,18 @@ def _list_root(root: Path, names: _Names, listing: _Listing):
 
 def _beside(root: Path) -> dict[str, _Found]:
     """The texts that belong to a file which is given by itself."""
-    texts = {path.name for path in root.parent.iterdir() if _ending(path.name) in TEXTS and path.is_file()}
-    used, _ = sidecars_of(root.name, texts)
+    used, _ = sidecars_of(root.name, _Folder(root.parent))
     return {name: (_file(str(root.parent / name), name, ""), "") for name in used.values()}
+
+
+class _Folder:
+    """The names of the files in a folder, which may be many."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __contains__(self, name: str) -> bool:
+        return os.path.isfile(self._path / name)
 
 
 def _list_folders(root: Path, collection: str, listing: _Listing):

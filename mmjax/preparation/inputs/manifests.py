@@ -50,8 +50,8 @@ def read_manifest(path: str | os.PathLike) -> list[ManifestLine]:
     """
     path = Path(path)
     readers = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _jsonl_rows}
-    if path.suffix.lower() not in readers or not path.is_file():
-        found = "another kind of file" if path.is_file() else "none"
+    if path.suffix.lower() not in readers or not os.path.isfile(path):
+        found = "another kind of file" if os.path.isfile(path) else "none"
         raise DataError(f"manifest {path}: expected a .csv, .tsv or .jsonl file, found {found}; check the path")
     try:
         text, encoding = decode_text(path.read_bytes())
