@@ -1,6 +1,7 @@
 """Pictures of every kind become upright RGB, and what is no picture is named."""
 
 import io
+import os
 import zlib
 
 import av
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from mmjax import media
+from mmjax import colours, media
 from mmjax.errors import DataError
+from tests.helpers.told_videos import flat, written
 
 
 def picture(seed=0, height=40, width=30):
@@ -170,3 +172,34 @@ def test_a_picture_that_unpacks_to_gigabytes_is_refused_unread(tmp_path, width, 
     (tmp_path / "huge.png").write_bytes(data)
     with pytest.raises(DataError, match=r"huge.png: found .*, expected at most 100 million; save it smaller"):
         media.read_picture(tmp_path / "huge.png")
+
+
+@pytest.mark.parametrize(("light", "expected"), [(26, 100), (203, 229), (1000, 255)])
+def test_bright_pictures_are_brought_into_range(tmp_path, light, expected):
+    """PQ in an AVIF as phones save it, and in a PNG by its chunk of H.273's numbers; else they look washed out."""
+    code = round(65535 * float(colours.pq(light)))
+    tags = {"colorspace": 9, "color_range": 1, "color_trc": 16, "color_primaries": 9}
+    grey = flat((code,) * 3, 1, 64, 64, np.uint16)
+    (tmp_path / "a.avif").write_bytes(written(grey, "avif", "libsvtav1", "yuv420p10le", tags=tags))
+    held = io.BytesIO()
+    Image.fromarray((grey[0] >> 8).astype(np.uint8)).save(held, "png")
+    chunk = b"cICP" + bytes((9, 16, 0, 1))
+    data = held.getvalue()
+    chunk = len(chunk[4:]).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
+    for name in ("a.avif", "a.png"):
+        assert np.abs(np.asarray(media.read_picture(tmp_path / name)).astype(int) - expected).max() <= 4
+
+
+def test_what_cannot_be_opened_is_told_from_what_is_damaged(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    for name in ("pipe.png", "folder.png"):
+        with pytest.raises(DataError, match=f"{name}: expected a picture file, found a folder or device"):
+            media.read_picture(tmp_path / name)
+    with pytest.raises(DataError, match="found one that cannot be opened .File name too long.; check its path"):
+        media.read_picture(tmp_path / ("n" * 300 + ".png"))
+    Image.fromarray(picture()).save(tmp_path / "mine.png")
+    monkeypatch.setattr("builtins.open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(DataError, match="mine.png: .* cannot be opened .Permission denied.; check its path and perm"):
+        media.read_picture(tmp_path / "mine.png")

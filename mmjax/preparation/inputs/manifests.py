@@ -19,10 +19,10 @@ from mmjax.texts import decode_text
 COLUMNS = ("path", "caption", "person", "role")
 ROLES = ("sample", "reference", "both")
 TEXTS = (".txt", ".caption", ".json", ".cls")  # endings of files that may say something of the one beside them
-_NAMES = {  # what they are called beside a.jpg: `*` is "a", `*.*` "a.jpg"; the first that is there is read
-    "caption": ("*.txt", "*.*.txt", "*.caption", "*.*.caption"),
-    "json": ("*.json", "*.*.json"),
-    "person": ("*.cls",),
+_NAMES = {  # what they are called beside a.jpg, whose stem is "a"; the first that is there is read
+    "caption": ("{stem}.txt", "{name}.txt", "{stem}.caption", "{name}.caption"),
+    "json": ("{stem}.json", "{name}.json"),
+    "person": ("{stem}.cls",),
 }
 _SEPARATORS = ",;\t|"
 MAX_SIDECAR = 1 << 20  # bytes; img2dataset's largest have a tenth of it
@@ -76,7 +76,7 @@ def sidecars_of(name: str, names: Container[str]) -> tuple[dict[str, str], list[
     """
     stem, used, spare = os.path.splitext(name)[0], {}, []
     for role, patterns in _NAMES.items():
-        wanted = [pattern.replace("*.*", name, 1).replace("*", stem, 1) for pattern in patterns]
+        wanted = [pattern.format(name=name, stem=stem) for pattern in patterns]
         there = [each for each in _either_case(wanted) if each in names]
         if there:
             used[role] = there[0]
