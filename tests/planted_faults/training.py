@@ -18,8 +18,13 @@ _MOVES = (f"{_STEP}::test_only_trained_leaves_move",)
 _VALIDATION = (f"{_STEP}::test_validation_is_the_same_each_time_and_covers_the_schedule",)
 _PATCHES = (f"{_STEP}::test_a_picture_trains_a_model_with_temporal_patches",)
 _SHARES = (f"{_STEP}::test_every_device_keeps_its_own_samples_of_a_micro_batch",)
+_AFTER = (f"{_STEP}::test_average_and_change_are_of_the_new_weights",)
+_WHOLE = (f"{_STEP}::test_latents_and_masks_fill_whole_temporal_patches",)
 _OPTIMIZER = ("tests/training/test_optim.py",)
 _STATE = "tests/training/test_state.py"
+_KEYS = (f"{_STATE}::test_each_use_of_chance_has_its_own_key_and_all_depend_on_the_seed",)
+_TAKEN = (f"{_STATE}::test_the_average_is_taken_where_there_is_one_and_it_is_asked_for",)
+_DENOISER = ("tests/sampling/test_denoiser.py",)
 _PAIR = ("tests/models/test_magicmirror_reference.py::test_what_both_halves_of_the_guidance_pair_receive",)
 _CLI = "tests/sampling/test_sample_cli.py"
 _SEEDS = (f"{_CLI}::test_a_clip_depends_neither_on_its_neighbours_nor_on_the_mesh",)
@@ -108,7 +113,7 @@ _TRAINING = (
         STEP,
         "_average(state.ema, trained, state.step",
         "_average(state.ema, state.trained, state.step",
-        _MOVES,
+        _AFTER,
     ),
     Fault(
         "the moving average weighs old and new the wrong way round",
@@ -143,14 +148,14 @@ _TRAINING = (
         STEP,
         '"grad_norm": optax.tree.norm(grads)',
         '"grad_norm": optax.tree.norm(updates)',
-        _METRICS,
+        _MICRO_GRADIENTS,
     ),
     Fault(
         "the norm of the change is that of the gradient",
         STEP,
         '"update_norm": optax.tree.norm(updates)',
         '"update_norm": optax.tree.norm(grads)',
-        _METRICS,
+        _AFTER,
     ),
     Fault(
         "the norm of the parameters is that of the gradient",
@@ -171,7 +176,7 @@ _TRAINING = (
         STEP,
         'padded = ("latents", "face_mask")',
         'padded = ("latents",)',
-        _PATCHES,
+        _WHOLE,
     ),
     Fault(
         "validation draws for a schedule of as many steps as samples",
@@ -234,14 +239,14 @@ _TRAINING = (
         STATE,
         "(*jax.random.split(jax.random.key(seed), ",
         "(*[jax.random.key(seed)] * (",
-        _CHANCE + _VALIDATION,
+        _KEYS,
     ),
     Fault(
         "the seed of an experiment is not looked at",
         STATE,
         "jax.random.split(jax.random.key(seed), ",
         "jax.random.split(jax.random.key(0), ",
-        _CHANCE + _VALIDATION,
+        _KEYS,
     ),
     Fault(
         "the average begins at zero",
@@ -255,7 +260,7 @@ _TRAINING = (
         STATE,
         "best = self.ema if ema and self.ema is not None else self.trained",
         "best = self.trained",
-        _CLIP,
+        _TAKEN,
     ),
     Fault(
         "loaded weights are drawn over",
@@ -323,7 +328,7 @@ _SAMPLING = (
         DENOISER,
         'np.asarray(batch.get("keep_identity", np.ones(count, bool)))',
         "np.ones(count, bool)",
-        _CLIP,
+        _DENOISER,
     ),
     Fault(
         "all samples have the first one's seed",
@@ -351,7 +356,7 @@ _SAMPLING = (
         DENOISER,
         "[:, shape[0] - self.config.autoencoder.latent_shape(*size)[0] :]",
         "[:, : self.config.autoencoder.latent_shape(*size)[0]]",
-        _PAIR + _CLIP,
+        _DENOISER,
     ),
     Fault(
         "the last denoising step is not made",

@@ -151,3 +151,14 @@ def test_a_base_of_another_model_is_refused(tmp_path):
     config = tiny_run.experiment(adapter=True, train={"base": base})
     with pytest.raises(CheckpointError, match="position: the weights have sincos, the experiment rope"):
         start.load_start(config, build.abstract_params(config, tiny_run.mesh_of(config)))
+
+
+def test_each_use_of_chance_has_its_own_key_and_all_depend_on_the_seed():
+    keys = {tuple(np.asarray(jax.random.key_data(key))) for seed in (0, 1) for key in state.random_keys(seed)}
+    assert len(keys) == 2 * len(state.RandomKeys._fields)
+
+
+def test_the_average_is_taken_where_there_is_one_and_it_is_asked_for():
+    made = state.TrainState(None, {"a": {"b": 1}}, {"a": {"c": 2}}, None, ema={"a": {"b": 3}})
+    assert made.params() == {"a": {"b": 3, "c": 2}}
+    assert made.params(ema=False) == made.replace(ema=None).params() == {"a": {"b": 1, "c": 2}}

@@ -82,8 +82,9 @@ def gradients(accumulate):
 
 
 @pytest.mark.slow
-def test_micro_batches_give_the_gradients_of_the_whole_batch():
+def test_micro_batches_give_the_gradients_of_the_whole_batch(whole_batch):
     (whole, norm), (summed, norm_of_summed) = gradients(1), gradients(4)
+    assert whole_batch[1]["grad_norm"] == pytest.approx(np.sqrt(sum(np.square(leaf).sum() for leaf in whole)), rel=1e-5)
     difference = np.sqrt(sum(np.square(a - b).sum() for a, b in zip(whole, summed, strict=True))) / norm
     print(f"measured: gradients {difference:.1e}, norm {abs(norm_of_summed / norm - 1):.1e}")
     assert norm > 1e-3 and difference < 1e-6
@@ -135,6 +136,27 @@ def test_metrics_say_what_they_should(whole_batch):
     assert metrics["grad_norm"] > 0 and metrics["update_norm"] > 0
     norm = np.sqrt(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(made.trained)))
     assert metrics["param_norm"] == pytest.approx(norm, rel=0.1)  # of before the step
+
+
+def test_average_and_change_are_of_the_new_weights(whole_batch):
+    """At step 0 the average keeps a tenth: min(0.999, 1 / 10)."""
+    made, metrics = whole_batch
+    before = jax.device_get(built(tiny_run.experiment())[1])
+    for path, average in trees.flatten(made.ema).items():
+        old, new = (trees.flatten(tree)[path] for tree in (before.ema, made.trained))
+        np.testing.assert_allclose(average, 0.1 * old + 0.9 * new, rtol=1e-5, atol=1e-7, err_msg=path)
+    moved = sum(
+        np.square(a - b).sum() for a, b in zip(*map(jax.tree.leaves, (made.trained, before.trained)), strict=True)
+    )
+    assert metrics["update_norm"] == pytest.approx(np.sqrt(moved), rel=1e-3)
+
+
+def test_latents_and_masks_fill_whole_temporal_patches():
+    config = tiny_run.experiment(model={"transformer": tiny_run.transformer(patch_t=2)})
+    batch = {"latents": np.ones((2, 3, 4, 4, 3)), "face_mask": np.ones((2, 3, 4, 4)), "text": np.ones((2, 5, 8))}
+    found = step._whole_patches(config, batch)
+    shapes = {name: value.shape for name, value in found.items()}
+    assert shapes == {"latents": (2, 4, 4, 4, 3), "face_mask": (2, 4, 4, 4), "text": (2, 5, 8)}
 
 
 def test_dropped_conditions_are_replaced():
