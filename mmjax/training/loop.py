@@ -26,13 +26,15 @@ from mmjax.training import optimizer, resuming, summary
 from mmjax.training import state as states
 from mmjax.training import step as steps
 from mmjax.training.batches import put_batch, training_batches
-from mmjax.training.checkpoints import Checkpoints, last_step
+from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.compiled import CompiledSteps
 from mmjax.training.evaluators import Evaluator, ValidationLoss, write_evaluation
 from mmjax.training.progress import Progress
 from mmjax.training.signals import StopSignals, agreed
 from mmjax.training.telemetry import Telemetry
+from mmjax.training.workdir import alone, check_alone, check_run, write_run
 from mmjax.weights import start
+from mmjax.weights.parameters import last_step
 
 
 def train(
@@ -58,10 +60,10 @@ def train(
     """
     config, workdir = config.validated(), Path(workdir)
     check(config, workdir)
-    resuming.write_config(workdir, config)
-    resuming.write_encoders(workdir, sources.encoders)
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(alone(workdir))
+        check_run(workdir, config, sources.encoders)
         mesh = sharding.make_mesh(config.mesh)
         streams = states.random_keys(config.seed)
         tx = optimizer.make_optimizer(config.optim, config.train.steps)
@@ -70,11 +72,15 @@ def train(
         order = pipeline.order_fingerprint(config, sources, jax.process_count())
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, config, order)))
         first, last = checkpoints.latest_step() or 0, config.train.steps
+        if first < last:
+            checkpoints.check_room(abstract)
         telemetry = stack.enter_context(contextlib.closing(Telemetry(workdir, first, last)))
         _introduce(config, workdir, abstract, telemetry)
         if first:
             telemetry.log(f"going on from the checkpoint of step {first}")
             state = checkpoints.restore(abstract, batches)
+            if jump := resuming.rate_jump(checkpoints.saved_experiment(first), config, first):
+                telemetry.log(jump)
         else:
             known = start.load_start(config, build.abstract_params(config, mesh))
             state = states.create_state(config, tx, mesh, known)
@@ -93,11 +99,15 @@ def train(
             state, metrics = one_step(state, batch)
             progress.add(step, metrics, len(batch["latents"]), one_step.operations)
 
+            if step == first + 1:
+                with progress.aside():  # it is done: this is a run now
+                    write_run(workdir, config, sources.encoders)
             if _due(step, config.train.log_every, last):
                 progress.log(step)
             if stop.after(step):
                 with progress.aside():
                     checkpoints.save(state, batches)
+                    checkpoints.wait()
                 telemetry.log(_stopped(step, last, workdir))
                 return state
             for evaluator in evaluators:
@@ -109,6 +119,7 @@ def train(
                 with progress.aside():
                     checkpoints.save(state, batches)
 
+        checkpoints.wait()
         telemetry.log(_ended(first, last, workdir))
     return state
 
@@ -117,9 +128,11 @@ def check(config: c.Experiment, workdir: str | Path) -> None:
     """What can be said of a run before anything is read or made.
 
     Raises:
-      ConfigError: batches that the devices cannot share, each with its own samples of every micro-batch.
+      ConfigError: batches that the devices cannot share, each with its own samples of every micro-batch; a workdir in
+        which another process trains.
       CheckpointError: a folder of weights to start from that is not there; a run that goes on needs it no more.
     """
+    check_alone(Path(workdir))
     if last_step(workdir) is None:
         start.check_folders(config)
     mesh = sharding.make_mesh(config.mesh)
