@@ -49,8 +49,8 @@ class Checkpoints:
             self._manager = self._open()
         except OSError as error:
             raise CheckpointError(
-                f"{checkpoint_folder(self.workdir)}: expected a folder that can be written, found: {error.strerror}; give "
-                "another --workdir"
+                f"{checkpoint_folder(self.workdir)}: expected a folder that can be written, found: {error.strerror}; "
+                "give another --workdir"
             ) from error
         self._quiet.enter_context(quiet_checkpoints())
 
@@ -119,7 +119,7 @@ class Checkpoints:
         return TrainState(frozen=frozen, **changing)
 
     def check_room(self, state: TrainState) -> None:
-        """Refuses a disk without room for one more checkpoint (`CheckpointError`), as large as the last, or as all of it.
+        """Refuses a disk without room for another checkpoint (`CheckpointError`), as large as the last or as the state.
 
         Args:
           state: may be abstract.

@@ -29,6 +29,7 @@ from mmjax.training.batches import put_batch, training_batches
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.compiled import CompiledSteps
 from mmjax.training.evaluators import Evaluator, ValidationLoss, write_evaluation
+from mmjax.training.finite import FiniteCheck
 from mmjax.training.progress import Progress
 from mmjax.training.signals import StopSignals, agreed
 from mmjax.training.telemetry import Telemetry
@@ -79,8 +80,8 @@ def train(
         if first:
             telemetry.log(f"going on from the checkpoint of step {first}")
             state = checkpoints.restore(abstract, batches)
-            if jump := resuming.rate_jump(checkpoints.saved_experiment(first), config, first):
-                telemetry.log(jump)
+            for line in resuming.notes(checkpoints.saved_experiment(first), config, first):
+                telemetry.log(line)
         else:
             known = start.load_start(config, build.abstract_params(config, mesh))
             state = states.create_state(config, tx, mesh, known)
@@ -90,14 +91,15 @@ def train(
         evaluators = [ValidationLoss(config, sources, loss_fn, mesh, streams.validation), *evaluators]
         stack.enter_context(sharding.use_mesh(mesh))
         stop = stack.enter_context(StopSignals(checkpoints.preempted))
-        progress = Progress(telemetry, checkpoints, config.schedule.steps)
+        progress = Progress(telemetry, FiniteCheck(config, checkpoints), config.schedule.steps)
         compiled = CompiledSteps(config, train_step, abstract, telemetry, progress)
 
         for step in range(first + 1, last + 1):
-            batch = put_batch(progress.next_batch(batches), mesh)
+            on_host = progress.next_batch(batches)
+            batch = put_batch(on_host, mesh)
             one_step = compiled.of(state, batch, done=step - 1)
             state, metrics = one_step(state, batch)
-            progress.add(step, metrics, len(batch["latents"]), one_step.operations)
+            progress.add(step, metrics, on_host, one_step.operations)
 
             if step == first + 1:
                 with progress.aside():  # it is done: this is a run now

@@ -21,23 +21,30 @@ SCHEMA = 1  # of checkpoints
 def config_changes(saved: c.Experiment, now: c.Experiment) -> str:
     """One line for each setting that differs and may not; empty when there is none.
 
-    Another `train.steps` is free: it stretches the cosine of the learning rate from here on (`rate_jump`).
+    Another `train.steps` is free: it stretches the cosine of the learning rate from here on (`notes`).
     """
     saved, now = validation.settings_of(saved), validation.settings_of(now)
     changed = [key for key in now if saved[key] != now[key] and not validation.is_free(c.Experiment, key)]
     return "\n".join(f"  {key}: was {saved[key]}, is {now[key]}" for key in sorted(changed))
 
 
-def rate_jump(saved: c.Experiment, now: c.Experiment, step: int) -> str:
-    """A line that says how the learning rate jumps where a run goes on after `step` with other `train.steps`, or ""."""
-    steps = saved.train.steps, now.train.steps
+def notes(saved: c.Experiment, now: c.Experiment, step: int) -> list[str]:
+    """What a run that goes on after `step` has to say of settings that changed: a line each.
+
+    The learning rate jumps where `train.steps` stretches its cosine; weights to start from are not read any more.
+    """
+    lines, steps = [], (saved.train.steps, now.train.steps)
     old, new = (float(learning_rate(now.optim, total)(step)) for total in steps)
-    if math.isclose(old, new, rel_tol=1e-6):
-        return ""
-    return (
-        f"train.steps was {steps[0]} and is {steps[1]}, which stretches the learning rate's cosine: step {step + 1} has "
-        f"{new:.3g} instead of {old:.3g}"
-    )
+    if not math.isclose(old, new, rel_tol=1e-6):
+        lines.append(
+            f"train.steps was {steps[0]}, is {steps[1]}, which stretches the learning rate's cosine: step {step + 1} "
+            f"has {new:.3g}, not {old:.3g}"
+        )
+    for name in ("base", "adapter", "photomaker"):
+        given = getattr(now.train, name)
+        if given and given != getattr(saved.train, name):
+            lines.append(f"train.{name} = {given} has no effect: this run goes on from its own weights")
+    return lines
 
 
 def make_meta(config: c.Experiment, data_order: str) -> dict:

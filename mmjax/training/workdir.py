@@ -86,6 +86,6 @@ def write_run(workdir: Path, config: c.Experiment, encoders: dict[str, str]) -> 
 
 def _taken(workdir: Path, other: object) -> str:
     return (
-        f"--workdir {workdir}: expected a folder in which nobody trains, found {other} at it; wait for it or end it, or "
-        "give another --workdir"
+        f"--workdir {workdir}: expected a folder in which nobody trains, found {other} at it; wait for it or end it, "
+        "or give another --workdir"
     )

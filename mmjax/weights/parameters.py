@@ -122,8 +122,8 @@ class explained:
             return
         folder = checkpoint_folder(self.workdir) / str(self.step)
         raise CheckpointError(
-            f"{folder}: the checkpoint of step {self.step} cannot be read, it is damaged, incomplete or of another model "
-            f"({_first_line(error)}); {self._advice(folder)}"
+            f"{folder}: the checkpoint of step {self.step} cannot be read, it is damaged, incomplete or of another "
+            f"model ({_first_line(error)}); {self._advice(folder)}"
         ) from error
 
     def _advice(self, folder: Path) -> str:
