@@ -6,7 +6,12 @@ alone. Every process takes the same source at the same step.
 """
 
 import json
+import multiprocessing.connection
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 Batch = dict[str, np.ndarray]
 
 NUMBERS = ("source_number", "record_number")  # of each sample: in `data.sources`, and in that source's training split
+_GRACE = 30.0  # seconds that a worker goes on after a SIGTERM
 _EPOCHS = 2**31  # for ever; Grain's own endless repeat overflows where batches of one are mixed
 
 
@@ -179,6 +185,29 @@ def _own(batch: Batch) -> Batch:
 
 
 def _start_worker(worker_index: int, worker_count: int) -> None:
-    """Grain itself imports JAX where it is installed; a worker must never start an accelerator with it."""
+    """What a worker process does first.
+
+    Grain itself imports JAX where it is installed; a worker must never start an accelerator with it. Signals that go to
+    a whole group (Ctrl-C, the end of a job) are for the main process, which still asks for a batch or saves. A worker
+    ends with the main process, whatever that dies of.
+    """
     if "jax" in sys.modules:
         sys.modules["jax"].config.update("jax_platforms", "cpu")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: _run_aside(_end_after, _GRACE))
+    if parent := multiprocessing.parent_process():
+        _run_aside(_end_with, parent.sentinel)
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+def _end_after(seconds: float) -> None:
+    time.sleep(seconds)
+    os._exit(1)
+
+
+def _run_aside(function, *arguments) -> None:
+    threading.Thread(target=function, args=arguments, daemon=True).start()

@@ -6,6 +6,8 @@ prepared folder carries, beside its records, a description (`describe`) with the
 encoders' fingerprints; a folder made for something else is refused before a step is taken. NumPy only.
 """
 
+import math
+
 import numpy as np
 
 from mmjax.config import Experiment
@@ -38,6 +40,11 @@ def record_fields(config: Experiment, frames: int) -> dict[str, Field]:
     }
     fields = {name: Field(tuple(shape), np.dtype(dtype)) for name, (shape, dtype) in shapes.items()}
     return fields | condition_fields(config.model, data.references)
+
+
+def record_bytes(fields: dict[str, Field]) -> int:
+    """Bytes of the arrays of one record, before they are compressed; the strings come on top."""
+    return sum(math.prod(field.shape) * field.dtype.itemsize for field in fields.values())
 
 
 def stored_dtype(field: Field) -> np.dtype:

@@ -17,7 +17,7 @@ from mmjax.errors import DataError
 from mmjax.preparation.writing.shards import finish_dataset, shard_path, write_shard
 from mmjax.records import pipeline, sources
 from mmjax.records.making import description
-from mmjax.records.schema import BFLOAT16, STRINGS, decode_record, record_fields
+from mmjax.records.schema import BFLOAT16, LARGEST, STRINGS, decode_record, record_fields
 from mmjax.records.sources import find_sources
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,12 +45,12 @@ TEXT = np.linspace(-1, 1, 160, dtype=np.float32).reshape(20, 8)  # of the empty 
 
 
 def record(number: int) -> dict:
-    """Random bits in every field; of bfloat16 every finite value may come."""
+    """Random bits in every field; of bfloat16 every value may come that a record may hold."""
     rng, made = np.random.default_rng(number), {}
     for name, field in FIELDS.items():
         if field.dtype == BFLOAT16:
             values = rng.integers(0, 2**16, field.shape, dtype=np.uint16).view(BFLOAT16)
-            made[name] = np.where(np.isfinite(values.astype(np.float32)), values, BFLOAT16.type(0))
+            made[name] = np.where(np.abs(values.astype(np.float32)) <= LARGEST, values, BFLOAT16.type(0))
         else:
             made[name] = rng.integers(0, 2, field.shape).astype(field.dtype)
     return {**made, "person": f"p{number}", "caption": "A man img, smiling – ñ", "source": "photos"}
