@@ -29,6 +29,8 @@ from mmjax.weights.checksums import write_checksums
 from mmjax.weights.parameters import check_files, checkpoint_folder, complete_step, explained, read_frozen
 from mmjax.weights.runs import from_json
 
+_TRIES = 20  # a tenth of a second apart
+
 
 class Checkpoints:
     """The checkpoints of one workdir, for the training loop.
@@ -41,6 +43,7 @@ class Checkpoints:
         self.workdir, self.config, self.data_order = Path(workdir).resolve(), config, data_order
         self.last_saved: int | None = None  # the last step that is on disk, whole
         self._under_way: int | None = None  # a step that is being written behind
+        self._failed: list[int] = []  # steps whose checkpoints could not be written
         self._bytes: int | None = None  # of the last checkpoint that was written
         self._saved_at = time.monotonic()
         self._frozen_saved = False
@@ -144,6 +147,7 @@ class Checkpoints:
         with self._quiet:
             self.wait()
             self._manager.close()
+            self._remove_remains()
 
     def _open(self) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(
@@ -204,14 +208,23 @@ class Checkpoints:
             raise
         except Exception as error:
             self._under_way = None
-            if jax.process_index() == 0:
-                for remains in self._being_written(step):
-                    shutil.rmtree(remains, ignore_errors=True)
+            self._failed.append(step)
+            self._remove_remains()
             needed = f", it takes about {size_text(self._bytes)}" if self._bytes else ""
             raise CheckpointError(
                 f"{checkpoint_folder(self.workdir)}: the checkpoint of step {step} could not be written: "
                 f"{_reason(error)}{needed}; {self._what_is_safe()}"
             ) from without_frames(error)
+
+    def _remove_remains(self) -> None:
+        """Makes room again after saves that failed; for a while their other files may still be written."""
+        for _ in range(_TRIES):
+            folders = [folder for step in self._failed for folder in self._being_written(step)]
+            if jax.process_index() != 0 or not folders:
+                return
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.1)
 
     def _being_written(self, step: int) -> list[Path]:
         """Folders of a step that has not taken its name yet: one, or none."""
