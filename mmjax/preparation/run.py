@@ -113,7 +113,7 @@ def prepare(
 
 
 @contextlib.contextmanager
-def _explained(output: Path) -> Iterator[None]:
+def explained_disk(output: Path) -> Iterator[None]:
     """Turns an error of the disk into a `DataError`: the file, what is free, what is kept and how to go on."""
     try:
         yield

@@ -1,11 +1,12 @@
 """Stops a run whose loss or weights are not finite any more, and says where to look: records, or the optimizer."""
 
+import contextlib
 from collections import deque
 
 import numpy as np
 
 from mmjax import config as c
-from mmjax.errors import MMJaxError
+from mmjax.errors import CheckpointError, MMJaxError
 from mmjax.records import pipeline
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.state import BATCH_FIELDS
@@ -39,6 +40,8 @@ class FiniteCheck:
             self._norms.append(float(metrics["grad_norm"]))
             return
         records = pipeline.name_records(self._config, batch)
+        with contextlib.suppress(CheckpointError):  # of one that is still being written
+            self._checkpoints.wait()
         last = self._checkpoints.last_saved
         kept = "there is no checkpoint yet" if last is None else f"the checkpoint of step {last} is good"
         raise MMJaxError(

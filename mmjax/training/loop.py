@@ -64,6 +64,7 @@ def train(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone(workdir))
+        stack.enter_context(summary.explained_memory())
         check_run(workdir, config, sources.encoders)
         mesh = sharding.make_mesh(config.mesh)
         streams = states.random_keys(config.seed)

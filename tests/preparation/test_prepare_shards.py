@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from absl import flags
 
 from mmjax import config as c
 from mmjax.errors import DataError
+from mmjax.preparation.run import explained_disk
 from mmjax.preparation.writing.shards import finish_dataset, shard_path, write_shard
 from mmjax.records import pipeline, sources
 from mmjax.records.making import description
@@ -145,6 +147,23 @@ def test_a_failed_shard_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(DataError, match="no dataset_info|dataset_info.json and features.json"):
         sources.open_folder(tmp_path)
+
+
+def test_a_disk_that_fails_is_an_error_of_the_disk_and_leaves_nothing(tmp_path):
+    """A limit on the size of files stands for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="write.. failed: File too large: '.*train.array_record"):
+            write_shard(shard_path(tmp_path, "train", 0), records(0, 40), FIELDS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+    said = (
+        f"{tmp_path}: {tmp_path}/x could not be .*: No space left on device .* MiB are free .*the same command goes on"
+    )
+    with pytest.raises(DataError, match=said), explained_disk(tmp_path):
+        raise OSError(28, "No space left on device", f"{tmp_path}/x")
 
 
 def test_a_killed_writer_leaves_no_shard_and_the_next_one_overwrites_it(tmp_path):
