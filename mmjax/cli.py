@@ -4,6 +4,7 @@ Everything is checked before JAX starts: a setting that is unknown, of the wrong
 with status 2 and one message.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +84,7 @@ def _with_config(argv: list[str], default: Path | None) -> list[str]:
     """The command line with a `--config`: the one that is named, that of the run in `--workdir`, or the default."""
     if _values(argv, "config"):
         return argv
-    for workdir in _values(argv, "workdir")[-1:]:
+    for workdir in map(os.path.expanduser, _values(argv, "workdir")[-1:]):
         if (Path(workdir) / "config.json").is_file():
             from mmjax.weights import runs
 

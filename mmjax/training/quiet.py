@@ -63,5 +63,7 @@ def _is_theirs(traceback: TracebackType | None) -> bool:
 
 def _is_of_coroutine(event) -> bool:
     """Of an event of `sys.unraisablehook`: whether it is about a coroutine or a thread of these libraries."""
+    if issubclass(event.exc_type, KeyboardInterrupt):
+        return False
     code = getattr(event.object, "cr_code", None)
     return _is_theirs(event.exc_traceback) or any(part in getattr(code, "co_filename", "") for part in _LIBRARIES)
