@@ -102,7 +102,7 @@ def prepare(
     take_gpu(process, processes)
     # first, so that a wrong path is reported before models are loaded
     items, unlisted, ignored = list_items(inputs, manifest, dataset, references)
-    with work.alone(), _explained(work.output):
+    with work.alone(), explained_disk(work.output):
         job = _job(config, work, settings, workers, text_cache)
         _begin(job, items)
         found = _analyse(job, divide(items, settings))
