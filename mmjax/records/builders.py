@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 
 from mmjax.config import Experiment
+from mmjax.errors import DataError
 from mmjax.records.empty_prompt import encode_unconditional_text, write_unconditional_text
 from mmjax.records.making import EncoderSet, description
 from mmjax.records.schema import SCHEMA_VERSION, SPLITS, Record, encode_record, record_fields
@@ -78,7 +79,10 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
             yield index, encode_record(record, fields, f"{self.name} {split} record {index}")
 
     def prepare(self) -> "RecordBuilder":
-        """Makes the records unless they are there. With many processes let one do this first, to save work."""
+        """Makes the records unless they are there. With many processes let one do this first, to save work.
+
+        Raises `DataError` where `data.dir` cannot be written.
+        """
         tfds.disable_progress_bar()
         try:
             with (
@@ -86,7 +90,19 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
                 tempfile.TemporaryDirectory() as downloads,
             ):
                 self.download_and_prepare(download_dir=downloads)
-        except OSError:
-            if not self.is_prepared():
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "write() failed" not in str(error):  # ArrayRecord's, of a full disk
                 raise
+            if not self.is_prepared():
+                raise DataError(
+                    f"data.dir = {self.experiment.data.dir}: expected a folder that can be written, to make the "
+                    f"records of {self.name} there, found: {_reason(error)}; make room, or give another folder"
+                ) from error
         return self  # either way: when another process was faster, its records are the same
+
+
+def _reason(error: Exception) -> str:
+    """What a disk's error says, without the names of temporary files."""
+    if "No space left" in str(error):
+        return "no space left on the disk"
+    return getattr(error, "strerror", None) or str(error)

@@ -6,9 +6,14 @@ alone. Every process takes the same source at the same step.
 """
 
 import json
+import multiprocessing.connection
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
@@ -16,20 +21,22 @@ from mmjax import media
 from mmjax.config import Experiment
 from mmjax.errors import ConfigError, DataError
 from mmjax.records.schema import STRINGS, Record
-from mmjax.records.sources import Sources, open_source, source_identity
+from mmjax.records.sources import RecordSource, Sources, open_source, source_identity
 
 if TYPE_CHECKING:
     import grain
 
 Batch = dict[str, np.ndarray]
 
+NUMBERS = ("source_number", "record_number")  # of each sample: in `data.sources`, and in that source's training split
+_GRACE = 30.0  # seconds that a worker goes on after a SIGTERM
 _EPOCHS = 2**31  # for ever; Grain's own endless repeat overflows where batches of one are mixed
 
 
 def make_train_iterator(
     config: Experiment, sources: Sources, process_index: int = 0, process_count: int = 1
 ) -> "grain.DatasetIterator":
-    """Endless batches of the training split of `sources`, this process's share of each.
+    """Endless batches of the training split of `sources`, this process's share of each, with the samples' `NUMBERS`.
 
     The iterator has `get_state` and `set_state`; with the state of step k it goes on with step k + 1, bit for bit. With
     `config.data.workers` processes, `close()` it when done.
@@ -111,6 +118,37 @@ def collate(records: Sequence[Record]) -> Batch:
     return {name: np.stack([record[name] for record in records]) for name in names}
 
 
+def name_records(config: Experiment, batch: Batch, chosen: Sequence[int] | None = None) -> str:
+    """Which records a training batch was made of, in words: `records/images: train records 3, 17, 102`.
+
+    Args:
+      chosen: rows of the batch; all of them by default.
+    """
+    rows = range(len(batch[NUMBERS[0]])) if chosen is None else chosen
+    named: dict[str, list[str]] = {}
+    for row in rows:
+        source, record = (int(batch[name][row]) for name in NUMBERS)
+        named.setdefault(config.data.sources[source], []).append(str(record))
+    return "; ".join(f"{source}: train records {', '.join(records)}" for source, records in named.items())
+
+
+class _Numbered:
+    """The records of a source, each with its `NUMBERS`."""
+
+    def __init__(self, number: int, records: RecordSource):
+        self._number, self._records = number, records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: SupportsIndex) -> Record:
+        numbers = (self._number, index.__index__())
+        return self._records[index] | dict(zip(NUMBERS, map(np.int64, numbers), strict=True))
+
+    def __repr__(self) -> str:
+        return repr(self._records)
+
+
 def _source_batches(config, sources, index, process_index, process_count) -> "grain.MapDataset":
     import grain
 
@@ -120,7 +158,7 @@ def _source_batches(config, sources, index, process_index, process_count) -> "gr
             f"{config.data.sources[index]}: expected a record or more for each of {process_count} processes, found "
             f"{len(records)} records; prepare more, or use fewer processes"
         )
-    dataset = grain.MapDataset.source(records)[process_index::process_count]
+    dataset = grain.MapDataset.source(_Numbered(index, records))[process_index::process_count]
     dataset = dataset.seed(config.seed * 1000 + index).shuffle().repeat(_EPOCHS)
     return dataset.batch(_local_batch(config.data.batches[index], process_count), batch_fn=collate)
 
@@ -147,6 +185,29 @@ def _own(batch: Batch) -> Batch:
 
 
 def _start_worker(worker_index: int, worker_count: int) -> None:
-    """Grain itself imports JAX where it is installed; a worker must never start an accelerator with it."""
+    """What a worker process does first.
+
+    Grain itself imports JAX where it is installed; a worker must never start an accelerator with it. Signals that go to
+    a whole group (Ctrl-C, the end of a job) are for the main process, which still asks for a batch or saves. A worker
+    ends with the main process, whatever that dies of.
+    """
     if "jax" in sys.modules:
         sys.modules["jax"].config.update("jax_platforms", "cpu")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: _run_aside(_end_after, _GRACE))
+    if parent := multiprocessing.parent_process():
+        _run_aside(_end_with, parent.sentinel)
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+def _end_after(seconds: float) -> None:
+    time.sleep(seconds)
+    os._exit(1)
+
+
+def _run_aside(function, *arguments) -> None:
+    threading.Thread(target=function, args=arguments, daemon=True).start()

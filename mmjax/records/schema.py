@@ -6,6 +6,8 @@ prepared folder carries, beside its records, a description (`describe`) with the
 encoders' fingerprints; a folder made for something else is refused before a step is taken. NumPy only.
 """
 
+import math
+
 import numpy as np
 
 from mmjax.config import Experiment
@@ -17,6 +19,7 @@ from mmjax.models.magicmirror.inputs import BFLOAT16, Field, condition_fields
 SCHEMA_VERSION = 2  # raise it when fields, their meaning or the files beside the records change
 SPLITS = ("train", "validation")
 STRINGS = ("person", "caption", "source")  # fields that stay on the host
+LARGEST = 1e4  # of any number in a record; neither features, nor latents, nor coordinates in pixels come near
 
 Record = dict[str, np.ndarray | str]
 
@@ -39,6 +42,11 @@ def record_fields(config: Experiment, frames: int) -> dict[str, Field]:
     return fields | condition_fields(config.model, data.references)
 
 
+def record_bytes(fields: dict[str, Field]) -> int:
+    """Bytes of the arrays of one record, before they are compressed; the strings come on top."""
+    return sum(math.prod(field.shape) * field.dtype.itemsize for field in fields.values())
+
+
 def stored_dtype(field: Field) -> np.dtype:
     """bfloat16 is stored as the uint16 with the same bits, since ArrayRecord features know no bfloat16."""
     return np.dtype(np.uint16) if field.dtype == BFLOAT16 else field.dtype
@@ -48,7 +56,8 @@ def encode_record(record: Record, fields: dict[str, Field], where: str) -> Recor
     """The record as it is stored: bfloat16 as uint16 bits, all else as it is.
 
     Raises:
-      DataError: a field is missing, unknown, of another shape or dtype, or not finite; `where` names the record.
+      DataError: a field is missing, unknown, of another shape or dtype, or holds NaN or numbers beyond `LARGEST`;
+        `where` names the record.
     """
     _check(record, fields, where)
     return {name: value.view(np.uint16) if _is_bfloat16(value) else value for name, value in record.items()}
@@ -130,8 +139,19 @@ def _check(record: Record, fields: dict[str, Field], where: str) -> None:
                 f"{where}: {name}: expected {field.dtype}{list(field.shape)}, found {value.dtype}{list(value.shape)}; "
                 "the record is damaged or was made with other settings; prepare the records again"
             )
-        if field.dtype.kind not in "bu" and not np.all(np.isfinite(value.astype(np.float32, copy=False))):
-            raise DataError(f"{where}: {name}: expected finite numbers, found inf or NaN; prepare the records again")
+        if field.dtype.kind not in "bu" and not (largest := _largest(value)) <= LARGEST:
+            found = f"{largest:.3g}" if np.isfinite(largest) else "inf or NaN"
+            raise DataError(
+                f"{where}: {name}: expected finite numbers, at most {LARGEST:g}, found {found}; the record is damaged "
+                "or what encoded it went wrong; prepare the records again"
+            )
+
+
+def _largest(value: np.ndarray) -> float:
+    """Of the absolute values; NaN where there is one."""
+    if value.dtype == BFLOAT16:  # without the sign, bits are ordered as the numbers are, and NaN is beyond infinity
+        value = (value.view(np.uint16) & 0x7FFF).max(initial=0).view(BFLOAT16)
+    return float(np.abs(np.asarray(value, np.float32)).max(initial=0))
 
 
 def _is_bfloat16(value) -> bool:

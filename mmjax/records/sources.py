@@ -77,6 +77,7 @@ class RecordSource:
         except DataError:
             raise
         except Exception as error:  # the readers below raise whatever comes to hand
+            _check_packages(error, self.folder)
             reason = str(error).strip().partition("\n")[0] or repr(error)
             raise DataError(f"{where}: expected a readable record, found a damaged one ({reason}); {_AGAIN}") from error
         return decode_record(stored, self.fields, where)
@@ -98,6 +99,7 @@ class RecordSource:
             try:
                 self._opened = builder.as_data_source(self.split)
             except Exception as error:
+                _check_packages(error, self.folder)
                 raise DataError(f"{self.folder}: expected ArrayRecord files, found: {error}; {_AGAIN}") from error
         return self._opened
 
@@ -135,16 +137,31 @@ def source_identity(sources: Sources, index: int) -> str:
 
 def open_folder(folder: str | os.PathLike):
     """TFDS's read-only builder of a prepared folder. Raises `DataError`."""
-    import tensorflow_datasets as tfds  # takes seconds
-
     try:
+        import tensorflow_datasets as tfds  # takes seconds
+
         return tfds.builder_from_directory(folder)
     except Exception as error:
+        _check_packages(error, folder)
         raise DataError(
             f"{folder}: expected a folder of prepared records with dataset_info.json and features.json (OUTPUT/images "
             "or OUTPUT/clips of mmjax.prepare; a builder's is named like a version, as 2.0.0), found none that can "
             "be read; give that folder, or the name of a builder, such as drawn_images"
         ) from error
+
+
+def _check_packages(error: Exception, folder: str | os.PathLike) -> None:
+    """Where records cannot be read for want of a package, says which one (`DataError`): they are as good as ever."""
+    each: BaseException | None = error
+    while each is not None:
+        if isinstance(each, ImportError):
+            package = (each.name or "").partition(".")[0]
+            advice = f"pip install {package}" if package else "install it"
+            raise DataError(
+                f"{folder}: expected the packages that read records, found one missing or broken ({each}); {advice}; "
+                "the records need not be made again"
+            ) from error
+        each = each.__cause__ or each.__context__
 
 
 def _folder(config: Experiment, builders: Mapping[str, "type[RecordBuilder]"], name: str, frames: int) -> str:

@@ -3,20 +3,33 @@
     WORKDIR/frozen/                 the frozen parameters, written once: they never change
     WORKDIR/checkpoints/STEP/       state (step, trained, optimizer, EMA), data (the iterator), meta (its origin)
 
-A step's folder takes its name only when all is written: a run killed while saving leaves the checkpoint before it as
-the last. What others read of it: `mmjax.weights`.
+Both have checksums beside them (`mmjax.weights.checksums`). A step's folder takes its name only when all is written: a
+run killed while saving leaves the checkpoint before it as the last. What others read of it: `mmjax.weights`.
 """
 
+import contextlib
+import shlex
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import orbax.checkpoint as ocp
+from absl import logging
 
 from mmjax import config as c
+from mmjax.errors import CheckpointError
 from mmjax.models.build import Params
 from mmjax.training import resuming
+from mmjax.training.quiet import quiet_checkpoints, without_frames
 from mmjax.training.state import TrainState
-from mmjax.weights.parameters import checkpoint_folder, complete_step, explained, read_frozen
+from mmjax.training.summary import size_text
+from mmjax.weights.checksums import write_checksums
+from mmjax.weights.parameters import check_files, checkpoint_folder, complete_step, explained, read_frozen
+from mmjax.weights.runs import from_json
+
+_TRIES = 20  # a tenth of a second apart
 
 
 class Checkpoints:
@@ -28,13 +41,21 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, config: c.Experiment, data_order: str):
         self.workdir, self.config, self.data_order = Path(workdir).resolve(), config, data_order
-        self.last_saved: int | None = None
+        self.last_saved: int | None = None  # the last step that is on disk, whole
+        self._under_way: int | None = None  # a step that is being written behind
+        self._failed: list[int] = []  # steps whose checkpoints could not be written
+        self._bytes: int | None = None  # of the last checkpoint that was written
         self._saved_at = time.monotonic()
         self._frozen_saved = False
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=config.train.keep_checkpoints, cleanup_tmp_directories=True, create=True
-        )
-        self._manager = ocp.CheckpointManager(checkpoint_folder(self.workdir), options=options)
+        self._quiet = contextlib.ExitStack()
+        try:
+            self._manager = self._open()
+        except OSError as error:
+            raise CheckpointError(
+                f"{checkpoint_folder(self.workdir)}: expected a folder that can be written, found: {error.strerror}; "
+                "give another --workdir"
+            ) from error
+        self._quiet.enter_context(quiet_checkpoints())
 
     def latest_step(self) -> int | None:
         """The last complete checkpoint's step, or None."""
@@ -46,21 +67,36 @@ class Checkpoints:
         return (time.monotonic() - self._saved_at) / 60
 
     def save(self, state: TrainState, iterator) -> None:
-        """Saves the state and the data iterator's position under the state's step; writing goes on behind."""
-        import grain.checkpoint
+        """Saves the state and the data iterator's position under the state's step; writing goes on behind.
 
+        Where the save before this one has failed, this one is waited for.
+
+        Raises:
+          CheckpointError: it cannot be written, as on a full disk; says what is safe and how to go on.
+        """
         step = int(state.step)
         self._saved_at = time.monotonic()
-        if step == self.last_saved:
+        if step in (self.last_saved, self._under_way):
             return
-        self._save_frozen(state.frozen)
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(_changing(state)),
-            data=grain.checkpoint.CheckpointSave(iterator),
-            meta=ocp.args.JsonSave(resuming.make_meta(self.config, self.data_order)),
-        )
-        self._manager.save(step, args=args, force=True)
-        self.last_saved = step
+        failed_before = not self._ended_well()
+        with self._explained(step):
+            self.check_room(state)
+            self._save_frozen(state.frozen)
+            self._begin(state, iterator)
+        if failed_before:
+            self.wait()
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on disk. Raises `CheckpointError` as `save` does."""
+        if self._under_way is None:
+            return
+        with self._explained(self._under_way):
+            self._manager.wait_until_finished()
+        self.last_saved, self._under_way = self._under_way, None
+
+    def saved_experiment(self, step: int) -> c.Experiment:
+        """With which settings the checkpoint of a step was made."""
+        return from_json(self._read_meta(step)["config"], f"{checkpoint_folder(self.workdir) / str(step)}")
 
     def restore(self, abstract: TrainState, iterator, step: int | None = None) -> TrainState:
         """The state of `step` (default: the latest) with the shardings of `abstract`; sets the iterator's position.
@@ -73,7 +109,8 @@ class Checkpoints:
 
         step = complete_step(self.workdir, step)
         with explained(self.workdir, step):
-            meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+            check_files(checkpoint_folder(self.workdir) / str(step))
+        meta = self._read_meta(step)
         resuming.check_meta(meta, self.config, self.data_order, f"{checkpoint_folder(self.workdir) / str(step)}")
         with explained(self.workdir, step):
             args = ocp.args.Composite(
@@ -84,28 +121,142 @@ class Checkpoints:
         self.last_saved, self._frozen_saved = step, True
         return TrainState(frozen=frozen, **changing)
 
+    def check_room(self, state: TrainState) -> None:
+        """Refuses a disk without room for another checkpoint (`CheckpointError`), as large as the last or as the state.
+
+        Args:
+          state: may be abstract.
+
+        Several processes do not ask: one that refused would leave the others waiting.
+        """
+        needed = self._bytes or _bytes_of(_changing(state))
+        if not self._frozen_saved and self.latest_step() is None:
+            needed += _bytes_of(state.frozen)
+        if jax.process_count() == 1 and (free := free_bytes(self.workdir)) < needed:
+            raise CheckpointError(
+                f"{checkpoint_folder(self.workdir)}: expected room for a checkpoint, about {size_text(needed)}, found "
+                f"{size_text(free)}; {self._what_is_safe()}"
+            )
+
     def preempted(self, step: int) -> bool:
         """With several processes: whether all of them are to save and stop after this step. All must ask."""
         return self._manager.reached_preemption(step)
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
-        self._manager.close()
+        """Waits until everything is on disk. Raises `CheckpointError` as `save` does."""
+        with self._quiet:
+            self.wait()
+            self._manager.close()
+            self._remove_remains()
+
+    def _open(self) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self.config.train.keep_checkpoints,
+            cleanup_tmp_directories=True,
+            create=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+        )
+        return ocp.CheckpointManager(checkpoint_folder(self.workdir), options=options)
+
+    def _read_meta(self, step: int) -> dict:
+        with explained(self.workdir, step):
+            return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+
+    def _begin(self, state: TrainState, iterator) -> None:
+        import grain.checkpoint
+
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(_changing(state)),
+            data=grain.checkpoint.CheckpointSave(iterator),
+            meta=ocp.args.JsonSave(resuming.make_meta(self.config, self.data_order)),
+        )
+        self._under_way = int(state.step)
+        self._manager.save(self._under_way, args=args, force=True)
+
+    def _write_checksums(self) -> None:
+        """Called behind, by process 0, when all of a step is written but its folder has not taken its name yet."""
+        (folder,) = self._being_written(self._under_way)
+        self._bytes = write_checksums(folder)
+
+    def _ended_well(self) -> bool:
+        """Waits for the save that is under way. Where it failed, its remains are removed, so that the next one fits."""
+        try:
+            self.wait()
+        except CheckpointError as error:
+            if jax.process_count() > 1:
+                raise
+            logging.warning("%s", error)
+            self._manager = self._open()
+            return False
+        return True
 
     def _save_frozen(self, frozen: Params) -> None:
         if self._frozen_saved or not frozen:
             return
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(self.workdir / "frozen", frozen, force=True)
+        if jax.process_index() == 0:
+            write_checksums(self.workdir / "frozen")
         self._frozen_saved = True
 
+    @contextlib.contextmanager
+    def _explained(self, step: int) -> Iterator[None]:
+        """Turns what is raised while the checkpoint of a step is written into one `CheckpointError`."""
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except Exception as error:
+            self._under_way = None
+            self._failed.append(step)
+            self._remove_remains()
+            needed = f", it takes about {size_text(self._bytes)}" if self._bytes else ""
+            raise CheckpointError(
+                f"{checkpoint_folder(self.workdir)}: the checkpoint of step {step} could not be written: "
+                f"{_reason(error)}{needed}; {self._what_is_safe()}"
+            ) from without_frames(error)
 
-def last_step(workdir: Path | str) -> int | None:
-    """The step of a workdir's last complete checkpoint, or None; makes no folder."""
-    folder = checkpoint_folder(Path(workdir))
-    return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
+    def _remove_remains(self) -> None:
+        """Makes room again after saves that failed; for a while their other files may still be written."""
+        for _ in range(_TRIES):
+            folders = [folder for step in self._failed for folder in self._being_written(step)]
+            if jax.process_index() != 0 or not folders:
+                return
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.1)
+
+    def _being_written(self, step: int) -> list[Path]:
+        """Folders of a step that has not taken its name yet: one, or none."""
+        return list(checkpoint_folder(self.workdir).glob(f"{step}.orbax-checkpoint-tmp*"))
+
+    def _what_is_safe(self) -> str:
+        last, again = self.latest_step(), f"python -m mmjax.train --workdir {shlex.quote(str(self.workdir))}"
+        if last is None:
+            return "there is no whole one yet. Make room, or give a --workdir on another disk, and start again"
+        return (
+            f"the one of step {last} is whole. Make room (train.keep_checkpoints keeps fewer); {again} goes on from it"
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """Room that is left on the disk of a folder."""
+    return shutil.disk_usage(folder).free
 
 
 def _changing(state: TrainState) -> dict:
     """What a checkpoint holds of a state: all but the frozen parameters."""
     return {"step": state.step, "trained": state.trained, "opt_state": state.opt_state, "ema": state.ema}
+
+
+def _bytes_of(tree) -> int:
+    """Of arrays, abstract or not, over all devices."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a library said, short; where the disk is full, or has no room for this user, just that."""
+    text = str(error)
+    if any(full in text for full in ("No space left on device", "Disk quota exceeded", "RESOURCE_EXHAUSTED")):
+        return "the disk is full"
+    return (text.strip().splitlines() or [type(error).__name__])[0][:200]

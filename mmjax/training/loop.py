@@ -26,13 +26,16 @@ from mmjax.training import optimizer, resuming, summary
 from mmjax.training import state as states
 from mmjax.training import step as steps
 from mmjax.training.batches import put_batch, training_batches
-from mmjax.training.checkpoints import Checkpoints, last_step
+from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.compiled import CompiledSteps
 from mmjax.training.evaluators import Evaluator, ValidationLoss, write_evaluation
+from mmjax.training.finite import FiniteCheck
 from mmjax.training.progress import Progress
 from mmjax.training.signals import StopSignals, agreed
 from mmjax.training.telemetry import Telemetry
+from mmjax.training.workdir import alone, check_alone, check_run, write_run
 from mmjax.weights import start
+from mmjax.weights.parameters import last_step
 
 
 def train(
@@ -58,10 +61,11 @@ def train(
     """
     config, workdir = config.validated(), Path(workdir)
     check(config, workdir)
-    resuming.write_config(workdir, config)
-    resuming.write_encoders(workdir, sources.encoders)
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(alone(workdir))
+        stack.enter_context(summary.explained_memory())
+        check_run(workdir, config, sources.encoders)
         mesh = sharding.make_mesh(config.mesh)
         streams = states.random_keys(config.seed)
         tx = optimizer.make_optimizer(config.optim, config.train.steps)
@@ -70,11 +74,15 @@ def train(
         order = pipeline.order_fingerprint(config, sources, jax.process_count())
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, config, order)))
         first, last = checkpoints.latest_step() or 0, config.train.steps
+        if first < last:
+            checkpoints.check_room(abstract)
         telemetry = stack.enter_context(contextlib.closing(Telemetry(workdir, first, last)))
         _introduce(config, workdir, abstract, telemetry)
         if first:
             telemetry.log(f"going on from the checkpoint of step {first}")
             state = checkpoints.restore(abstract, batches)
+            for line in resuming.notes(checkpoints.saved_experiment(first), config, first):
+                telemetry.log(line)
         else:
             known = start.load_start(config, build.abstract_params(config, mesh))
             state = states.create_state(config, tx, mesh, known)
@@ -84,20 +92,25 @@ def train(
         evaluators = [ValidationLoss(config, sources, loss_fn, mesh, streams.validation), *evaluators]
         stack.enter_context(sharding.use_mesh(mesh))
         stop = stack.enter_context(StopSignals(checkpoints.preempted))
-        progress = Progress(telemetry, checkpoints, config.schedule.steps)
+        progress = Progress(telemetry, FiniteCheck(config, checkpoints), config.schedule.steps)
         compiled = CompiledSteps(config, train_step, abstract, telemetry, progress)
 
         for step in range(first + 1, last + 1):
-            batch = put_batch(progress.next_batch(batches), mesh)
+            on_host = progress.next_batch(batches)
+            batch = put_batch(on_host, mesh)
             one_step = compiled.of(state, batch, done=step - 1)
             state, metrics = one_step(state, batch)
-            progress.add(step, metrics, len(batch["latents"]), one_step.operations)
+            progress.add(step, metrics, on_host, one_step.operations)
 
+            if step == first + 1:
+                with progress.aside():  # it is done: this is a run now
+                    write_run(workdir, config, sources.encoders)
             if _due(step, config.train.log_every, last):
                 progress.log(step)
             if stop.after(step):
                 with progress.aside():
                     checkpoints.save(state, batches)
+                    checkpoints.wait()
                 telemetry.log(_stopped(step, last, workdir))
                 return state
             for evaluator in evaluators:
@@ -109,6 +122,7 @@ def train(
                 with progress.aside():
                     checkpoints.save(state, batches)
 
+        checkpoints.wait()
         telemetry.log(_ended(first, last, workdir))
     return state
 
@@ -117,9 +131,11 @@ def check(config: c.Experiment, workdir: str | Path) -> None:
     """What can be said of a run before anything is read or made.
 
     Raises:
-      ConfigError: batches that the devices cannot share, each with its own samples of every micro-batch.
+      ConfigError: batches that the devices cannot share, each with its own samples of every micro-batch; a workdir in
+        which another process trains.
       CheckpointError: a folder of weights to start from that is not there; a run that goes on needs it no more.
     """
+    check_alone(Path(workdir))
     if last_step(workdir) is None:
         start.check_folders(config)
     mesh = sharding.make_mesh(config.mesh)

@@ -7,16 +7,14 @@ and the time that the loop stands waiting for a batch is counted apart.
 import contextlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from mmjax.errors import MMJaxError
 from mmjax.models import flops
 from mmjax.training import summary
-from mmjax.training.checkpoints import Checkpoints
+from mmjax.training.finite import FiniteCheck
 from mmjax.training.step import Metrics
 from mmjax.training.telemetry import Meter, Telemetry
 
@@ -26,7 +24,7 @@ class _UnderWay(NamedTuple):
 
     step: int
     metrics: Metrics
-    samples: int
+    batch: dict[str, np.ndarray]  # on the host
     operations: float
 
 
@@ -34,13 +32,13 @@ class Progress:
     """How far a run has come, for its telemetry.
 
     Args:
-      checkpoints: where the last good state is, for the message when the loss is not finite.
+      check: stops the run at a step that is not finite.
       timesteps: of the noise schedule.
     """
 
-    def __init__(self, telemetry: Telemetry, checkpoints: Checkpoints, timesteps: int):
+    def __init__(self, telemetry: Telemetry, check: FiniteCheck, timesteps: int):
         self._telemetry = telemetry
-        self._checkpoints = checkpoints
+        self._check = check
         self._meter = Meter(timesteps)
         self._under_way: _UnderWay | None = None
         self._memory_is_logged = False
@@ -53,17 +51,17 @@ class Progress:
         self._meter.waited += time.monotonic() - began
         return batch
 
-    def add(self, step: int, metrics: Metrics, samples: int, operations: float) -> None:
+    def add(self, step: int, metrics: Metrics, batch: dict[str, np.ndarray], operations: float) -> None:
         """Notes a step that was just handed to the device, and takes in the figures of the one before.
 
         Args:
-          samples: in the batch.
+          batch: of the step, as `next_batch` gave it.
           operations: floating-point operations of the step.
 
         Raises:
           MMJaxError: the step before was not finite.
         """
-        before, self._under_way = self._under_way, _UnderWay(step, metrics, samples, operations)
+        before, self._under_way = self._under_way, _UnderWay(step, metrics, batch, operations)
         self._take_in(before)
 
     def settle(self) -> None:
@@ -95,21 +93,9 @@ class Progress:
     def _take_in(self, done: _UnderWay | None) -> None:
         if done is not None:
             metrics = {name: np.asarray(value) for name, value in jax.device_get(done.metrics).items()}
-            check_finite(done.step, metrics, self._checkpoints.last_saved, self._checkpoints.workdir)
-            self._meter.add(metrics, done.samples, done.operations)
+            self._check(done.step, metrics, done.batch)
+            self._meter.add(metrics, jax.process_count() * len(done.batch["latents"]), done.operations)
             self._telemetry.advance(float(metrics["loss"]))
         now = time.monotonic()
         self._meter.seconds += now - self._mark
         self._mark = now
-
-
-def check_finite(step: int, metrics: dict[str, np.ndarray], last_saved: int | None, workdir: Path) -> None:
-    """Stops a run whose loss or weights are not finite any more: `MMJaxError` says what is good and what to do."""
-    wrong = [name for name in ("loss", "grad_norm", "param_norm", "update_norm") if not np.isfinite(metrics[name])]
-    if wrong:
-        kept = "there is no checkpoint yet" if last_saved is None else f"the checkpoint of step {last_saved} is good"
-        raise MMJaxError(
-            f"step {step}: {', '.join(wrong)} not finite, so the run stops; {kept}. Start a new run with a lower "
-            "optim.learning_rate or optim.clip_norm (train.adapter takes over this one's adapter), or look at the "
-            f"loss by timestep in {workdir / 'metrics.jsonl'} for what went wrong"
-        )

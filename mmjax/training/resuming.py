@@ -2,19 +2,18 @@
 
 Free are paths, how things are computed (`Runtime`, `Mesh`, `Precision`, `train.accumulate`), what is done every so many
 steps and with how many samples, `Sampling`, and `train.steps`. Each check refuses with every difference named. What is
-compared stands in the workdir (`mmjax.weights.runs`) and in each checkpoint's `meta`.
+compared stands in the workdir (`mmjax.training.workdir`) and in each checkpoint's `meta`.
 """
 
-from pathlib import Path
-
-import jax
+import math
 
 from mmjax import config as c
-from mmjax import files, validation
-from mmjax.errors import CheckpointError, ConfigError, DataError
+from mmjax import validation
+from mmjax.errors import CheckpointError
 from mmjax.records import pipeline
+from mmjax.training.optimizer import learning_rate
 from mmjax.versions import versions
-from mmjax.weights.runs import as_json, from_json, read_config, read_encoders
+from mmjax.weights.runs import as_json, from_json
 
 SCHEMA = 1  # of checkpoints
 
@@ -22,42 +21,30 @@ SCHEMA = 1  # of checkpoints
 def config_changes(saved: c.Experiment, now: c.Experiment) -> str:
     """One line for each setting that differs and may not; empty when there is none.
 
-    Another `train.steps` is free: it stretches the cosine of the learning rate from here on.
+    Another `train.steps` is free: it stretches the cosine of the learning rate from here on (`notes`).
     """
     saved, now = validation.settings_of(saved), validation.settings_of(now)
     changed = [key for key in now if saved[key] != now[key] and not validation.is_free(c.Experiment, key)]
     return "\n".join(f"  {key}: was {saved[key]}, is {now[key]}" for key in sorted(changed))
 
 
-def write_config(workdir: Path, config: c.Experiment) -> None:
-    """Writes the resolved experiment to `config.json`. Refuses a workdir that holds another one (`ConfigError`)."""
-    path = Path(workdir) / "config.json"
-    if path.exists():
-        changes = config_changes(read_config(workdir), config)
-        if changes:
-            raise ConfigError(
-                f"{workdir} holds a run with other settings:\n{changes}\n"
-                "  give the same settings to go on with it, or another --workdir for a new run"
-            )
-    if jax.process_index() == 0:
-        files.write_json(path, as_json(config))
+def notes(saved: c.Experiment, now: c.Experiment, step: int) -> list[str]:
+    """What a run that goes on after `step` has to say of settings that changed: a line each.
 
-
-def write_encoders(workdir: Path, encoders: dict[str, str]) -> None:
-    """Writes to `encoders.json` which encoders made the records that a run is trained on, by their fingerprints.
-
-    Refuses a workdir whose run began on records of other encoders (`DataError`).
+    The learning rate jumps where `train.steps` stretches its cosine; weights to start from are not read any more.
     """
-    path, before = Path(workdir) / "encoders.json", read_encoders(workdir)
-    wrong = [what for what in before if before[what] != encoders.get(what)]
-    if wrong:
-        lines = "\n".join(f"  {what}:\n    then {before[what]}\n    now  {encoders.get(what)}" for what in wrong)
-        raise DataError(
-            f"{workdir}: this run began on records that other encoders had made:\n{lines}\n"
-            "  go on with those records, or give another --workdir for a new run"
+    lines, steps = [], (saved.train.steps, now.train.steps)
+    old, new = (float(learning_rate(now.optim, total)(step)) for total in steps)
+    if not math.isclose(old, new, rel_tol=1e-6):
+        lines.append(
+            f"train.steps was {steps[0]}, is {steps[1]}, which stretches the learning rate's cosine: step {step + 1} "
+            f"has {new:.3g}, not {old:.3g}"
         )
-    if jax.process_index() == 0 and not before:
-        files.write_json(path, encoders)
+    for name in ("base", "adapter", "photomaker"):
+        given = getattr(now.train, name)
+        if given and given != getattr(saved.train, name):
+            lines.append(f"train.{name} = {given} has no effect: this run goes on from its own weights")
+    return lines
 
 
 def make_meta(config: c.Experiment, data_order: str) -> dict:

@@ -9,6 +9,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+_INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
+_AGAIN = " (Ctrl-C again stops at once)"
+
 
 class StopSignals:
     """Listens for SIGTERM and SIGINT while it is entered; a second SIGINT stops at once.
@@ -42,9 +45,17 @@ class StopSignals:
 
     def _catch(self, number, frame):
         if self._caught and number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGINT)
+            _say("stopped at once; --workdir goes on from the last complete checkpoint")
+            os._exit(_INTERRUPTED)
+        if not self._caught:
+            _say("stopping after this step; what is trained is saved first" + _AGAIN * (number == signal.SIGINT))
         self._caught = True
+
+
+def _say(text: str) -> None:
+    """A line on stderr, past Python's buffers, in which the signal may have come."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{text}\n".encode())
 
 
 def agreed(mine: bool) -> bool:

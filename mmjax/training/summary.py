@@ -1,8 +1,12 @@
-"""What a run says of itself before its first step: parameters by subtree, bytes by category."""
+"""What a run says before its first step: parameters by subtree, bytes by category; and where memory is too small."""
+
+import contextlib
+from collections.abc import Iterator
 
 import jax
 
 from mmjax import trees
+from mmjax.errors import MMJaxError
 from mmjax.models.build import Params
 from mmjax.training.state import TrainState, bytes_per_device
 
@@ -44,6 +48,21 @@ def measured_bytes() -> int | None:
     """Peak bytes in use on the fullest local device, None where the platform does not say (CPU)."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     return max((stat["peak_bytes_in_use"] for stat in stats if "peak_bytes_in_use" in stat), default=None)
+
+
+@contextlib.contextmanager
+def explained_memory() -> Iterator[None]:
+    """Turns a device's running out of memory into an `MMJaxError` that says what takes less."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MMJaxError(
+            f"the memory of a device is too small ({str(error).splitlines()[0][:200]}); less is taken with a larger "
+            "train.accumulate, smaller data.batches, runtime.remat=full, or parameters spread over more devices "
+            "(mesh.fsdp)"
+        ) from error
 
 
 def size_text(size: int) -> str:

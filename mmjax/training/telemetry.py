@@ -1,14 +1,17 @@
 """What a run reports while it runs: JSON lines, TensorBoard, a progress bar. Process 0 alone writes.
 
 `metrics.jsonl` holds one object a line, `{"step": 10, "train/loss": ...}`, with the tags that TensorBoard shows. A
-resumed run drops the rows past the step it goes on from, so that no step is there twice. TensorBoard's writer and the
-progress bar are imported when a run begins.
+resumed run drops the rows past the step it goes on from, so that no step is there twice. What cannot be written, as on
+a full disk, is said once and left out: no figure is worth the run. TensorBoard's writer and the progress bar are
+imported when a run begins.
 """
 
+import contextlib
 import json
 import math
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -16,6 +19,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mmjax import files, media
+
+_FLUSH = 30.0  # seconds between two times that TensorBoard's file is brought to the disk
 
 
 class Telemetry:
@@ -28,7 +33,6 @@ class Telemetry:
     """
 
     def __init__(self, workdir: Path, first: int, total: int):
-        from tensorboardX import SummaryWriter
         from tqdm import tqdm
 
         self.workdir = Path(workdir)
@@ -38,10 +42,15 @@ class Telemetry:
         self._bar = tqdm(
             initial=first, total=total, unit="step", disable=not self._watched, mininterval=0.5, dynamic_ncols=True
         )
+        self._unwritten: set[str] = set()  # what could not be written, and was said
+        self._board: _Board | None = None
         if self.active:
             self.workdir.mkdir(parents=True, exist_ok=True)
-            drop_rows_after(self._rows, first)
-            self._board = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=first + 1, flush_secs=30)
+            with self._going_on("metrics.jsonl"):
+                if lost := drop_rows_after(self._rows, first):
+                    self.log(f"{self._rows}: {lost} lines could not be read and are left out")
+            with self._going_on("tensorboard"):
+                self._board = _Board(self.workdir / "tensorboard", first + 1)
 
     @property
     def _rows(self) -> Path:
@@ -60,8 +69,9 @@ class Telemetry:
     def log(self, text: str) -> None:
         """A line for the reader, above the progress bar."""
         if self.active:
-            self._bar.write(text, file=sys.stdout)
-            sys.stdout.flush()
+            with contextlib.suppress(OSError, UnicodeError):  # a reader who has gone, a console of few letters
+                self._bar.write(text, file=sys.stdout)
+                sys.stdout.flush()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One row of figures, by tag. A figure that is not finite is left out: JSON has none.
@@ -71,10 +81,9 @@ class Telemetry:
         if not self.active:
             return
         row = {tag: float(value) for tag, value in values.items() if math.isfinite(value)}
-        with open(self._rows, "a") as file:
-            file.write(json.dumps({"step": step} | row) + "\n")
-        for tag, value in row.items():
-            self._board.add_scalar(tag, value, step)
+        with self._going_on("metrics.jsonl"):
+            _append_line(self._rows, json.dumps({"step": step} | row))
+        self._on_board(lambda board: board.scalars(row, step))
         if not self._watched and "speed/seconds_per_step" in row:
             pace = row["speed/seconds_per_step"]
             left = self._bar.format_interval((self.total - step) * pace)
@@ -84,14 +93,77 @@ class Telemetry:
         """A picture such as a contact sheet of samples: `NAME/STEP.png`, and TensorBoard."""
         if not self.active:
             return
-        media.write_png(self.workdir / name / f"{step}.png", picture)
-        self._board.add_image(name, np.asarray(picture), step, dataformats="HWC")
+        with self._going_on(name):
+            media.write_png(self.workdir / name / f"{step}.png", picture)
+        self._on_board(lambda board: board.picture(name, np.asarray(picture), step))
 
     def close(self) -> None:
         """Writes out what is left."""
         self._bar.close()
-        if self.active:
-            self._board.close()
+        self._on_board(lambda board: board.close())
+
+    def _on_board(self, write: Callable[["_Board"], None]) -> None:
+        """Writes to TensorBoard's file, which is of no more use once an event in it was broken off."""
+        board, self._board = self._board, None
+        if board:
+            with self._going_on("tensorboard"):
+                write(board)
+                self._board = board
+
+    @contextlib.contextmanager
+    def _going_on(self, what: str) -> Iterator[None]:
+        """Says once of each thing in the workdir that it cannot be written (`OSError`), and goes on."""
+        try:
+            yield
+            self._unwritten.discard(what)
+        except OSError as error:
+            if what not in self._unwritten:
+                self._unwritten.add(what)
+                reason = error.strerror or error
+                self.log(f"{self.workdir / what} cannot be written ({reason}); training goes on without it")
+
+
+class _Board:
+    """TensorBoard's events, written at once: tensorboardX's own writer has a thread, whose errors nobody would see.
+
+    Args:
+      first: step from which on events of an earlier run in this folder no longer count.
+    """
+
+    def __init__(self, folder: Path, first: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+        self._flushed = 0.0
+        self._write(first, session_log=SessionLog(status=SessionLog.START))
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        from tensorboardX import summary
+
+        for tag, value in values.items():
+            self._write(step, summary=summary.scalar(tag, value))
+        self._flush_in_time()
+
+    def picture(self, tag: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
+        from tensorboardX import summary
+
+        self._write(step, summary=summary.image(tag, picture, dataformats="HWC"))
+        self._flush_in_time()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _write(self, step: int, **content) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
+
+    def _flush_in_time(self) -> None:
+        if time.monotonic() - self._flushed > _FLUSH:
+            self._writer.flush()
+            self._flushed = time.monotonic()
 
 
 class Meter:
@@ -153,16 +225,31 @@ def bucket_row(prefix: str, sums: np.ndarray, counts: np.ndarray, train_steps: i
     }
 
 
-def drop_rows_after(path: Path, step: int) -> None:
-    """Drops the rows of a `metrics.jsonl` past `step`, and a last line that a killed run left half written."""
+def drop_rows_after(path: Path, step: int) -> int:
+    """Drops the rows of a `metrics.jsonl` past `step`, and lines that are none; returns how many of these there were.
+
+    A run that was killed leaves such a line where it was writing. Raises `OSError` where the file cannot be read.
+    """
     if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
+        return 0
+    kept, lost = [], 0
+    for line in path.read_bytes().split(b"\n"):
+        if not line.strip():
             continue
-        if row["step"] <= step:
-            kept.append(line + "\n")
-    files.write_text(path, "".join(kept))
+        try:
+            number = json.loads(line)["step"]
+            kept += [line + b"\n"] if number <= step else []
+        except (ValueError, TypeError, KeyError, RecursionError):
+            lost += 1
+    files.write_bytes(path, b"".join(kept))
+    return lost
+
+
+def _append_line(path: Path, line: str) -> None:
+    """Appends a line, and first ends one that was broken off."""
+    with open(path, "a+b") as file:
+        if file.tell():
+            file.seek(-1, 2)
+            broken_off = file.read(1) != b"\n"
+            line = "\n" + line if broken_off else line
+        file.write(line.encode() + b"\n")

@@ -3,18 +3,22 @@
     WORKDIR/frozen/                 the frozen parameters, written once: they never change
     WORKDIR/checkpoints/STEP/state  the trained ones, and their moving average
 
-A restore always names shapes, dtypes and shardings of its own, so what eight devices saved, one device reads.
+A restore always names shapes, dtypes and shardings of its own, so what eight devices saved, one device reads. Files are
+compared with their checksums first (`mmjax.weights.checksums`).
 """
 
+import shlex
 from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 
 from mmjax import sharding, trees
 from mmjax.errors import CheckpointError
 from mmjax.models.build import Params, abstract_params
 from mmjax.trainable import split_trainable
+from mmjax.weights.checksums import damage
 from mmjax.weights.runs import read_config
 
 
@@ -49,8 +53,10 @@ def load_trained(workdir: Path | str, abstract: Params, step: int | None = None,
     step = complete_step(workdir, step)
     if averaged:
         abstract = trees.in_float32(abstract)
+    folder = checkpoint_folder(workdir) / str(step)
     with explained(workdir, step):
-        return _read(checkpoint_folder(workdir) / str(step) / "state", {name: abstract})[name]
+        check_files(folder)
+        return _read(folder / "state", {name: abstract})[name]
 
 
 def complete_step(workdir: Path | str, step: int | None = None) -> int:
@@ -64,6 +70,12 @@ def complete_step(workdir: Path | str, step: int | None = None) -> int:
     return steps[-1] if step is None else step
 
 
+def last_step(workdir: Path | str) -> int | None:
+    """The step of the last complete checkpoint, None where there is none."""
+    folder = checkpoint_folder(Path(workdir))
+    return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
+
+
 def checkpoint_folder(workdir: Path) -> Path:
     """Where a run's checkpoints lie, a folder for each step."""
     return Path(workdir).resolve() / "checkpoints"
@@ -73,33 +85,55 @@ def read_frozen(workdir: Path | str, abstract: Params) -> Params:
     """A run's frozen parameters. Raises `CheckpointError` where they cannot be read."""
     if not abstract:
         return {}
+    folder = Path(workdir) / "frozen"
     try:
-        return _read(Path(workdir) / "frozen", abstract)
+        check_files(folder)
+        return _read(folder, abstract)
     except Exception as error:
         raise CheckpointError(
-            f"{workdir / 'frozen'}: the frozen parameters cannot be read ({_first_line(error)}); "
-            "copy the folder again, or start a new run"
+            f"{folder}: the frozen parameters cannot be read ({_first_line(error)}); copy the folder again, or start a "
+            "new run"
         ) from error
 
 
+def check_files(folder: Path) -> None:
+    """Compares the files of a checkpoint or of frozen parameters with their checksums, which older ones do not have.
+
+    Raises `CheckpointError` that says what is damaged; `explained` and `read_frozen` say what to do.
+    """
+    found = damage(folder)
+    if found:
+        raise CheckpointError(found)
+    if found is None and folder.is_dir():
+        logging.warning("%s has no checksums, as those of earlier versions: damage in it would not be seen", folder)
+
+
 class explained:
-    """Turns whatever Orbax, TensorStore or JSON raise while reading a checkpoint into one `CheckpointError`."""
+    """Turns whatever Orbax, TensorStore, JSON or `check_files` raise while a checkpoint is read into one message."""
 
     def __init__(self, workdir: Path, step: int):
-        self.folder, self.step = checkpoint_folder(workdir), step
+        self.workdir, self.step = workdir, step
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, traceback):
-        if not isinstance(error, Exception) or isinstance(error, CheckpointError):
+        if not isinstance(error, Exception):
             return
-        others = [step for step in sorted(ocp.utils.checkpoint_steps(self.folder)) if step != self.step]
-        advice = f"move it away to go on from step {others[-1]}" if others else "there is no other one: start a new run"
+        folder = checkpoint_folder(self.workdir) / str(self.step)
         raise CheckpointError(
-            f"{self.folder / str(self.step)}: the checkpoint of step {self.step} cannot be read, it is damaged, "
-            f"incomplete or of another model ({_first_line(error)}); {advice}"
+            f"{folder}: the checkpoint of step {self.step} cannot be read, it is damaged, incomplete or of another "
+            f"model ({_first_line(error)}); {self._advice(folder)}"
         ) from error
+
+    def _advice(self, folder: Path) -> str:
+        """The newest other checkpoint that is whole, as far as checksums say, and how to go on from it."""
+        others = sorted(ocp.utils.checkpoint_steps(folder.parent), reverse=True)
+        whole = [step for step in others if step != self.step and not damage(folder.parent / str(step))]
+        if not whole:
+            return "there is no other one: start a new run"
+        aside = folder.parent.parent / f"damaged-{self.step}"
+        return f"move it away to go on from step {whole[0]}: {shlex.join(['mv', str(folder), str(aside)])}"
 
 
 def _read(path: Path, abstract: Params):
@@ -111,5 +145,5 @@ def _read(path: Path, abstract: Params):
 
 
 def _first_line(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {line[:200]}"
+    line = (str(error).strip().splitlines() or [""])[0][:200]
+    return line if isinstance(error, CheckpointError) else f"{type(error).__name__}: {line}"

@@ -26,6 +26,11 @@ def read_config(workdir: Path | str) -> c.Experiment:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
+def get_config(workdir: str):
+    """What a file in `configs/` offers, for the run of a workdir: `--config=THIS_FILE:WORKDIR`."""
+    return read_config(workdir).to_config_dict()
+
+
 def from_json(values: dict, where: str) -> c.Experiment:
     """The experiment of `as_json`. Raises `CheckpointError` that names `where` it stood."""
     try:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from absl import flags
 
 from mmjax import config as c
 from mmjax.errors import DataError
+from mmjax.preparation.run import explained_disk
 from mmjax.preparation.writing.shards import finish_dataset, shard_path, write_shard
 from mmjax.records import pipeline, sources
 from mmjax.records.making import description
-from mmjax.records.schema import BFLOAT16, STRINGS, decode_record, record_fields
+from mmjax.records.schema import BFLOAT16, LARGEST, STRINGS, decode_record, record_fields
 from mmjax.records.sources import find_sources
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,12 +47,12 @@ TEXT = np.linspace(-1, 1, 160, dtype=np.float32).reshape(20, 8)  # of the empty 
 
 
 def record(number: int) -> dict:
-    """Random bits in every field; of bfloat16 every finite value may come."""
+    """Random bits in every field; of bfloat16 every value may come that a record may hold."""
     rng, made = np.random.default_rng(number), {}
     for name, field in FIELDS.items():
         if field.dtype == BFLOAT16:
             values = rng.integers(0, 2**16, field.shape, dtype=np.uint16).view(BFLOAT16)
-            made[name] = np.where(np.isfinite(values.astype(np.float32)), values, BFLOAT16.type(0))
+            made[name] = np.where(np.abs(values.astype(np.float32)) <= LARGEST, values, BFLOAT16.type(0))
         else:
             made[name] = rng.integers(0, 2, field.shape).astype(field.dtype)
     return {**made, "person": f"p{number}", "caption": "A man img, smiling – ñ", "source": "photos"}
@@ -145,6 +147,23 @@ def test_a_failed_shard_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(DataError, match="no dataset_info|dataset_info.json and features.json"):
         sources.open_folder(tmp_path)
+
+
+def test_a_disk_that_fails_is_an_error_of_the_disk_and_leaves_nothing(tmp_path):
+    """A limit on the size of files stands for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="write.. failed: File too large: '.*train.array_record"):
+            write_shard(shard_path(tmp_path, "train", 0), records(0, 40), FIELDS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+    said = (
+        f"{tmp_path}: {tmp_path}/x could not be .*: No space left on device .* MiB are free .*the same command goes on"
+    )
+    with pytest.raises(DataError, match=said), explained_disk(tmp_path):
+        raise OSError(28, "No space left on device", f"{tmp_path}/x")
 
 
 def test_a_killed_writer_leaves_no_shard_and_the_next_one_overwrites_it(tmp_path):

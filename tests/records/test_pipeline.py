@@ -1,11 +1,15 @@
 """The data pipeline: prepared once, shuffled, mixed, shared by processes, resumed bit for bit, honest about damage."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -360,3 +364,118 @@ def test_the_pictures_in_the_records_are_of_the_person_named(folder):
         identity = people.make_identity(int(record["person"].removeprefix("drawn-")))
         assert np.abs(record["id_embedding"][0, : people.IDENTITY_DIM] - identity).max() < 0.15
         assert people.class_word(identity) in record["caption"]
+
+
+def test_a_batch_says_which_records_it_was_made_of(folder):
+    config = experiment(folder)
+    for batch in take(iterate(config), 6):
+        numbers = [batch[name].tolist() for name in pipeline.NUMBERS]
+        for row, (source, record) in enumerate(zip(*numbers, strict=True)):
+            assert ids(batch)[row] == opened(config, source, "train")[record]["id_embedding"].tobytes()
+        (name,) = {config.data.sources[source] for source in numbers[0]}
+        listed = ", ".join(map(str, numbers[1]))
+        assert pipeline.name_records(config, batch) == f"{name}: train records {listed}"
+        assert pipeline.name_records(config, batch, [1]) == f"{name}: train records {numbers[1][1]}"
+
+
+def test_single_bits_that_flip_in_records_are_noticed(tmp_path):
+    """ArrayRecord's own checksums cover all that is read; files are filled up with zeros, which is not."""
+    source, chance = opened(images(tmp_path), 0, "train"), np.random.default_rng(0)
+    (path,) = Path(source.folder).glob("*-train.array_record*")
+    whole, noticed = path.read_bytes(), 0
+    before = [source[index] for index in range(len(source))]
+    for _ in range(40):
+        content, bit = bytearray(whole), int(chance.integers(8 * len(whole)))
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        try:
+            again = opened(images(tmp_path), 0, "train")
+            after = [again[index] for index in range(len(again))]
+        except DataError as error:
+            assert source.folder in str(error)
+            noticed += 1
+        else:
+            assert all(map(same_record, before, after)), f"bit {bit} was read without a word"
+    print(f"measured: {noticed} of 40 flipped bits noticed, the others without effect")
+    assert noticed > 10
+
+
+def same_record(one, other):
+    return same(pipeline.collate([one]), pipeline.collate([other]))
+
+
+@pytest.mark.parametrize("missing", ["array_record", "tensorflow_datasets"])
+def test_a_missing_package_is_named_and_the_records_are_not_blamed(folder, missing):
+    opened(images(folder), 0, "train")
+    code = f"""
+import sys
+from tests.records.test_pipeline import DataError, images, opened
+source = opened(images({str(folder)!r}), 0, "train")
+for name in [name for name in sys.modules if name.partition(".")[0] == {missing!r}]:
+    sys.modules[name] = None
+sys.modules[{missing!r}] = sys.modules[{missing + ".python.array_record_data_source"!r}] = None
+try:
+    source[0]
+except DataError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert f"pip install {missing}; the records need not be made again" in done.stdout, done.stderr[-2000:]
+
+
+TRAINER = """
+import sys, time
+from absl import flags
+flags.FLAGS.mark_as_parsed()
+from tests.records.test_pipeline import experiment, iterate
+if __name__ == "__main__":
+    iterator = iterate(experiment(sys.argv[1], workers=2))
+    next(iterator)
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_workers_leave_signals_to_the_trainer_and_end_with_it(folder, tmp_path):
+    """Ctrl-C and SIGTERM go to the whole group; kill -9 to the trainer alone."""
+    iterate(experiment(folder))  # the records are made
+    program = tmp_path / "trainer.py"
+    program.write_text(TRAINER)
+    trainer = subprocess.Popen(
+        [sys.executable, program, folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+    try:
+        while (line := trainer.stdout.readline()) != "begun\n":
+            assert line, "it ended"
+        workers = children(trainer.pid)
+        for worker in workers:
+            os.kill(worker, signal.SIGINT)
+            os.kill(worker, signal.SIGTERM)
+        time.sleep(1)
+        assert len(workers) == 2 and children(trainer.pid) == workers
+        trainer.kill()
+        assert "Traceback" not in trainer.stdout.read()  # which ends when no worker holds it any more
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(trainer.pid, signal.SIGKILL)
+
+
+def children(parent):
+    """Worker processes of a process, by their numbers."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            number, _, rest = path.read_text().partition(" ")
+            if (
+                rest.rpartition(")")[2].split()[1] == str(parent)
+                and b"spawn_main" in (path.parent / "cmdline").read_bytes()
+            ):
+                found.append(int(number))
+    return sorted(found)

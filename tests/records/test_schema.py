@@ -72,6 +72,15 @@ def test_every_finite_bfloat16_survives():
         (lambda r: r.update(text=r["text"].astype(np.float32)), "text: expected bfloat16.*found float32"),
         (lambda r: r["landmarks"].__setitem__((0, 0), np.nan), "landmarks: expected finite"),
         (lambda r: r["latents"].__setitem__((0, 0), np.inf), "latents: expected finite"),
+        (
+            lambda r: r["latents"].__setitem__((0, 0), 3e38),
+            r"latents: expected finite numbers, at most 10000, found 3e\+38",
+        ),
+        (lambda r: r["text"].__setitem__((0, 0), -2e4), r"text: expected finite numbers, at most 10000, found 2e\+04"),
+        (
+            lambda r: r["boxes"].__setitem__((0, 0), -1e30),
+            r"boxes: expected finite numbers, at most 10000, found 1e\+30",
+        ),
     ],
 )
 def test_wrong_records_are_refused_with_their_name(record, change, complaint):

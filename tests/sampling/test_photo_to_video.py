@@ -17,8 +17,9 @@ from mmjax import conversion, media, sample, sharding  # noqa: E402
 from mmjax.errors import ConfigError  # noqa: E402
 from mmjax.precision import FLOAT32  # noqa: E402
 from mmjax.sampling import Request, load_sampler  # noqa: E402
-from mmjax.training import optimizer, resuming, state  # noqa: E402
+from mmjax.training import optimizer, state  # noqa: E402
 from mmjax.training.checkpoints import Checkpoints  # noqa: E402
+from mmjax.training.workdir import write_run  # noqa: E402
 from tests.helpers import diffusers_folders, face_pictures, photomaker_files, tiny  # noqa: E402
 
 SIZE = (9, 64, 96)
@@ -160,7 +161,7 @@ def adapter(published, tmp_path_factory):
     workdir, mesh = tmp_path_factory.mktemp("adapter"), sharding.make_mesh(config.mesh, jax.devices()[:1])
     fresh = state.create_state(config, optimizer.make_optimizer(config.optim, 2), mesh)
     drawn = jax.device_put(tiny.redrawn(fresh.trained), jax.tree.map(lambda leaf: leaf.sharding, fresh.trained))
-    resuming.write_config(workdir, config)
+    write_run(workdir, config, {})
     checkpoints = Checkpoints(workdir, config, "no records")
     position = iter(grain.MapDataset.range(4).to_iter_dataset())
     checkpoints.save(fresh.replace(step=fresh.step + 7, trained=drawn, ema=drawn), position)

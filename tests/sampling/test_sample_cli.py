@@ -16,8 +16,9 @@ from mmjax.errors import CheckpointError, ConfigError, DataError, PromptError
 from mmjax.records import pipeline
 from mmjax.sampling import Preview, Request, Sampler, checked_size, load_sampler
 from mmjax.synthetic import portraits
-from mmjax.training import optimizer, resuming, state
+from mmjax.training import optimizer, state
 from mmjax.training.checkpoints import Checkpoints
+from mmjax.training.workdir import write_run
 from tests.helpers import tiny
 from tests.helpers.tiny_run import sources
 
@@ -80,7 +81,7 @@ def run(tmp_path_factory):
     fresh = state.create_state(config, optimizer.make_optimizer(config.optim, 2), mesh)
     put = lambda tree: jax.device_put(tree, jax.tree.map(lambda leaf: leaf.sharding, fresh.trained))  # noqa: E731
     raw, average = (put(tiny.redrawn(fresh.trained, seed)) for seed in (1, 2))
-    resuming.write_config(workdir, config)
+    write_run(workdir, config, {})
     checkpoints, iterator = Checkpoints(workdir, config, ""), pipeline.make_train_iterator(config, sources(config))
     checkpoints.save(fresh.replace(step=fresh.step + 2, trained=raw, ema=average), iterator)
     checkpoints.close()

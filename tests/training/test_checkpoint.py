@@ -16,6 +16,7 @@ from mmjax.models import build
 from mmjax.records import pipeline
 from mmjax.training import optimizer, resuming, state
 from mmjax.training.checkpoints import Checkpoints
+from mmjax.training.workdir import check_run, write_run
 from mmjax.weights import parameters, runs
 from tests.helpers import tiny_run
 
@@ -45,7 +46,7 @@ def saved(tmp_path_factory):
     made = made.replace(trained=jax.tree.map(unlike, made.trained), ema=jax.tree.map(unlike, made.ema))
     made = made.replace(opt_state=jax.tree.map(unlike, made.opt_state))
     workdir = folder / "workdir"
-    resuming.write_config(workdir, config)
+    write_run(workdir, config, {})
     checkpoints, iterator = opened(config, workdir)
     for step in (3, 5):
         made = made.replace(step=jnp.full_like(made.step, step))
@@ -170,7 +171,7 @@ def test_what_a_killed_first_save_left_is_no_hindrance(saved, tmp_path):
     assert checkpoints.latest_step() is None
     checkpoints.save(fresh.replace(step=fresh.step + 3), iterator)
     checkpoints.close()
-    resuming.write_config(tmp_path, config)
+    write_run(tmp_path, config, {})
     found, _, _ = restore(config, tmp_path, 8)
     tiny_run.assert_bit_equal(jax.device_get(found.frozen), made.frozen)
 
@@ -188,7 +189,7 @@ def test_no_run_and_no_checkpoint(tmp_path, saved):
     config = saved[0]
     with pytest.raises(CheckpointError, match="expected the workdir of a training run, found no config.json"):
         parameters.load_params(tmp_path)
-    resuming.write_config(tmp_path, config)
+    write_run(tmp_path, config, {})
     with pytest.raises(CheckpointError, match="no complete checkpoint"):
         parameters.load_params(tmp_path, mesh=tiny_run.mesh_of(config, 8))
     (tmp_path / "config.json").write_text('{"name": ')
@@ -211,7 +212,7 @@ def test_a_checkpoint_of_another_experiment_is_refused_with_what_differs(saved):
     assert "loss.drop_text: was 0.1, is 0.2" in str(caught.value)
     assert "optim.learning_rate: was 0.01, is 0.5" in str(caught.value)
     with pytest.raises(ConfigError, match="holds a run with other settings"):
-        resuming.write_config(workdir, other)
+        check_run(workdir, other, {})
     assert runs.read_config(workdir) == config
 
 

@@ -111,3 +111,67 @@ def test_peaks_are_known_by_device_kind():
     assert flops.peak_flops("NVIDIA H200") == flops.peak_flops("NVIDIA H100 80GB HBM3") == 989e12
     assert flops.peak_flops("TPU v5 lite") == 197e12 and flops.peak_flops("TPU v5p") == 459e12
     assert flops.peak_flops("cpu") is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"not json", b'{"train/loss": 1.0}', b"[1]", b"3", b'{"step": "two"}', b"\xff\xfe\x00{", b"[" * 100_000, b"\0"],
+)
+def test_an_unreadable_line_does_not_stop_a_resume(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 2}\n' + line + b'\n\n{"step": 4}\n{"step": 6}\n')
+    assert telemetry.drop_rows_after(path, 4) == 1
+    assert rows(tmp_path) == [{"step": 2}, {"step": 4}]
+
+
+def test_lines_that_are_lost_are_counted(tmp_path, capsys):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 2}\n\xff\xff\n{"step"')
+    telemetry.Telemetry(tmp_path, 4, 10).close()
+    assert "metrics.jsonl: 2 lines could not be read and are left out" in capsys.readouterr().out
+
+
+def test_what_cannot_be_written_is_said_once_and_ends_nothing(tmp_path, capsys):
+    """Folders stand where files should: no row, no events, no picture, and a run that goes on."""
+    for name in ("metrics.jsonl", "samples/4.png"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "tensorboard").write_text("")
+    board = telemetry.Telemetry(tmp_path, 0, 10)
+    for step in (2, 4):
+        board.write(step, {"train/loss": 0.5})
+    board.picture(4, np.zeros((6, 8, 3), np.uint8))
+    board.log("goes on")
+    board.close()
+    printed = capsys.readouterr().out
+    assert printed.count("cannot be written") == 3 and "goes on" in printed
+    assert all(
+        f"{tmp_path / name} cannot be written" in printed for name in ("metrics.jsonl", "samples", "tensorboard")
+    )
+
+
+def test_a_full_disk_in_the_middle_of_a_row_costs_that_row(tmp_path, capsys, monkeypatch):
+    board = telemetry.Telemetry(tmp_path, 0, 10)
+    board.write(2, {"train/loss": 0.5})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "tra')  # what fitted
+    monkeypatch.setattr(board._board._writer, "write_event", _full)
+    for step in (6, 8):
+        board.write(step, {"train/loss": 0.25})
+    board.close()
+    assert telemetry.drop_rows_after(tmp_path / "metrics.jsonl", 10) == 1
+    assert [row["step"] for row in rows(tmp_path)] == [2, 6, 8]
+    assert capsys.readouterr().out.count("tensorboard cannot be written (No space left on device)") == 1
+
+
+def _full(event):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_reader_who_has_gone_ends_no_run(tmp_path, monkeypatch):
+    board = telemetry.Telemetry(tmp_path, 0, 10)
+    monkeypatch.setattr(board._bar, "write", _gone)
+    board.log("anybody there?")
+    board.close()
+
+
+def _gone(*_, **__):
+    raise BrokenPipeError(32, "Broken pipe")

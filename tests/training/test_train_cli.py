@@ -227,6 +227,12 @@ def test_a_mistake_is_one_message_and_status_2(config_file, argument):
     assert len(errors) == 1 and MISTAKES[argument] in done.stderr
 
 
+def test_a_list_that_is_given_twice_is_refused(config_file):
+    done = run(config_file, "--config.data.batches=8", "--config.train.steps=3", "--config.data.batches", "(4,)")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "--config.data.batches is given 2 times, as 8 and (4,): expected all its values at once" in done.stderr
+
+
 def test_a_missing_or_broken_config_file_is_named(tmp_path):
     done = run(tmp_path / "none.py")
     assert done.returncode == 2 and "none.py" in done.stderr and "Traceback" not in done.stderr
@@ -323,14 +329,13 @@ def test_a_terminated_command_saves_and_the_workdir_alone_goes_on(config_file, f
     assert process.wait() == 0
     assert "stopped by a signal after step" in printed[-1], printed
     stopped = parameters.complete_step(workdir)
-    config = json.loads((workdir / "config.json").read_text())
-    config["train"]["steps"] = stopped + 3
-    (workdir / "config.json").write_text(json.dumps(config))
-    done = subprocess.run(
-        [sys.executable, "-m", "mmjax.train", "--workdir", workdir], capture_output=True, text=True, env=environment()
-    )
+    again = [sys.executable, "-m", "mmjax.train", "--workdir", workdir, f"--config.train.steps={stopped + 3}"]
+    refused = subprocess.run([*again, "--config.seed=1"], capture_output=True, text=True, env=environment())
+    assert refused.returncode == 2 and "seed: was 0, is 1" in refused.stderr
+    done = subprocess.run(again, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr
     assert f"going on from the checkpoint of step {stopped}" in done.stdout
+    assert f"train.steps was 100000, is {stopped + 3}, which stretches the learning rate's cosine" in done.stdout
     assert parameters.complete_step(workdir) == stopped + 3
 
 

@@ -14,17 +14,15 @@ import contextlib
 import enum
 import fcntl
 import json
-import os
 import socket
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from mmjax import locks
 from mmjax.errors import ConfigError, DataError
 from mmjax.files import write_json
 
 SCHEMA = 1  # raise it when what is kept in this folder changes
-_LOCK_TRIES = 10  # a tenth of a second apart: another process may just be asking whether the lock is held
 
 
 class Presence(enum.Enum):
@@ -51,22 +49,19 @@ class Work:
         The lock ends with the process that holds it, whatever it dies of. Raises `ConfigError` where another one is at
         work, or the folder cannot be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self._lock_path(self.process), os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise ConfigError(
-                f"{self.output}: expected a folder that can be written, found: {error.strerror}"
-            ) from error
-        with os.fdopen(lock, "w") as file:
-            if not _take_lock(lock):
+        with contextlib.ExitStack() as stack:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locks.held(self._lock_path(self.process)))
+            except locks.Held as other:
                 raise ConfigError(
-                    f"{self.output}: process {self.process} of this preparation is at work already; wait for it or end "
-                    "it, or give each its own --process"
-                )
-            os.ftruncate(lock, 0)
-            file.write(socket.gethostname())
-            file.flush()
+                    f"{self.output}: process {self.process} of this preparation is at work already, as {other}; wait "
+                    "for it or end it, or give each its own --process"
+                ) from None
+            except OSError as error:
+                raise ConfigError(
+                    f"{self.output}: expected a folder that can be written, found: {error.strerror}"
+                ) from error
             yield
 
     def begin(self, plan: dict) -> None:
@@ -104,7 +99,7 @@ class Work:
         try:
             with open(self._lock_path(process)) as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                host = lock.read()
+                host = locks.machine_of(lock.read())
         except FileNotFoundError:
             return Presence.ENDED
         except BlockingIOError:
@@ -115,19 +110,6 @@ class Work:
 
     def _lock_path(self, process: int) -> Path:
         return self.folder / f"process-{process}.lock"
-
-
-def _take_lock(lock: int) -> bool:
-    """False where another process holds it; a shared disk without locks does not keep anybody out."""
-    for _ in range(_LOCK_TRIES):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            time.sleep(0.1)
-        except OSError:
-            return True
-    return False
 
 
 def _changes(found, plan, path: str = ""):

@@ -12,10 +12,12 @@ leaves a hidden file at most, which the next one of that shard removes. The fold
 functions that write import it.
 """
 
+import contextlib
+import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,7 @@ def write_shard(path: str | os.PathLike, records: Iterable[Record], fields: dict
 
     Raises:
       DataError: a record that does not fit `fields`; nothing is left behind then, nor when making one fails.
+      OSError: the disk is full, or fails.
     """
     remove_partial(path)
     with written_whole(path) as partial:
@@ -116,10 +119,23 @@ def _write(partial: Path, records: Iterable[Record], fields: dict[str, Field], n
     try:
         for count, record in enumerate(records, 1):
             stored = encode_record(record, fields, f"{name} record {count - 1}")
-            writer.write(features.serialize_example(stored))
+            with _disk_errors(partial):
+                writer.write(features.serialize_example(stored))
     finally:
-        writer.close()
+        with _disk_errors(partial):
+            writer.close()
     return count
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turns what ArrayRecord says of a disk into an `OSError`, as any other writer would raise."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        full = "No space left" in text or "quota" in text
+        raise OSError(errno.ENOSPC if full else errno.EIO, text.partition(";")[0], os.fspath(path)) from error
 
 
 def _check_shards(folder: Path, shards: Mapping[str, Sequence[int]]) -> None:

@@ -1,0 +1,243 @@
+"""The folder of a run: one trains in it at a time, and a start that fails leaves it as it was."""
+
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from mmjax import config as c
+from mmjax import locks
+from mmjax.errors import CheckpointError, ConfigError, DataError, MMJaxError
+from mmjax.train import _check_processes
+from mmjax.training import loop, resuming
+from mmjax.training.finite import FiniteCheck
+from mmjax.training.workdir import alone, check_alone, check_run, write_run
+from mmjax.validation import is_free
+from mmjax.weights import runs
+from tests.helpers import tiny_run
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = tiny_run.experiment()
+
+
+def changed(config=CONFIG, **groups):
+    return dataclasses.replace(
+        config, **{name: dataclasses.replace(getattr(config, name), **change) for name, change in groups.items()}
+    )
+
+
+def with_checkpoint(workdir: Path) -> Path:
+    """A workdir that looks as if a run had saved step 3."""
+    (workdir / "checkpoints" / "3").mkdir(parents=True)
+    (workdir / "checkpoints" / "3" / "_CHECKPOINT_METADATA").write_text("{}")
+    (workdir / "checkpoints" / "3" / "commit_success.txt").write_text("")
+    return workdir
+
+
+def test_two_runs_do_not_share_a_workdir(tmp_path):
+    check_alone(tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "a look makes nothing"
+    taken = f"expected a folder in which nobody trains, found process {os.getpid()} on .* at it; .*another --workdir"
+    with alone(tmp_path / "run"):
+        with pytest.raises(ConfigError, match=taken):
+            check_alone(tmp_path / "run")
+        with pytest.raises(ConfigError, match=taken), alone(tmp_path / "run"):
+            pass
+    check_alone(tmp_path / "run")
+    with alone(tmp_path / "run"):
+        pass
+
+
+def test_the_lock_ends_with_its_process(tmp_path):
+    code = (
+        f"import os\nfrom mmjax import locks\nwith locks.held({str(tmp_path / 'lock')!r}):\n    os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL
+    assert locks.holder(tmp_path / "lock") is None
+    with locks.held(tmp_path / "lock"):
+        assert re.fullmatch(rf"process {os.getpid()} on \S+", locks.holder(tmp_path / "lock"))
+
+
+def test_a_workdir_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file/run: expected a folder that can be written, found: Not a directory"):
+        alone(tmp_path / "file" / "run").__enter__()
+
+
+def test_a_run_without_a_checkpoint_has_nothing_to_lose(tmp_path):
+    """Other settings, other encoders, a damaged config.json: the mended command begins anew."""
+    other = changed(optim={"beta2": 0.5})
+    write_run(tmp_path, other, {"text": "t5/1"})
+    check_run(tmp_path, CONFIG, {"text": "word_table/1"})
+    with_checkpoint(tmp_path)
+    with pytest.raises(ConfigError, match="optim.beta2: was 0.5, is 0.95"):
+        check_run(tmp_path, CONFIG, {"text": "t5/1"})
+    with pytest.raises(DataError, match="then t5/1"):
+        check_run(tmp_path, other, {"text": "word_table/1"})
+    (tmp_path / "config.json").write_text("{")
+    check_run(tmp_path, CONFIG, {"text": "t5/1"})  # the checkpoint itself knows its settings
+
+
+FAILURES = {
+    "weights that cannot be read": (loop.start, "load_start", CheckpointError("no such base")),
+    "a device that is too small": (
+        loop.states,
+        "create_state",
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of"),
+    ),
+    "interrupted while it starts": (loop.states, "create_state", KeyboardInterrupt()),
+}
+
+
+SAID = {
+    "a device that is too small": "memory of a device is too small .RESOURCE_EXHAUSTED: Out of.; .*train.accumulate"
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failed_start_leaves_no_trace(tmp_path, tmp_path_factory, monkeypatch, failure):
+    """Neither in a new workdir nor in that of a run which is to go on with other settings."""
+    place, name, error = FAILURES[failure]
+    config = changed(data={"dir": str(tmp_path_factory.getbasetemp() / "records")})
+    before = changed(config, train={"steps": 99})
+    write_run(tmp_path / "old", before, {})
+    monkeypatch.setattr(place, name, _raises(error))
+    for workdir in ("new", "old"):
+        with pytest.raises(MMJaxError if isinstance(error, Exception) else type(error), match=SAID.get(failure)):
+            loop.train(config, tmp_path / workdir, tiny_run.sources(config))
+    assert not (tmp_path / "new" / "config.json").exists()
+    assert runs.read_config(tmp_path / "old") == before
+    monkeypatch.undo()
+    check_run(tmp_path / "new", changed(config, optim={"beta2": 0.5}), {})
+    loop.check(config, tmp_path / "new")
+
+
+def _raises(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("change", "step", "lines"),
+    [
+        ({}, 8, []),
+        ({"steps": 24}, 1, []),  # it still warms up
+        ({"steps": 24}, 8, ["train.steps was 12, is 24, .* step 9 has 0.00827, not 0.00345"]),
+        ({"steps": 6}, 4, ["train.steps was 12, is 6, .* step 5 has 0.005, not 0.00905"]),
+        ({"base": "weights/5b"}, 8, ["train.base = weights/5b has no effect: this run goes on from its own weights"]),
+        ({"base": ""}, 8, []),
+    ],
+)
+def test_what_changed_settings_do_is_said(change, step, lines):
+    found = resuming.notes(CONFIG, changed(train=change), step)
+    assert len(found) == len(lines) and all(re.search(*pair) for pair in zip(lines, found, strict=True)), found
+
+
+@pytest.mark.parametrize("setting", ["data.dir", "data.sources", "data.clip", "train.base", "encoders.face_models"])
+def test_paths_may_change(setting):
+    assert is_free(c.Experiment, setting)
+
+
+LAUNCHES = {
+    (None, 2, 1): "--processes and --process have no effect without --coordinator: expected --coordinator HOST:PORT",
+    (None, None, 0): "have no effect without --coordinator",
+    ("auto", 2, 0): "have no effect with --coordinator auto",
+    ("host", 2, 0): "--coordinator host: expected HOST:PORT",
+    ("host:port", 2, 0): "expected HOST:PORT",
+    ("host:99999", 2, 0): "expected HOST:PORT",
+    ("host:5000", None, None): "expected --processes N and --process I beside it",
+    ("host:5000", 2, None): "expected --processes N and --process I beside it",
+    ("host:5000", 2, 2): "--process 2: expected a number from 0 to 1",
+    ("host:5000", 2, -1): "--process -1: expected a number from 0 to 1",
+}
+
+
+@pytest.mark.parametrize("launch", LAUNCHES)
+def test_a_launch_line_that_is_incomplete_is_told(launch):
+    with pytest.raises(ConfigError, match=re.escape(LAUNCHES[launch])):
+        _check_processes(*launch)
+
+
+@pytest.mark.parametrize(
+    "launch", [(None, None, None), ("auto", None, None), ("host:5000", 2, 1), ("[::1]:5000", 1, 0)]
+)
+def test_a_launch_line_that_is_complete_passes(launch):
+    _check_processes(*launch)
+
+
+class _Saved:
+    """What `FiniteCheck` asks of checkpoints."""
+
+    last_saved, workdir = 4, Path("run")
+
+    def wait(self):
+        pass
+
+
+FINE = {"loss": 1.0, "grad_norm": 1.0, "param_norm": 1.0, "update_norm": 1.0}
+
+
+def batch(**changes):
+    made = tiny_run.batch(CONFIG) | {"source_number": np.zeros(8, np.int64), "record_number": np.arange(8) + 30}
+    for name, (row, value) in changes.items():
+        made[name][row].flat[0] = value
+    return made
+
+
+@pytest.mark.parametrize(
+    ("norms", "changes", "said"),
+    [
+        (
+            [1.0, 1.0],
+            {"latents": (3, 500.0)},
+            "Data is the likelier cause: latents of drawn_images: train records 33 reach 500",
+        ),
+        ([1.0, 1.0], {"text": (0, 900.0)}, "Data is .*: text of drawn_images: train records 30 reach 900"),
+        (
+            [1.0, 1.0, 50.0],
+            {},
+            "Optimisation is the likelier cause: the norm of the gradient had grown from 1 to 50; start",
+        ),
+        ([1.0, 1.2], {}, "Optimisation is the likelier cause: no record of the step stands out"),
+        ([], {}, "Optimisation is the likelier cause: no record"),
+    ],
+)
+def test_a_step_that_is_not_finite_names_records_and_the_likelier_cause(norms, changes, said):
+    check = FiniteCheck(CONFIG, _Saved())
+    for number, norm in enumerate(norms):
+        check(number, FINE | {"grad_norm": norm}, batch())
+    with pytest.raises(
+        MMJaxError, match="step 9: loss, grad_norm not finite.*the checkpoint of step 4 is good"
+    ) as caught:
+        check(9, FINE | {"loss": np.nan, "grad_norm": np.inf}, batch(**changes))
+    assert re.search(said, str(caught.value)), str(caught.value)
+    assert "records were drawn_images: train records 30, 31, 32, 33, 34, 35, 36, 37" in str(caught.value)
+
+
+INTERRUPTED = """
+import os, signal
+from mmjax.training.signals import StopSignals
+with StopSignals(lambda step: False) as stop:
+    os.kill(os.getpid(), signal.SIGINT)
+    print(stop.after(1), flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_what_it_does_and_a_second_one_stops_at_once():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "True\n")
+    assert done.stderr.split("\n\n") == [
+        "\nstopping after this step; what is trained is saved first (Ctrl-C again stops at once)",
+        "stopped at once; --workdir goes on from the last complete checkpoint\n",
+    ]
