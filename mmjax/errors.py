@@ -47,6 +47,10 @@ class ConversionError(MMJaxError):
     """A source folder does not hold the tensors that the model needs."""
 
 
+class OutputError(MMJaxError):
+    """A file or folder cannot be written where it was asked for, or would replace what is to stay."""
+
+
 class TreeError(MMJaxError):
     """Two parameter trees that should match do not."""
 

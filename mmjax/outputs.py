@@ -1,0 +1,292 @@
+"""What a command writes is decided and tried before anything slow, and nothing that stands there is lost by surprise.
+
+    planned = [Output("--output", "clip.mp4", size=3_000_000), Output("the record beside --output", "clip.json")]
+    with outputs.claim(planned, inputs=[("--reference", "face.jpg")], overwrite=args.overwrite) as claim:
+        ...  # what is slow
+        claim.recheck()  # has anybody else written there meanwhile?
+        ...  # write with `mmjax.files`
+
+`check` alone does the same without a lock and without a second look; with `folder=True` an output is a folder, of which
+only name, parents and room are looked at: what may stand in it is the caller's to say.
+
+One rule for all commands that write single files: a file that stands there already is replaced where mmjax made it
+(`is_own`) and `--overwrite` is given; what mmjax did not make is never replaced. Every file that mmjax writes says so:
+`MARK` is part of the notice in a video's tags, in a picture's text and in a JSON file, and ends a latents file.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import socket
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mmjax import files
+from mmjax.errors import OutputError
+
+MARK = "made with mmjax"  # somewhere in the first `_HEAD` or the last `_TAIL` bytes of what mmjax writes
+OVERWRITE_HELP = (
+    "replace files of these names that mmjax made before; others are never replaced"  # of every --overwrite
+)
+_HEAD, _TAIL = 2**20, 2**12
+
+Inputs = Sequence[tuple[str, str | os.PathLike]]  # (name for messages, such as "--reference"; path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Something that a command is going to write.
+
+    name: what messages call it, such as "--output" or "the contact sheet beside --output".
+    size: bytes that it may take, 0 where that is not known.
+    folder: a folder; what stands in it is not looked at.
+    renews: it may replace what mmjax made without `--overwrite`, for it is the same made again.
+    """
+
+    name: str
+    path: str | os.PathLike
+    size: int = 0
+    folder: bool = False
+    renews: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} {os.fspath(self.path)}"
+
+
+class Claim:
+    """Outputs that were found free, or replaceable; see `claim`."""
+
+    def __init__(self, outputs: Sequence[Output]):
+        self._outputs = outputs
+        self._seen = {os.fspath(each.path): _stamp(each.path) for each in outputs if not each.folder}
+
+    def recheck(self, *paths: str | os.PathLike) -> None:
+        """Raises `OutputError` where a file stands at one of these outputs, by default any, that was not there before.
+
+        What is written there from now on is not taken for somebody else's.
+        """
+        wanted = {os.fspath(path) for path in paths} or self._seen.keys()
+        for each in self._outputs:
+            path = os.fspath(each.path)
+            if path in wanted and _stamp(path) not in (None, self._seen[path]):
+                raise OutputError(f"{each}: another program wrote it in the meantime; it stays as it is")
+
+
+def check(outputs: Sequence[Output], inputs: Inputs = (), overwrite: bool = False) -> None:
+    """Tries whether all outputs can be written; missing parent folders are made, or none where something is refused.
+
+    Raises:
+      OutputError: an output that is an input or another output; a folder or a device of its name; a name that is too
+        long; a path below a file; a folder that cannot be written; a file that stands there and may not be replaced;
+        too little room. One line that says which and what to do.
+    """
+    for each in outputs:
+        _check_name(each)
+    _check_apart(outputs, inputs)
+    for each in outputs:
+        _check_standing(each, overwrite)
+    made: list[Path] = []
+    try:
+        for folder, first in {_home(each): each for each in reversed(outputs)}.items():
+            _try_folder(first, folder, made)
+        _check_room(outputs)
+    except BaseException:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):  # somebody may have put a file there
+                folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def claim(outputs: Sequence[Output], inputs: Inputs = (), overwrite: bool = False) -> Iterator[Claim]:
+    """`check`, then a lock on the first output while the block runs, so that a second command is refused at its start.
+
+    The other outputs are not locked: `Claim.recheck` before writing finds what a command with another first output, or
+    any other program, put there. Raises `OutputError` as `check` does, and where another process holds the lock.
+    """
+    check(outputs, inputs, overwrite)
+    with contextlib.ExitStack() as held:
+        for first in outputs[:1]:
+            held.enter_context(locked(files.beside(first.path, "lock"), str(first)))
+            _check_standing(first, overwrite)  # its last holder may just have finished
+        yield Claim(outputs)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, name: str) -> Iterator[None]:
+    """Holds the lock file `path` while the block runs; the file is gone afterwards, and free when the process dies.
+
+    Args:
+      name: what messages call the thing that is locked, such as "--workdir runs/mine".
+
+    Raises:
+      OutputError: another process holds it; it is named. A disk without locks keeps nobody out.
+    """
+    path = Path(path)
+    opened = _take_lock(path, name)
+    try:
+        yield
+    finally:
+        if opened is not None:
+            path.unlink(
+                missing_ok=True
+            )  # while it is held: who waits looks whether the file is still the one he locked
+            os.close(opened)
+
+
+def is_own(path: str | os.PathLike) -> bool:
+    """Whether mmjax made the file that stands there; False where it cannot be read."""
+    try:
+        with open(path, "rb") as opened:
+            if MARK.encode() in opened.read(_HEAD):
+                return True
+            opened.seek(max(0, os.fstat(opened.fileno()).st_size - _TAIL))
+            return MARK.encode() in opened.read(_TAIL)
+    except OSError:
+        return False
+
+
+def reason(error: OSError) -> str:
+    """What the system says of an error, without its number and file names."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _check_name(output: Output) -> None:
+    """Whether something can have this name, and nothing of another kind has it."""
+    path = Path(output.path)
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        above = next(parent for parent in path.parents if os.path.exists(parent))
+        raise OutputError(f"{output}: expected folders above it, found the file {above}; give another path") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise OutputError(
+                f"{output}: the name is too long ({len(path.name)} letters); give a shorter one"
+            ) from error
+        raise OutputError(f"{output}: expected a path that can be written, found: {reason(error)}") from error
+    if stat.S_ISLNK(found.st_mode):
+        if not os.path.exists(path):
+            raise OutputError(f"{output}: found a link to {os.readlink(path)}, which is not there; remove the link")
+        found = os.stat(path)
+    if output.folder:
+        if not stat.S_ISDIR(found.st_mode):
+            raise OutputError(f"{output}: expected a folder or nothing, found a file; give another path")
+    elif stat.S_ISDIR(found.st_mode):
+        raise OutputError(f"{output}: expected the name of a file, found a folder of that name; give another name")
+    elif not stat.S_ISREG(found.st_mode):
+        raise OutputError(f"{output}: expected the name of a file, found a device or a pipe; give another name")
+
+
+def _check_apart(outputs: Sequence[Output], inputs: Inputs) -> None:
+    """No output is an input or another output, whatever links and dots their paths hold."""
+    seen: dict[str, Output] = {}
+    for output in outputs:
+        real = os.path.realpath(output.path)
+        for name, path in inputs:
+            if real == os.path.realpath(path) or _same_file(output.path, path):
+                raise OutputError(f"{output}: that is {name} {os.fspath(path)}, which would be lost; give another name")
+        if real in seen:
+            raise OutputError(f"{output}: {seen[real]} would be written to the same file; give another name")
+        seen[real] = output
+
+
+def _check_standing(output: Output, overwrite: bool) -> None:
+    """The one rule for what stands there already."""
+    if output.folder or not os.path.exists(output.path):
+        return
+    if not is_own(output.path):
+        raise OutputError(
+            f"{output}: a file stands there that mmjax did not make, and is never replaced; give another name, or move "
+            "it away"
+        )
+    if not (overwrite or output.renews):
+        raise OutputError(f"{output} stands there already; add --overwrite to replace it, or give another name")
+
+
+def _home(output: Output) -> Path:
+    return Path(output.path) if output.folder else Path(os.path.realpath(output.path)).parent
+
+
+def _try_folder(output: Output, folder: Path, made: list[Path]) -> None:
+    """Makes a folder with those above it, noted in `made`, and writes a file into it that is gone afterwards."""
+    trial = folder / f".mmjax-{secrets.token_hex(8)}.partial"
+    try:
+        for missing in reversed([each for each in (folder, *folder.parents) if not os.path.exists(each)]):
+            missing.mkdir(exist_ok=True)
+            made.append(missing)
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{output}: nothing can be written to {folder} ({reason(error)}); give another folder, or mend its "
+            "permissions or its disk"
+        ) from error
+
+
+def _check_room(outputs: Sequence[Output]) -> None:
+    """Room for what goes to each disk, as far as sizes are known."""
+    disks: dict[int, list[Output]] = {}
+    for output in outputs:
+        if output.size:
+            disks.setdefault(_home(output).stat().st_dev, []).append(output)
+    for there in disks.values():
+        needed, free = sum(each.size for each in there), shutil.disk_usage(_home(there[0])).free
+        if free < needed:
+            raise OutputError(
+                f"{there[0]}: expected {size_text(needed)} of room for what is going to be written, found "
+                f"{size_text(free)} on its disk; make room, or give another folder"
+            )
+
+
+def size_text(count: int) -> str:
+    """Bytes for people, such as 12.5 MiB."""
+    value, units = float(count), ["KiB", "MiB", "GiB", "TiB"]
+    unit = "bytes"
+    while value >= 1024 and units:
+        value, unit = value / 1024, units.pop(0)
+    return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def _take_lock(path: Path, name: str) -> int | None:
+    """The opened lock file, None on a disk without locks."""
+    while True:
+        opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(opened, 200, 0).decode(errors="replace").strip() or "another process"
+            os.close(opened)
+            raise OutputError(f"{name}: {holder} is writing it now; wait for it, or give another name") from error
+        except OSError:
+            os.close(opened)
+            path.unlink(missing_ok=True)
+            return None
+        if _same_file(path, opened):
+            os.ftruncate(opened, 0)
+            os.write(opened, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            return opened
+        os.close(opened)  # its holder removed it between the two lines above: once more
+
+
+def _same_file(one: str | os.PathLike | int, other: str | os.PathLike | int) -> bool:
+    try:
+        return os.path.samestat(os.stat(one), os.stat(other))
+    except (OSError, ValueError):
+        return False
+
+
+def _stamp(path: str | os.PathLike) -> tuple[int, int, int] | None:
+    """What changes when a file is written: None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
