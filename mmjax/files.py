@@ -18,7 +18,8 @@ def written_whole(path: str | os.PathLike, suffix: str = "") -> Iterator[Path]:
     """The name of a temporary file beside `path`, which takes the name `path` when the block ends without an error.
 
     Missing folders are made. The temporary name is nobody else's, so that two writers of one file do not meet; readers
-    see the old file or the new one. After an error the temporary file is gone and `path` is as it was.
+    see the old file or the new one. After an error the temporary file is gone and `path` is as it was; an `OSError`
+    of the system, such as a full disk's, names `path`.
 
     Args:
       suffix: ending of the temporary name, for libraries that choose a format by it.
@@ -31,8 +32,10 @@ def written_whole(path: str | os.PathLike, suffix: str = "") -> Iterator[Path]:
         yield partial
         _flush(partial)
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(partial)):
+            raise OSError(error.errno, error.strerror, str(path)) from error  # the name that people know
         raise
     with contextlib.suppress(OSError):  # of disks that cannot flush a folder
         _flush(path.parent)

@@ -88,8 +88,7 @@ def check(outputs: Sequence[Output], inputs: Inputs = (), overwrite: bool = Fals
     for each in outputs:
         _check_name(each)
     _check_apart(outputs, inputs)
-    for each in outputs:
-        _check_standing(each, overwrite)
+    _check_standing(outputs, overwrite)
     made: list[Path] = []
     try:
         for folder, first in {_home(each): each for each in reversed(outputs)}.items():
@@ -103,17 +102,27 @@ def check(outputs: Sequence[Output], inputs: Inputs = (), overwrite: bool = Fals
 
 
 @contextlib.contextmanager
-def claim(outputs: Sequence[Output], inputs: Inputs = (), overwrite: bool = False) -> Iterator[Claim]:
-    """`check`, then a lock on the first output while the block runs, so that a second command is refused at its start.
+def claim(
+    outputs: Sequence[Output], inputs: Inputs = (), overwrite: bool = False, lock: str | os.PathLike | None = None
+) -> Iterator[Claim]:
+    """`check`, then a lock on one output while the block runs, so that a second command is refused at its start.
 
-    The other outputs are not locked: `Claim.recheck` before writing finds what a command with another first output, or
-    any other program, put there. Raises `OutputError` as `check` does, and where another process holds the lock.
+    Other outputs are not locked: `Claim.recheck` before writing finds what a command with another lock, or any other
+    program, put there.
+
+    Args:
+      lock: the path that is locked, by default that of the first output.
+
+    Raises:
+      OutputError: as `check` does, and where another process holds the lock.
     """
     check(outputs, inputs, overwrite)
-    with contextlib.ExitStack() as held:
-        for first in outputs[:1]:
-            held.enter_context(locked(files.beside(first.path, "lock"), str(first)))
-            _check_standing(first, overwrite)  # its last holder may just have finished
+    if not outputs:
+        yield Claim(outputs)
+        return
+    lock = outputs[0].path if lock is None else lock
+    with locked(files.beside(os.path.realpath(lock), "lock"), f"{outputs[0].name} {os.fspath(lock)}"):
+        _check_standing(outputs, overwrite)  # who held the lock before may just have finished
         yield Claim(outputs)
 
 
@@ -198,17 +207,18 @@ def _check_apart(outputs: Sequence[Output], inputs: Inputs) -> None:
         seen[real] = output
 
 
-def _check_standing(output: Output, overwrite: bool) -> None:
-    """The one rule for what stands there already."""
-    if output.folder or not os.path.exists(output.path):
-        return
-    if not is_own(output.path):
-        raise OutputError(
-            f"{output}: a file stands there that mmjax did not make, and is never replaced; give another name, or move "
-            "it away"
-        )
-    if not (overwrite or output.renews):
-        raise OutputError(f"{output} stands there already; add --overwrite to replace it, or give another name")
+def _check_standing(outputs: Sequence[Output], overwrite: bool) -> None:
+    """The one rule for what stands there already; what no flag helps against is told first."""
+    standing = [each for each in outputs if not each.folder and os.path.exists(each.path)]
+    for each in standing:
+        if not is_own(each.path):
+            raise OutputError(
+                f"{each}: a file stands there that mmjax did not make, and is never replaced; give another name, or "
+                "move it away"
+            )
+    for each in standing:
+        if not (overwrite or each.renews):
+            raise OutputError(f"{each} stands there already; add --overwrite to replace it, or give another name")
 
 
 def _home(output: Output) -> Path:

@@ -144,7 +144,7 @@ def test_several_prompts_go_to_numbered_files_each_with_its_own_seed(run, tmp_pa
     assert [record["seed"] for record in records] == [3, 4] and records[0]["references"] == []
     request = Request("a girl on a beach", seed=4)
     alone = sampler.sample([request], progress=lambda done, total: None)[0]
-    tags = {"prompt": request.prompt, "seed": "4", "title": request.prompt}
+    tags = {"prompt": request.prompt, "seed": "4", "title": request.prompt, "settings": records[1]["hash"]}
     again = media.write_video(tmp_path / "again.mp4", alone.frames, fps=8, metadata=tags)
     assert again.read_bytes() == (tmp_path / "out-001.mp4").read_bytes()
 
