@@ -50,6 +50,11 @@ class Job:
             others = f"{whole} of {count} videos are whole, and the same command without --overwrite makes the others"
             said = [text for text in (str(stop), others if count > 1 else "") if text]
             raise KeyboardInterrupt("; ".join(said)) from None
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            hint = "--low-memory takes less, and so do fewer frames or a smaller size"
+            raise MMJaxError(f"{self.todo[len(clips)][0].path}: the device ran out of memory; {hint}") from error
         return clips
 
     def _make(self, video: Video, encoded: Encoded) -> Clip:
@@ -162,10 +167,14 @@ def _kept(sampler: Sampler, video: Video, latents: Path | None) -> Iterator[None
             raise OutputError(f"{where} cannot be written ({outputs.reason(error)}); {hint}") from error
         if isinstance(error, MMJaxError):
             raise type(error)(f"{error}; {hint}") from error
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        if _is_out_of_memory(error):
             raise MMJaxError(f"{video.path}: decoding ran out of memory (--low-memory takes less); {hint}") from error
         print(hint)
         raise
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error))
 
 
 def _how_to_go_on(sampler: Sampler, video: Video, latents: Path | None) -> str:

@@ -5,13 +5,14 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mmjax import files, media, outputs, sample
-from mmjax.errors import DataError
+from mmjax import bench, files, media, outputs, quickstart, sample
+from mmjax.errors import DataError, OutputError
 from mmjax.sampling import Sampler, products
 from mmjax.sampling.text_to_video import Encoded
 from tests.helpers import tiny_run
@@ -193,6 +194,13 @@ def test_a_decoder_that_fails_costs_nothing(sampler, capsys, monkeypatch, case):
     said = ends(capsys, *PROMPT, status=status)
     assert words in said and SAFE in said and there() == ["clip.latents.npy"]
     np.testing.assert_array_equal(np.load("clip.latents.npy"), LATENTS)
+
+
+def test_denoising_that_runs_out_of_memory(sampler, capsys, monkeypatch):
+    full = RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 GiB\nmore lines")
+    monkeypatch.setattr(Fake, "latents", lambda *_: (_ for _ in ()).throw(full))
+    assert ends(capsys, *PROMPT).startswith("error: clip.mp4: the device ran out of memory; --low-memory takes less")
+    assert not there()
 
 
 def test_no_room_for_the_latents_either(sampler, capsys, monkeypatch, tmp_path):
@@ -412,3 +420,29 @@ def test_a_home_in_every_path_flag(monkeypatch, tmp_path):
         value = vars(parser.parse_args(["--model", "m", "--output", "o", flag.option_strings[-1], "~/a b"]))[flag.dest]
         assert value in (f"{tmp_path}/a b", [f"{tmp_path}/a b"]), flag.option_strings
     assert len(paths) == 12
+
+
+def test_a_report_of_the_quickstart_is_not_replaced_by_surprise(sampler, capsys, monkeypatch):
+    monkeypatch.setattr(quickstart, "load_sampler", lambda *_: sampler)
+    monkeypatch.setattr(quickstart, "held_out_clips", lambda *_: pytest.fail("began before it looked"))
+    for content, message in ((outputs.MARK, "add --overwrite"), ("mine", "mmjax did not make")):
+        Path("report.json").write_text(content)
+        with pytest.raises(SystemExit):
+            quickstart.main(["--workdir", "."])
+        assert message in capsys.readouterr().err and there() == ["report.json"]
+
+
+def test_the_bench_looks_at_its_output_first(monkeypatch, tmp_path):
+    given = types.SimpleNamespace(compilation_cache=None, repeats=1, only=None, overwrite=False)
+    monkeypatch.setattr(bench.flags, "FLAGS", given)
+    monkeypatch.setattr(bench.cli, "experiment", lambda: None)
+    monkeypatch.setattr(bench, "_measured", lambda *_: ("a device", []))
+    given.output = str(tmp_path / "new" / "x.json")
+    bench.main()
+    assert json.loads(Path(given.output).read_text())["device"] == "a device"
+    monkeypatch.setattr(bench, "_measured", lambda *_: pytest.fail("measured before it looked"))
+    with pytest.raises(OutputError, match="stands there already; add --overwrite"):
+        bench.main()
+    given.output, given.overwrite = str(tmp_path), True
+    with pytest.raises(OutputError, match="found a folder of that name"):
+        bench.main()
