@@ -5,11 +5,13 @@ what to do. An entry point wrapped by `exits_cleanly` prints that message withou
 Ctrl-C ends in one line as well, and status 130.
 """
 
+import _thread
 import contextlib
 import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 _STOPPED, _INTERRUPTED = "stopped", 130  # what Ctrl-C ends in: a line and an exit status
@@ -82,6 +84,7 @@ def exits_cleanly(main: Callable) -> Callable:
                 stream.reconfigure(errors="backslashreplace")
         if signal.getsignal(signal.SIGINT) is _stop_at_once:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        hook, sys.unraisablehook = sys.unraisablehook, _not_lost
         try:
             return main(*args, **kwargs)
         except KeyboardInterrupt as stop:
@@ -92,6 +95,8 @@ def exits_cleanly(main: Callable) -> Callable:
                 raise
             print(f"error: {_line(error)}", file=sys.stderr, flush=True)
             sys.exit(2)
+        finally:
+            sys.unraisablehook = hook
 
     return wrapped
 
@@ -108,6 +113,16 @@ def stop_while_imported() -> None:
 def _stop_at_once(*_) -> None:
     os.write(2, f"{_STOPPED}\n".encode())
     os._exit(_INTERRUPTED)
+
+
+def _not_lost(unraisable) -> None:
+    """Has Ctrl-C come again where it met a callback that can raise nothing, such as JAX's at a garbage collection."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        again = threading.Timer(0.1, _thread.interrupt_main)  # at once would be in the same callback
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _line(error: Exception) -> str:

@@ -97,6 +97,20 @@ def test_a_console_of_few_letters_kills_nothing():
     assert done.stdout.strip() == b"Zo\xeb in \\u6771\\u4eac \\udcff"
 
 
+def test_ctrl_c_is_not_lost_in_a_callback(capsys):
+    class Noisy:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def main():
+        Noisy()  # what its end raises, nobody sees
+        time.sleep(5)
+
+    with pytest.raises(SystemExit) as stopped:
+        errors.exits_cleanly(main)()
+    assert capsys.readouterr().err == "stopped\n" and stopped.value.code == 130
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="what a process has loaded is told on Linux")
 def test_ctrl_c_while_a_command_is_imported():
     command = [sys.executable, "-m", "mmjax.sample", "--help"]
