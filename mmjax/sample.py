@@ -27,6 +27,7 @@ RESPONSIBLE_USE = (
     "note: use pictures of yourself or of people who agreed; do not deceive, harass or impersonate. The video says in "
     "its metadata that a model made it."
 )
+_LONGEST = 2**26  # bytes of a file of prompts that are read
 _SETTINGS = ("sampler", "steps", "guidance", "identity_scale")
 _LOADED = ("adapter", "weights", "step", "photomaker", "face_models", "precision", "low_memory", "text_cache", "strict")
 
@@ -204,16 +205,20 @@ def _prompts(args) -> list[str]:
 def _text(path: str) -> str:
     """The text of a file in UTF-8, or in UTF-16 where it begins as editors on Windows have it begin."""
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as opened:  # may be a pipe
+            content = opened.read(_LONGEST)
     except OSError as error:
         raise DataError(
             f"--prompts {path}: expected a text file, one prompt a line, found: {outputs.reason(error)}"
         ) from error
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"--prompts {path}: expected text in UTF-8, found other bytes; save it as UTF-8") from error
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # no text has it, but UTF-16 without its mark and devices do
+        raise DataError(f"--prompts {path}: expected text in UTF-8, found other bytes; save it as UTF-8")
+    return text
 
 
 def _title(sampler: Sampler, size: Size) -> str:

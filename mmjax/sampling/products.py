@@ -190,6 +190,8 @@ def read_latents(path: str | os.PathLike) -> tuple[Float[np.ndarray, "T h w C"],
 
     Raises `DataError` for a file that is missing, damaged or of another kind, and for values that no latents have.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # a device may never end
+        raise DataError(f"{path}: expected a file of latents saved with numpy, found a folder, a pipe or a device")
     try:
         content = Path(path).read_bytes()
         latents = np.load(io.BytesIO(content), allow_pickle=False)

@@ -358,6 +358,12 @@ def damaged(kind):
 KINDS = ["NaN", "infinity", "huge", "integers", "flat", "empty", "channels", "text", "pickle", "archive"]
 
 
+@pytest.mark.parametrize("path", ["/dev/zero", "."])
+def test_latents_are_read_from_files(path):
+    with pytest.raises(DataError, match="found a folder, a pipe or a device"):
+        products.read_latents(path)
+
+
 @pytest.mark.parametrize("kind", [*KINDS, "header", "cut", "nothing", "words"])
 def test_latents_that_cannot_be_decoded_are_told(sampler, capsys, kind):
     said = ends(capsys, "--decode", damaged(kind))
@@ -387,6 +393,7 @@ def test_bytes_that_are_damaged_anywhere_give_a_line_or_an_array():
     [
         (b"\xff\xfea\x00", None),
         ("ein Mädchen".encode("latin-1"), "expected text in UTF-8"),
+        ("a man".encode("utf-16-le"), "expected text in UTF-8"),
         (b"", "found none"),
         (None, "No such file"),
     ],
