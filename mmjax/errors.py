@@ -5,7 +5,6 @@ what to do. An entry point wrapped by `exits_cleanly` prints that message withou
 Ctrl-C ends in one line as well, and status 130.
 """
 
-import _thread
 import contextlib
 import functools
 import os
@@ -118,7 +117,8 @@ def _stop_at_once(*_) -> None:
 def _not_lost(unraisable) -> None:
     """Has Ctrl-C come again where it met a callback that can raise nothing, such as JAX's at a garbage collection."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        again = threading.Timer(0.1, _thread.interrupt_main)  # at once would be in the same callback
+        main = threading.main_thread().ident
+        again = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))  # at once: in the same callback
         again.daemon = True
         again.start()
     else:

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmjax import files
-from mmjax.errors import OutputError
+from mmjax.errors import OutputError, error_text
 
 MARK = "made with mmjax"  # somewhere in the first `_HEAD` or the last `_TAIL` bytes of what mmjax writes
 OVERWRITE_HELP = (
@@ -160,11 +160,6 @@ def is_own(path: str | os.PathLike) -> bool:
         return False
 
 
-def reason(error: OSError) -> str:
-    """What the system says of an error, without its number and file names."""
-    return error.strerror or str(error) or type(error).__name__
-
-
 def _check_name(output: Output) -> None:
     """Whether something can have this name, and nothing of another kind has it."""
     path = Path(output.path)
@@ -180,7 +175,7 @@ def _check_name(output: Output) -> None:
             raise OutputError(
                 f"{output}: the name is too long ({len(path.name)} letters); give a shorter one"
             ) from error
-        raise OutputError(f"{output}: expected a path that can be written, found: {reason(error)}") from error
+        raise OutputError(f"{output}: expected a path that can be written, found: {error_text(error)}") from error
     if stat.S_ISLNK(found.st_mode):
         if not os.path.exists(path):
             raise OutputError(f"{output}: found a link to {os.readlink(path)}, which is not there; remove the link")
@@ -236,7 +231,7 @@ def _try_folder(output: Output, folder: Path, made: list[Path]) -> None:
         trial.unlink()
     except OSError as error:
         raise OutputError(
-            f"{output}: nothing can be written to {folder} ({reason(error)}); give another folder, or mend its "
+            f"{output}: nothing can be written to {folder} ({error_text(error)}); give another folder, or mend its "
             "permissions or its disk"
         ) from error
 

@@ -10,7 +10,6 @@ references give the same video on the same machine, but for rounding.
 """
 
 import argparse
-import codecs
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +19,9 @@ from jaxtyping import Float
 
 from mmjax import callable_command, cli, outputs
 from mmjax.diffusion.samplers import SAMPLERS
-from mmjax.errors import ConfigError, DataError, exits_cleanly
+from mmjax.errors import ConfigError, DataError, error_text, exits_cleanly
 from mmjax.sampling import Clip, Request, Sampler, Size, checked_size, job, load_sampler, products
+from mmjax.texts import decode_text
 
 RESPONSIBLE_USE = (
     "note: use pictures of yourself or of people who agreed; do not deceive, harass or impersonate. The video says in "
@@ -203,21 +203,20 @@ def _prompts(args) -> list[str]:
 
 
 def _text(path: str) -> str:
-    """The text of a file in UTF-8, or in UTF-16 where it begins as editors on Windows have it begin."""
+    """The text of a file, in whatever encoding its editor chose."""
     try:
         with open(path, "rb") as opened:  # may be a pipe
             content = opened.read(_LONGEST)
     except OSError as error:
         raise DataError(
-            f"--prompts {path}: expected a text file, one prompt a line, found: {outputs.reason(error)}"
+            f"--prompts {path}: expected a text file, one prompt a line, found: {error_text(error)}"
         ) from error
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = content.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError:
+        text, _ = decode_text(content)
+    except ValueError:
         text = "\0"
-    if "\0" in text:  # no text has it, but UTF-16 without its mark and devices do
-        raise DataError(f"--prompts {path}: expected text in UTF-8, found other bytes; save it as UTF-8")
+    if "\0" in text:  # no text has it, but devices and binary files do
+        raise DataError(f"--prompts {path}: expected text, found other bytes; save it as UTF-8")
     return text
 
 

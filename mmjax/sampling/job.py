@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mmjax import outputs
-from mmjax.errors import DataError, MMJaxError, OutputError
+from mmjax.errors import DataError, MMJaxError, OutputError, error_text
 from mmjax.sampling import products
 from mmjax.sampling.products import Video
 from mmjax.sampling.size import Size
@@ -164,7 +164,7 @@ def _kept(sampler: Sampler, video: Video, latents: Path | None) -> Iterator[None
         hint = _how_to_go_on(sampler, video, latents)
         if isinstance(error, OSError):
             where = error.filename if isinstance(error.filename, str) else video.path
-            raise OutputError(f"{where} cannot be written ({outputs.reason(error)}); {hint}") from error
+            raise OutputError(f"{where} cannot be written ({error_text(error)}); {hint}") from error
         if isinstance(error, MMJaxError):
             raise type(error)(f"{error}; {hint}") from error
         if _is_out_of_memory(error):

@@ -25,7 +25,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from mmjax import files, media, outputs
-from mmjax.errors import DataError
+from mmjax.errors import DataError, error_text
 from mmjax.outputs import Output
 from mmjax.sampling.size import Size, frame_cells
 from mmjax.sampling.text_to_video import Clip, Request, Sampler
@@ -181,7 +181,7 @@ def keep_latents(latents: Float[np.ndarray, "T h w C"], made: Video, path: Path 
         try:
             return write_latents(choose(), latents, made)
         except OSError as error:
-            print(f"note: the latents cannot be kept at {error.filename or made.path.parent}: {outputs.reason(error)}")
+            print(f"note: the latents cannot be kept at {error.filename or made.path.parent}: {error_text(error)}")
     return None
 
 
@@ -196,7 +196,7 @@ def read_latents(path: str | os.PathLike) -> tuple[Float[np.ndarray, "T h w C"],
         content = Path(path).read_bytes()
         latents = np.load(io.BytesIO(content), allow_pickle=False)
     except OSError as error:
-        raise DataError(f"{path}: expected latents saved with numpy, found: {outputs.reason(error)}") from error
+        raise DataError(f"{path}: expected latents saved with numpy, found: {error_text(error)}") from error
     except Exception as error:  # numpy's reader of headers meets damage with errors of many kinds
         raise DataError(f"{path}: expected latents saved with numpy, found another or a damaged file") from error
     if not isinstance(latents, np.ndarray) or latents.ndim != 4 or latents.dtype.kind != "f" or not latents.size:

@@ -391,9 +391,11 @@ def test_bytes_that_are_damaged_anywhere_give_a_line_or_an_array():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\xff\xfea\x00", None),
-        ("ein Mädchen".encode("latin-1"), "expected text in UTF-8"),
-        ("a man".encode("utf-16-le"), "expected text in UTF-8"),
+        (b"\xff\xfea\x00", ["a"]),
+        ("a man".encode("utf-16-le"), ["a man"]),
+        ("ein Mädchen".encode("latin-1"), ["ein Mädchen"]),
+        ("мальчик".encode("koi8-r"), "expected text, found other bytes"),
+        (b"\0" * 64, "expected text, found other bytes"),
         (b"", "found none"),
         (None, "No such file"),
     ],
@@ -401,11 +403,11 @@ def test_bytes_that_are_damaged_anywhere_give_a_line_or_an_array():
 def test_files_of_prompts(sampler, capsys, content, message):
     if content is not None:
         Path("p.txt").write_bytes(content)
-    if message:
+    if isinstance(message, str):
         assert message in ends(capsys, "--prompts", "p.txt")
     else:
         sample.main(command("--prompts", "p.txt"))
-        assert sampler.made == ["a"]
+        assert sampler.made == message
 
 
 def test_words_that_are_no_text(sampler, capsys):
