@@ -18,7 +18,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python -m mmjax.train --config configs/tiny.py --workdir $(RUN)
-	$(BIN)/python -m mmjax.quickstart --workdir $(RUN)
+	$(BIN)/python -m mmjax.quickstart --workdir $(RUN) --overwrite
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)

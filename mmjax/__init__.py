@@ -86,3 +86,9 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+if sys.argv[:1] == ["-m"]:  # what Python calls a command that it is about to run as `python -m mmjax.NAME`
+    from mmjax.errors import stop_while_imported
+
+    stop_while_imported()

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from mmjax import callable_command, cli, files, sharding, trees
+from mmjax import callable_command, cli, files, outputs, sharding, trees
 from mmjax import config as c
 from mmjax.conversion.photomaker import abstract_photomaker
 from mmjax.conversion.t5 import abstract_t5
@@ -43,6 +43,7 @@ from mmjax.training import optimizer
 from mmjax.training import state as states
 from mmjax.training import step as steps
 
+_NOTICE = f"{outputs.MARK}.bench"
 MEASUREMENTS = {
     "text": "text encoder, prompt and negative prompt",
     "faces": "CLIP and face branch, 1 reference",
@@ -313,7 +314,8 @@ def _without_adapter(config: c.Experiment) -> c.Experiment:
 def define_flags() -> None:
     """The command line's own flags, beside those of `mmjax.cli`."""
     flags.DEFINE_integer("repeats", 5, "Timed repeats of each measurement.", lower_bound=1)
-    flags.DEFINE_string("output", "", "JSON file for the figures, beside the printed table.")
+    cli.define_path("output", "", "JSON file for the figures, beside the printed table.")
+    flags.DEFINE_bool("overwrite", False, f"{outputs.OVERWRITE_HELP.capitalize()}.")
     flags.DEFINE_multi_enum("only", None, list(MEASUREMENTS), "Measurements to make; all of them by default.")
 
 
@@ -321,13 +323,22 @@ def main() -> None:
     """Prints the table of the experiment that `--config` names."""
     given, config = flags.FLAGS, cli.experiment()
     cli.keep_compiled_programs(given.compilation_cache)
-    rows = bench(config, given.repeats, given.only or ())
+    planned = [outputs.Output("--output", given.output)] if given.output else []
+    with outputs.claim(planned, overwrite=given.overwrite) as claim:
+        device, rows = _measured(config, given.repeats, given.only or ())
+        print(table(rows, device))
+        if given.output:
+            claim.recheck()
+            files.write_json(given.output, {"notice": _NOTICE, "device": device, "rows": rows}, indent=1)
+
+
+def _measured(config: c.Experiment, repeats: int, only: Sequence[str]) -> tuple[str, list[dict]]:
+    """(the device and what it held, the rows)."""
+    rows = bench(config, repeats, only)
     stats = jax.local_devices()[0].memory_stats() or {}
     held = f", at most {stats['peak_bytes_in_use'] / 2**30:.1f} GiB held" if "peak_bytes_in_use" in stats else ""
     device = f"{config.name} on {jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}{held}"
-    print(table(rows, device))
-    if given.output:
-        files.write_json(given.output, {"device": device, "rows": rows}, indent=1)
+    return device, rows
 
 
 callable_command(__name__)

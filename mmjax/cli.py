@@ -2,6 +2,9 @@
 
 Everything is checked before JAX starts: a setting that is unknown, of the wrong type or out of range ends the program
 with status 2 and one message.
+
+Paths are treated alike in every flag of every command: `path` reads them, as the `type` of an argparse flag or through
+`define_path`; in an experiment's settings `experiment` does.
 """
 
 import os
@@ -10,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from mmjax.config import Experiment
 from mmjax.errors import ConfigError, exits_cleanly
@@ -42,12 +45,27 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], default: Pat
     sys.exit(0)
 
 
+def path(text: str) -> str:
+    """A path as a flag gives it, `~` at its beginning being a home: shells leave that to us in --output=~/x.mp4."""
+    return os.path.expanduser(text)
+
+
+def define_path(name: str, default: str | None, help: str, multi: bool = False) -> None:
+    """Defines an absl flag for a path, or with `multi` for several."""
+    parser, serializer = _PathParser(), flags.ArgumentSerializer()
+    if multi:
+        flags.DEFINE_multi(parser, serializer, name, default, help)
+    else:
+        flags.DEFINE(parser, name, default, help, serializer=serializer)
+    _show_in_help(name)
+
+
 def keep_compiled_programs(folder: str | None) -> None:
     """Turns on JAX's persistent compilation cache in `folder`, unless there is none or the environment names one."""
     import jax
 
     if folder and not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser().resolve()))
+        jax.config.update("jax_compilation_cache_dir", os.path.realpath(path(folder)))
 
 
 def experiment(workdir: str | None = None) -> Experiment:
@@ -56,7 +74,7 @@ def experiment(workdir: str | None = None) -> Experiment:
     Raises `ConfigError` for settings that cannot work, and where neither is given.
     """
     if flags.FLAGS.config is not None:
-        return Experiment.from_config_dict(flags.FLAGS.config)
+        return Experiment.from_config_dict(_with_homes(flags.FLAGS.config))
     if workdir is None:
         raise ConfigError(
             "expected --config FILE to start a run, such as configs/tiny.py, or --workdir to go on with one"
@@ -64,6 +82,32 @@ def experiment(workdir: str | None = None) -> Experiment:
     from mmjax.weights.runs import read_config
 
     return read_config(workdir)
+
+
+class _PathParser(flags.ArgumentParser):
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        return path(argument)
+
+    def flag_type(self) -> str:
+        return "string"
+
+
+def _with_homes(config: ConfigDict) -> ConfigDict:
+    """The settings with paths below a home written out; other words do not begin so."""
+
+    def expanded(value):
+        if isinstance(value, str) and value.startswith("~"):
+            return path(value)
+        return tuple(map(expanded, value)) if isinstance(value, tuple) else value
+
+    for name, value in config.items(preserve_field_references=True):
+        if isinstance(value, ConfigDict):
+            _with_homes(value)
+        elif expanded(value) != value:
+            config[name] = expanded(value)
+    return config
 
 
 def _define_flags() -> None:
@@ -75,16 +119,21 @@ def _define_flags() -> None:
         lock_config=False,
         accept_new_attributes=True,  # an unknown setting gets through to `Experiment`, which names the nearest one
     )
-    flags.DEFINE_string("compilation_cache", None, "Folder in which JAX keeps compiled programs between runs.")
-    for name in ("config", "compilation_cache"):
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+    define_path("compilation_cache", None, "Folder in which JAX keeps compiled programs between runs.")
+    _show_in_help("config")
+
+
+def _show_in_help(name: str) -> None:
+    """Lists a flag that is defined here in the `--help` of the command, beside the flags of its own module."""
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
 def _with_config(argv: list[str], default: Path | None) -> list[str]:
     """The command line with a `--config`: the one that is named, that of the run in `--workdir`, or the default."""
+    argv = [_config_path(*pair) for pair in zip(["", *argv], argv, strict=False)]
     if _values(argv, "config"):
         return argv
-    for workdir in map(os.path.expanduser, _values(argv, "workdir")[-1:]):
+    for workdir in map(path, _values(argv, "workdir")[-1:]):
         if (Path(workdir) / "config.json").is_file():
             from mmjax.weights import runs
 
@@ -111,6 +160,14 @@ def _refuse_repeated(argv: list[str]) -> None:
                 f"--{name} is given {len(values)} times, as {' and '.join(values)}: expected all its values at once, "
                 f'as --{name}="(1, 2)"'
             )
+
+
+def _config_path(before: str, argument: str) -> str:
+    """An argument with `~` expanded where it is the experiment's file, whose flag is not ours to define."""
+    name, equals, value = argument.partition("=")
+    if equals and name.lstrip("-") == "config":
+        return f"{name}={path(value)}"
+    return path(argument) if before in ("--config", "-config") else argument
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-from mmjax import callable_command, conversion
+from mmjax import callable_command, cli, conversion
 from mmjax.errors import ConversionError, exits_cleanly
 
 
@@ -66,13 +66,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("component", help="what to convert; see below")
     parser.add_argument(
         "--source",
+        type=cli.path,
         required=True,
         help="published folder (a model's or a pipeline's), weights file or hub id; a converted folder to go back",
     )
-    parser.add_argument("--output", required=True, help="folder to write; it must not exist")
+    parser.add_argument("--output", type=cli.path, required=True, help="folder to write; it must not exist")
     parser.add_argument("--reverse", action="store_true", help="write the published files from a converted folder")
     parser.add_argument("--dtype", help="cast to float32 or bfloat16 (default: keep the source's dtype, bit for bit)")
-    parser.add_argument("--tokenizer", help="folder of the text encoder's tokenizer, when it is not beside the source")
+    parser.add_argument(
+        "--tokenizer", type=cli.path, help="folder of the text encoder's tokenizer, when it is not beside the source"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an output that mmjax wrote before")
     return parser
 

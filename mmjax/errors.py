@@ -2,12 +2,18 @@
 
 Every error of this family carries one clear message: the thing, what was expected, what was found and
 what to do. An entry point wrapped by `exits_cleanly` prints that message without a traceback and exits with 2.
+Ctrl-C ends in one line as well, and status 130.
 """
 
+import contextlib
 import functools
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
+
+_STOPPED, _INTERRUPTED = "stopped", 130  # what Ctrl-C ends in: a line and an exit status
 
 
 class MMJaxError(Exception):
@@ -47,6 +53,10 @@ class ConversionError(MMJaxError):
     """A source folder does not hold the tensors that the model needs."""
 
 
+class OutputError(MMJaxError):
+    """A file or folder cannot be written where it was asked for, or would replace what is to stay."""
+
+
 class TreeError(MMJaxError):
     """Two parameter trees that should match do not."""
 
@@ -58,19 +68,66 @@ def error_text(error: BaseException) -> str:
 
 
 def exits_cleanly(main: Callable) -> Callable:
-    """Wraps an entry point: `MMJaxError` becomes one message on stderr and exit status 2.
+    """Wraps an entry point: what the user can mend becomes one message on stderr and exit status 2, Ctrl-C 130.
 
-    Set MMJAX_TRACEBACK=1 to see the traceback as well.
+    That is `MMJaxError`, and an `OSError` of the system, such as a full disk, which names its file. What Ctrl-C stopped
+    may be said by the text of the `KeyboardInterrupt`. A console that cannot show a letter shows its number.
+
+    Set MMJAX_TRACEBACK=1 to see the traceback of an error.
     """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError):  # of streams that are no text files
+                stream.reconfigure(errors="backslashreplace")
+        if signal.getsignal(signal.SIGINT) is _stop_at_once:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        hook, sys.unraisablehook = sys.unraisablehook, _not_lost
         try:
             return main(*args, **kwargs)
-        except MMJaxError as error:
-            if os.environ.get("MMJAX_TRACEBACK"):
+        except KeyboardInterrupt as stop:
+            print(f"stopped; {stop}" if str(stop) else _STOPPED, file=sys.stderr, flush=True)
+            sys.exit(_INTERRUPTED)
+        except (MMJaxError, OSError) as error:
+            if os.environ.get("MMJAX_TRACEBACK") or (isinstance(error, OSError) and not error.errno):
                 raise
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"error: {_line(error)}", file=sys.stderr, flush=True)
             sys.exit(2)
+        finally:
+            sys.unraisablehook = hook
 
     return wrapped
+
+
+def stop_while_imported() -> None:
+    """Has Ctrl-C end a command at once while it is still being imported, which takes seconds and leaves no work behind.
+
+    An exception would not do: some libraries lose it in callbacks. From then on `exits_cleanly` takes it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop_at_once)
+
+
+def _stop_at_once(*_) -> None:
+    os.write(2, f"{_STOPPED}\n".encode())
+    os._exit(_INTERRUPTED)
+
+
+def _not_lost(unraisable) -> None:
+    """Has Ctrl-C come again where it met a callback that can raise nothing, such as JAX's at a garbage collection."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        main = threading.main_thread().ident
+        again = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))  # at once: in the same callback
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _line(error: Exception) -> str:
+    """The message of an error, of the system's with the files that it names."""
+    if isinstance(error, MMJaxError):
+        return str(error)
+    named = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    return ": ".join([*named, error.strerror or str(error)])

@@ -18,21 +18,24 @@ def written_whole(path: str | os.PathLike, suffix: str = "") -> Iterator[Path]:
     """The name of a temporary file beside `path`, which takes the name `path` when the block ends without an error.
 
     Missing folders are made. The temporary name is nobody else's, so that two writers of one file do not meet; readers
-    see the old file or the new one. After an error the temporary file is gone and `path` is as it was.
+    see the old file or the new one. After an error the temporary file is gone and `path` is as it was; an `OSError`
+    of the system, such as a full disk's, names `path`.
 
     Args:
       suffix: ending of the temporary name, for libraries that choose a format by it.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path) if os.path.islink(path) else path)  # of a link, what it leads to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{_stem(path)}.{secrets.token_hex(8)}.partial{suffix}")
+    partial = beside(path, f"{secrets.token_hex(8)}.partial{suffix}")
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _MODE))
     try:
         yield partial
         _flush(partial)
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(partial)):
+            raise OSError(error.errno, error.strerror, str(path)) from error  # the name that people know
         raise
     with contextlib.suppress(OSError):  # of disks that cannot flush a folder
         _flush(path.parent)
@@ -62,6 +65,12 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
 def write_json(path: str | os.PathLike, values, indent: int | None = 2) -> Path:
     """Writes plain values as a JSON file, whole or not at all."""
     return write_text(path, json.dumps(values, indent=indent) + "\n")
+
+
+def beside(path: str | os.PathLike, ending: str) -> Path:
+    """The hidden name `.NAME.ENDING` in the folder of `path`, NAME being its own, cut where it is long."""
+    path = Path(path)
+    return path.with_name(f"{_stem(path)}.{ending}")
 
 
 def _stem(path: Path) -> str:

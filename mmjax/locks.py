@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 _TRIES = 10  # a tenth of a second apart: another process may just be asking whether the lock is held
 
@@ -16,18 +17,35 @@ class Held(Exception):
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Holds the lock while the block runs; the file names this process by its machine and number, and stays.
+def held(path: Path, temporary: bool = False) -> Iterator[None]:
+    """Holds the lock while the block runs; the file names this process by its machine and number.
 
     A shared disk without locks does not keep anybody out. Raises `Held`, and `OSError` where the file cannot be made.
+
+    Args:
+      temporary: the file is gone afterwards, in place of staying.
     """
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
-        if not _take(file.fileno()):
-            raise Held(_named(file.read()))
+    with _taken(path) as file:
         file.truncate(0)
         file.write(f"{socket.gethostname()} {os.getpid()}")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if temporary:  # while it is held: who waits looks whether the file is still the one that he locked
+                path.unlink(missing_ok=True)
+
+
+def _taken(path: Path) -> TextIO:
+    while True:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+        if not _take(file.fileno()):
+            with file:
+                raise Held(_named(file.read()))
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                return file
+        file.close()  # its holder removed it before it was locked here: once more
 
 
 def holder(path: Path) -> str | None:

@@ -30,6 +30,7 @@ _SAME_BYTES = {"x264-params": "asm=sse4.2"} if platform.machine().lower() in ("x
 
 _BT601 = 6  # in H.273: the matrix that libswscale converts with unless it is told another
 
+_SLOWEST, _FASTEST = 0.01, 1000.0  # frames a second of a video that is written
 _INK, _FAINT, _PAPER = (24, 24, 28), (110, 110, 118), (250, 250, 248)
 _GAP, _TEXT, _TITLE = 8, 13, 17  # pixels between cells; letter sizes
 
@@ -58,12 +59,14 @@ def write_video(
       the path written. The file appears whole or not at all.
 
     Raises:
-      DataError: frames of another shape or dtype, no frames, or an odd size.
+      DataError: frames of another shape or dtype, no frames, an odd size, or a rate that no video has.
     """
     import av  # only who writes a video needs it
     from av.video.reformatter import Interpolation
 
     frames = _checked_frames(frames)
+    if not _SLOWEST <= fps <= _FASTEST:  # NaN is not
+        raise DataError(f"fps = {fps}: expected {_SLOWEST:g} to {_FASTEST:g} frames a second")
     tags = {"comment": AI_NOTICE, "digital_source_type": DIGITAL_SOURCE_TYPE, **(metadata or {})}
     options = {"movflags": "+faststart+use_metadata_tags"}  # without the second, mp4 keeps only tags it knows
     colours = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
@@ -182,6 +185,7 @@ def _wrap(text: str, width: int, font) -> list[str]:
 
 
 def _shorten(text: str, width: int, font) -> str:
+    text = text[:width]  # no letter is narrower than a pixel, and fonts measure a million letters at most
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "...") > width:

@@ -68,18 +68,18 @@ def prepare(
 
 def define_flags() -> None:
     """The command line's own flags, beside those of `mmjax.cli`."""
-    flags.DEFINE_multi_string("input", [], "Folder, tar, photo or video; may be given several times.")
-    flags.DEFINE_string("output", None, "Folder for the records; an output that was begun is gone on with.")
-    flags.DEFINE_string("manifest", "", "CSV or JSONL with the columns path, caption, person, role.")
+    cli.define_path("input", [], "Folder, tar, photo or video; may be given several times.", multi=True)
+    cli.define_path("output", None, "Folder for the records; an output that was begun is gone on with.")
+    cli.define_path("manifest", "", "CSV or JSONL with the columns path, caption, person, role.")
     flags.DEFINE_string("tfds", "", "Data set of TFDS, such as lfw: its examples with pictures.")
-    flags.DEFINE_multi_string("references", [], "Folder of generated pictures of the people of the input.")
-    flags.DEFINE_string("face-models", "", "insightface model pack, by name or folder.")
+    cli.define_path("references", [], "Folder of generated pictures of the people of the input.", multi=True)
+    cli.define_path("face-models", "", "insightface model pack, by name or folder.")
     flags.DEFINE_integer("workers", None, "Processes that look at items; by default one a core.", lower_bound=0)
     flags.DEFINE_integer("process", 0, "Number of this process, from 0, with --processes.", lower_bound=0)
     flags.DEFINE_integer(
         "processes", 1, "How many processes, on one machine or several, share the output.", lower_bound=1
     )
-    flags.DEFINE_string("text-cache", None, "Folder in which captions' embeddings are kept.")
+    cli.define_path("text-cache", None, "Folder in which captions' embeddings are kept.")
     config_flags.DEFINE_config_dict(
         "settings",
         ml_collections.ConfigDict(dataclasses.asdict(_DEFAULTS), convert_dict=False),

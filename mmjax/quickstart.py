@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from mmjax import callable_command, files, media
+from mmjax import callable_command, cli, files, media, outputs
 from mmjax.config import Experiment
 from mmjax.errors import ConfigError, exits_cleanly
 from mmjax.evaluation.retrieval import Retrieval, retrieval
@@ -53,27 +53,41 @@ class Clips:
     without_identity: UInt8[np.ndarray, "p f h w 3"]
 
 
-def quickstart(workdir: str | os.PathLike, people: int | None = None) -> dict[str, Retrieval]:
-    """Samples clips of held-out people and judges them; writes `report.json` and `report.png` into the workdir.
+def quickstart(
+    workdir: str | os.PathLike, people: int | None = None, *, overwrite: bool = False
+) -> dict[str, Retrieval]:
+    """Samples clips of held-out people and judges them; prints the figures, and writes `report.json` and `report.png`.
 
     Args:
       workdir: of a run on drawn people.
       people: how many held-out people to ask about; by default all.
+      overwrite: replace the report of an earlier call.
 
     Returns:
       rank-1 rates by the names of `NAMES`.
 
     Raises:
       ConfigError: see `held_out_clips`. CheckpointError: no run, or none that can be read.
+      OutputError: a report that cannot or may not be written, before anything is sampled.
     """
-    began, workdir = time.monotonic(), Path(workdir)
+    workdir = Path(workdir)
     sampler = load_sampler(workdir)
+    planned = [outputs.Output("the report", workdir / FIGURES), outputs.Output("the report", workdir / SHEET)]
+    with outputs.claim(planned, overwrite=overwrite) as claim:
+        return _report(sampler, workdir, people, claim)
+
+
+def _report(sampler: Sampler, workdir: Path, people: int | None, claim: outputs.Claim) -> dict[str, Retrieval]:
+    began = time.monotonic()
     records = held_out_clips(sampler.config, people)
     print(f"asking about {len(records)} people who were not in the training set")
     clips = make_clips(sampler, records)
     rates = judge(sampler.config, records, clips)
+    print(describe(rates))  # before anything that may fail: a full disk should not cost the figures
+    claim.recheck()
     media.write_png(workdir / SHEET, report_sheet(sampler, records, clips))
-    report = {name: dataclasses.asdict(rate) for name, rate in rates.items()}
+    report = {"notice": f"{outputs.MARK}.quickstart"}
+    report |= {name: dataclasses.asdict(rate) for name, rate in rates.items()}
     report |= {"source": sampler.source, "versions": versions(), "seconds": round(time.monotonic() - began, 1)}
     files.write_json(workdir / FIGURES, report)
     return rates
@@ -81,13 +95,16 @@ def quickstart(workdir: str | os.PathLike, people: int | None = None) -> dict[st
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints what `quickstart` found, and how to make another video; the last line is the sheet's path."""
+    """Says what `quickstart` found, and how to make another video; the last line is the sheet's path."""
     parser = argparse.ArgumentParser(prog="python -m mmjax.quickstart", description=__doc__.partition("\n")[0])
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="workdir of a run on drawn people")
+    parser.add_argument(
+        "--workdir", type=cli.path, required=True, metavar="DIR", help="workdir of a run on drawn people"
+    )
     parser.add_argument("--people", type=int, metavar="N", help="held-out people to ask about (default: all)")
+    parser.add_argument("--overwrite", action="store_true", help=outputs.OVERWRITE_HELP)
     args = parser.parse_args(argv)
     workdir = Path(args.workdir)
-    print(describe(quickstart(workdir, args.people)))
+    quickstart(workdir, args.people, overwrite=args.overwrite)
     print(_how_to_sample(runs.read_config(workdir), workdir))
     print(f"figures: {workdir / FIGURES}\nopen this picture:\n{workdir / SHEET}")
 
@@ -169,7 +186,9 @@ def report_sheet(sampler: Sampler, records: Sequence[Record], clips: Clips) -> U
 def _how_to_sample(config: Experiment, workdir: Path) -> str:
     """Writes portraits of the people on the sheet, and says how to make a video of one of them."""
     for person in galleries.held_out_people(config, min(SHOWN, config.data.held_out_people), frames=1):
-        path = portraits.save_portrait(workdir / "people" / f"{person.name}.png", person.references[0])
+        path = workdir / "people" / f"{person.name}.png"
+        if not path.exists():  # it would be the same picture, or is somebody else's
+            portraits.save_portrait(path, person.references[0])
     return (
         f"make another video of one of them:\n  python -m mmjax.sample --model {workdir} --reference {path} "
         f'--prompt "A {person.class_word} img smiling in a park" --output person.mp4'

@@ -10,26 +10,24 @@ references give the same video on the same machine, but for rounding.
 """
 
 import argparse
-import dataclasses
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
-from mmjax import callable_command, cli, files, media
+from mmjax import callable_command, cli, outputs
 from mmjax.diffusion.samplers import SAMPLERS
-from mmjax.errors import ConfigError, DataError, exits_cleanly
-from mmjax.sampling import Clip, Encoded, Request, Sampler, Size, checked_size, frame_cells, load_sampler
-from mmjax.versions import versions
+from mmjax.errors import ConfigError, DataError, error_text, exits_cleanly
+from mmjax.sampling import Clip, Request, Sampler, Size, checked_size, job, load_sampler, products
+from mmjax.texts import decode_text
 
 RESPONSIBLE_USE = (
     "note: use pictures of yourself or of people who agreed; do not deceive, harass or impersonate. The video says in "
     "its metadata that a model made it."
 )
+_LONGEST = 2**26  # bytes of a file of prompts that are read
 _SETTINGS = ("sampler", "steps", "guidance", "identity_scale")
 _LOADED = ("adapter", "weights", "step", "photomaker", "face_models", "precision", "low_memory", "text_cache", "strict")
 
@@ -43,6 +41,8 @@ def sample(
     fps: float | None = None,
     noise: Float[np.ndarray, "T h w C"] | None = None,
     latents: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    go_on: bool = False,
 ) -> list[Clip]:
     """Makes the videos of the requests, one after the other, and writes each beside its contact sheet and its record.
 
@@ -53,22 +53,25 @@ def sample(
       fps: frames a second of the video files; by default the training clips'.
       noise: to start from, in place of the request's own; for one request alone.
       latents: .npy file in which the clean latents are kept; for one request alone.
+      overwrite: replace files of these names that mmjax made; others are never replaced.
+      go_on: leave out the videos that stand there already, made with the same settings.
+
+    Returns:
+      the clips that were made.
 
     Raises:
       ConfigError, DataError, PromptError: requests that cannot work, before anything is denoised.
+      OutputError: what cannot or may not be written, before anything is denoised; or what failed afterwards, with the
+        command that goes on from the latents.
     """
-    paths = [Path(output) for output in outputs]
-    if len(paths) != len(requests):
-        raise ConfigError(f"outputs: expected a file for each of the {len(requests)} requests, found {len(paths)}")
+    if len(outputs) != len(requests):
+        raise ConfigError(f"outputs: expected a file for each of the {len(requests)} requests, found {len(outputs)}")
     if len(requests) > 1 and (latents or noise is not None):
         raise ConfigError(f"latents, noise: expected one request beside them, found {len(requests)}")
     size, fps = checked_size(sampler.config, *(size or ())), fps or sampler.config.data.fps
-    made = []
-    for path, encoded in zip(paths, sampler.encode(requests), strict=True):
-        clip = _sample(sampler, encoded, size, path, noise, latents)
-        _write(path, sampler, clip, fps)
-        made.append(clip)
-    return made
+    given = dict(noise=noise, latents=latents, overwrite=overwrite, go_on=go_on)
+    with job.claimed(sampler, requests, outputs, size, fps, **given) as claimed:
+        return claimed.run()
 
 
 @exits_cleanly
@@ -76,32 +79,51 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Samples what the command line asks for. Anything that the user can mend ends in one line and status 2."""
     args = _parser().parse_args(argv)
     cli.keep_compiled_programs(args.compilation_cache)
-    requests, outputs = _requests_and_outputs(args)
-    noise = _read_latents(args.init_latents) if args.init_latents else None
+    requests, paths = _requests_and_outputs(args)
+    if args.text_cache:
+        outputs.check([outputs.Output("--text-cache", args.text_cache, folder=True)])
+    noise = products.read_latents(args.init_latents)[0] if args.init_latents else None
     settings = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
     sampler = load_sampler(args.model, **{name: getattr(args, name) for name in _LOADED}, **settings)
+    if args.decode:
+        job.decode(sampler, args.decode, paths[0], args.fps, args.overwrite)
+        return
     size, fps = checked_size(sampler.config, args.frames, args.height, args.width), args.fps or sampler.config.data.fps
     print(_title(sampler, size))
-    if args.decode:
-        media.write_video(outputs[0], sampler.decode(_read_latents(args.decode)[None])[0], fps)
-        print(outputs[0])
-        return
-    _check(args, sampler, size)
-    sample(sampler, requests, outputs, size=size, fps=fps, noise=noise, latents=args.save_latents)
+    inputs = [(f"--{name.replace('_', '-')}", getattr(args, name)) for name in ("prompts", "init_latents")]
+    given = dict(noise=noise, latents=args.save_latents, overwrite=args.overwrite, go_on=len(requests) > 1)
+    inputs = [each for each in inputs if each[1]]
+    with job.claimed(sampler, requests, paths, size, fps, inputs=inputs, **given) as claimed:
+        if claimed.todo:
+            _check(args, sampler, size)
+        claimed.run()
 
 
 def _parser() -> argparse.ArgumentParser:
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m mmjax.sample", description=__doc__, formatter_class=style)
     add = parser.add_argument_group("what to make").add_argument
-    add("--model", required=True, metavar="DIR", help="converted CogVideoX weights, or the workdir of a training run")
-    add("--adapter", metavar="DIR", help="workdir of a run, whose adapter to use")
-    add("--reference", nargs="+", action="extend", default=[], metavar="FACE.jpg", help="pictures of one person")
+    add(
+        "--model",
+        type=cli.path,
+        required=True,
+        metavar="DIR",
+        help="converted CogVideoX weights, or the workdir of a training run",
+    )
+    add("--adapter", type=cli.path, metavar="DIR", help="workdir of a run, whose adapter to use")
+    more = {"nargs": "+", "action": "extend", "default": []}
+    add("--reference", type=cli.path, **more, metavar="FACE.jpg", help="pictures of one person")
     add("--lenient", dest="strict", action="store_false", help="take references that are small, blurred or turned away")
     add("--prompt", help='with a reference: class word, then "img": "A man img is smiling"')
-    add("--prompts", metavar="FILE", help="one prompt a line; writes OUT-000.mp4, OUT-001.mp4, ...")
+    add(
+        "--prompts",
+        type=cli.path,
+        metavar="FILE",
+        help="one prompt a line; writes OUT-000.mp4, OUT-001.mp4, ...; the same command goes on where it was stopped",
+    )
     add("--negative-prompt", "--negative_prompt", default="", help="what to steer away from")
-    add("--output", required=True, metavar="OUT.mp4")
+    add("--output", type=cli.path, required=True, metavar="OUT.mp4", help="beside it OUT.png and OUT.json are written")
+    add("--overwrite", action="store_true", help=outputs.OVERWRITE_HELP)
     add("--seed", type=int, default=0, help="of the first video; each further one has the next seed")
     add("--videos", type=int, default=1, metavar="N", help="videos for each prompt")
     add = parser.add_argument_group("size").add_argument
@@ -114,20 +136,31 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=int, metavar="N", help="denoising steps (default: the model's)")
     add("--guidance", type=float, metavar="X", help="guidance scale, 1 is off (default: the model's)")
     add("--identity-scale", type=float, metavar="X", help="how strongly the identity acts; 1 is as trained")
-    add("--init-latents", metavar="FILE.npy", help="noise to start from: [latent frames, height, width, channels]")
-    add("--save-latents", metavar="FILE.npy", help="keep the clean latents")
-    add("--decode", metavar="FILE.npy", help="decode latents that were saved, and do nothing else")
+    add(
+        "--init-latents",
+        type=cli.path,
+        metavar="FILE.npy",
+        help="noise to start from: [latent frames, height, width, channels]",
+    )
+    add("--save-latents", type=cli.path, metavar="FILE.npy", help="keep the clean latents")
+    add("--decode", type=cli.path, metavar="FILE.npy", help="decode latents that were saved, and sample nothing")
     add = parser.add_argument_group("weights and machine").add_argument
     add("--weights", choices=("ema", "raw"), default="ema", help="averaged weights where there are any, or raw ones")
     add("--step", type=int, metavar="N", help="checkpoint to use (default: the last)")
-    add("--photomaker", metavar="DIR", help="converted PhotoMaker V2 weights (default: MODEL/photomaker)")
-    add("--face-models", metavar="PACK", help="insightface model pack, by name or folder (default: MODEL/face_models)")
+    add(
+        "--photomaker", type=cli.path, metavar="DIR", help="converted PhotoMaker V2 weights (default: MODEL/photomaker)"
+    )
+    add(
+        "--face-models",
+        type=cli.path,
+        metavar="PACK",
+        help="insightface model pack, by name or folder (default: MODEL/face_models)",
+    )
     add("--precision", help="bfloat16 or float32 (default: the run's; bfloat16 for converted weights)")
     add("--low-memory", action="store_true", help="weights wait in host memory, the decoder works in tiles; slower")
-    add("--text-cache", metavar="DIR", help="keep the embeddings of prompts, for later runs")
-    add(
-        "--compilation-cache", metavar="DIR", default=cli.PROGRAMS, help="keep compiled programs (default: %(default)s)"
-    )
+    add("--text-cache", type=cli.path, metavar="DIR", help="keep the embeddings of prompts, for later runs")
+    kept = "keep compiled programs (default: %(default)s)"
+    add("--compilation-cache", type=cli.path, metavar="DIR", default=cli.PROGRAMS, help=kept)
     return parser
 
 
@@ -150,7 +183,7 @@ def _requests_and_outputs(args) -> tuple[list[Request], list[Path]]:
         raise ConfigError(
             f"--save-latents, --init-latents: expected one video, found {len(requests)}; give --seed alone"
         )
-    if args.prompts is None and args.videos == 1:
+    if args.decode or (args.prompts is None and args.videos == 1):
         return requests, [output]
     return requests, [output.with_name(f"{output.stem}-{number:03d}.mp4") for number in range(len(requests))]
 
@@ -158,16 +191,33 @@ def _requests_and_outputs(args) -> tuple[list[Request], list[Path]]:
 def _prompts(args) -> list[str]:
     if (args.prompt is None) == (args.prompts is None) and not args.decode:
         raise ConfigError("expected --prompt TEXT or --prompts FILE, one of them")
-    if args.prompts is None:
+    for flag, words in (("--prompt", args.prompt or ""), ("--negative-prompt", args.negative_prompt)):
+        if not words.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in words):
+            raise ConfigError(f"{flag}: expected text, found bytes that are none in the console's encoding; use UTF-8")
+    if args.prompts is None or args.decode:
         return [args.prompt or ""]
-    try:
-        lines = Path(args.prompts).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--prompts {args.prompts}: expected a text file, one prompt a line ({error})") from error
-    prompts = [line.strip() for line in lines if line.strip()]
+    prompts = [line.strip() for line in _text(args.prompts).splitlines() if line.strip()]
     if not prompts:
         raise DataError(f"--prompts {args.prompts}: expected a prompt or more, found none")
     return prompts
+
+
+def _text(path: str) -> str:
+    """The text of a file, in whatever encoding its editor chose."""
+    try:
+        with open(path, "rb") as opened:  # may be a pipe
+            content = opened.read(_LONGEST)
+    except OSError as error:
+        raise DataError(
+            f"--prompts {path}: expected a text file, one prompt a line, found: {error_text(error)}"
+        ) from error
+    try:
+        text, _ = decode_text(content)
+    except ValueError:
+        text = "\0"
+    if "\0" in text:  # no text has it, but devices and binary files do
+        raise DataError(f"--prompts {path}: expected text, found other bytes; save it as UTF-8")
+    return text
 
 
 def _title(sampler: Sampler, size: Size) -> str:
@@ -192,75 +242,6 @@ def _check(args, sampler: Sampler, size: Size) -> None:
     if not estimate.fits:
         hint = "take fewer frames or a smaller size" if args.low_memory else "add --low-memory, or take a smaller size"
         print(f"note: that is more than the device offers; it will probably run out of memory: {hint}")
-
-
-def _sample(
-    sampler: Sampler,
-    encoded: Encoded,
-    size: Size,
-    output: Path,
-    noise: np.ndarray | None,
-    kept: str | os.PathLike | None,
-) -> Clip:
-    """Denoises and decodes one video. Its latents are on disk in between, so that a failed decoder costs nothing."""
-    from tqdm import tqdm
-
-    saved = Path(kept) if kept else output.with_suffix(".latents.npy")
-    noise = None if noise is None else noise[None]
-    with tqdm(total=sampler.config.sampling.steps, desc=output.name, unit="step") as bar:
-        latents = sampler.latents([encoded], size, lambda done, total: bar.update(done - bar.n), noise)
-    with files.written_whole(saved, ".npy") as partial:
-        np.save(partial, latents[0])
-    try:
-        frames = sampler.decode(latents)[0]
-    except Exception:
-        print(f"decoding failed; the latents are kept: --decode {saved} --output {output} tries again")
-        raise
-    if not kept:
-        saved.unlink()
-    return Clip(frames, encoded.pictures, encoded.request)
-
-
-def _read_latents(path: str) -> np.ndarray:
-    try:
-        latents = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: expected latents saved with numpy ({error})") from error
-    if latents.ndim != 4 or latents.dtype.kind != "f":
-        raise DataError(
-            f"{path}: expected floats [latent frames, height, width, channels], found {latents.dtype} "
-            f"{list(latents.shape)}"
-        )
-    return latents.astype(np.float32)
-
-
-def _write(output: Path, sampler: Sampler, clip: Clip, fps: float) -> None:
-    """The video, its contact sheet and its JSON, side by side."""
-    began, device, request = time.monotonic(), jax.devices()[0], clip.request
-    tags = {"prompt": request.prompt, "seed": str(request.seed), "title": request.prompt}
-    media.write_video(output, clip.frames, fps, metadata=tags)
-    references = [(f"reference {number + 1}", picture) for number, picture in enumerate(clip.references)]
-    row = media.SheetRow([*references, *frame_cells(clip.frames, 6)], request.prompt)
-    sheet = media.write_png(output.with_suffix(".png"), media.contact_sheet([row]))
-    seconds = {f"{part}_seconds": round(spent, 3) for part, spent in sampler.seconds.items()}
-    record = {
-        "notice": media.AI_NOTICE,
-        "prompt": request.prompt,
-        "negative_prompt": request.negative_prompt,
-        "references": [str(path) for path in request.references],
-        "seed": request.seed,
-        "size": dict(zip(("frames", "height", "width"), clip.frames.shape, strict=False)),
-        "fps": fps,
-        "sampling": dataclasses.asdict(sampler.config.sampling),
-        "precision": dataclasses.asdict(sampler.config.precision),
-        "source": sampler.source,
-        "experiment": sampler.config.name,
-        "versions": versions(),
-        "device": f"{jax.device_count()} x {device.device_kind}",
-        "timings": seconds | {"writing_seconds": round(time.monotonic() - began, 3)},
-    }
-    files.write_json(output.with_suffix(".json"), record)
-    print(f"{output}  (frames to look at: {sheet})")
 
 
 callable_command(__name__)

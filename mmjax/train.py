@@ -51,7 +51,7 @@ def train(config: Experiment, workdir: str | Path) -> "TrainState":
 
 def define_flags() -> None:
     """The command line's own flags, beside those of `mmjax.cli`."""
-    flags.DEFINE_string("workdir", None, "Folder of the run; default runs/NAME, the experiment's name.")
+    cli.define_path("workdir", None, "Folder of the run; default runs/NAME, the experiment's name.")
     flags.DEFINE_string(
         "coordinator",
         None,

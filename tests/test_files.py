@@ -140,3 +140,12 @@ def test_versions_say_what_is_there_and_what_is_not(monkeypatch):
         "mmjax": "source checkout",
         "no-such-package": "not installed",
     }
+
+
+def test_of_a_link_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "a.txt").write_text("old")
+    (tmp_path / "a.txt").symlink_to("disk/a.txt")
+    files.write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").is_symlink() and (tmp_path / "disk" / "a.txt").read_text() == "new"
+    assert only(tmp_path) == ["a.txt", "disk"] and only(tmp_path / "disk") == ["a.txt"]

@@ -117,6 +117,13 @@ def test_frames_that_cannot_be_a_video_are_refused(tmp_path, frames):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("fps", [0, -8, float("nan"), float("inf"), 1e-9, 1e12])
+def test_rates_that_no_video_has_are_refused(tmp_path, fps):
+    with pytest.raises(DataError, match=f"fps = {fps}: expected 0.01 to 1000 frames a second"):
+        media.write_video(tmp_path / "clip.mp4", smooth_frames(1), fps)
+    assert not list(tmp_path.iterdir())
+
+
 def test_png_comes_back_exactly_with_its_notice(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
     with Image.open(media.write_png(tmp_path / "a.png", picture)) as opened:

@@ -64,7 +64,7 @@ class Denoiser:
         """
         positive, negative = self._conditions(batch, np.asarray(null_text))
         keys = jnp.stack([samplers.sample_keys(seed, np.arange(1))[0] for seed in seeds])
-        shape = self._latent_shape(size)
+        shape = self.latent_shape(size)
         with sharding.use_mesh(self.mesh):
             positive, negative = (self._put(self._encode(params, self._put(half))) for half in (positive, negative))
             noise = samplers.starting_noise(keys, shape) if noise is None else self._checked(noise, len(keys), shape)
@@ -89,7 +89,7 @@ class Denoiser:
         null_text = batch["text"][0]
         with sharding.use_mesh(self.mesh):
             keys = self._abstract(jax.eval_shape(lambda: samplers.sample_keys(0, np.arange(count))))
-            noise = jax.ShapeDtypeStruct((count, *self._latent_shape(size)), jnp.float32)
+            noise = jax.ShapeDtypeStruct((count, *self.latent_shape(size)), jnp.float32)
             state = self._abstract(jax.eval_shape(samplers.start, noise))
             conditions = (
                 self._abstract(jax.eval_shape(self._encode_traced, params, half))
@@ -120,8 +120,8 @@ class Denoiser:
             nothing["identity_scale"] = np.ones(count, np.float32)
         return positive, positive | nothing
 
-    def _latent_shape(self, size: Size) -> tuple[int, int, int, int]:
-        """What is denoised: whole temporal patches, of which 1.5 has more than the video's latents fill."""
+    def latent_shape(self, size: Size) -> tuple[int, int, int, int]:
+        """(T, h, w, C) of what is denoised: whole temporal patches, of which 1.5 has more than a video fills."""
         shape = self.config.autoencoder.latent_shape(*size)
         return (self.config.model.transformer.whole_frames(shape[0]), *shape[1:])
 

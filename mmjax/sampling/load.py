@@ -15,6 +15,7 @@ from mmjax.conversion import store
 from mmjax.errors import ConfigError
 from mmjax.models.build import Params, abstract_params
 from mmjax.precision import FLOAT32
+from mmjax.sampling.mistaken import check_folder
 from mmjax.sampling.text_to_video import PromisedParams, Sampler
 from mmjax.trainable import split_adapter
 from mmjax.weights import parameters, runs
@@ -61,12 +62,15 @@ def load_sampler(
       CheckpointError: no run, no checkpoint, or one that cannot be read; an adapter of another model.
       ConfigError: a setting that cannot work.
     """
-    folder, adapter = Path(folder), None if adapter is None else Path(adapter)
     if weights not in ("ema", "raw"):
         raise ConfigError(f"weights = {weights!r}: expected ema or raw")
     if precision not in (None, *PRECISIONS):
         why = ": CogVideoX overflows in float16 and gives black videos" if precision == "float16" else ""
         raise ConfigError(f"precision = {precision!r}: expected {' or '.join(PRECISIONS)}{why}")
+    check_folder(folder, "--model")
+    if adapter is not None:
+        check_folder(adapter, "--adapter")
+    folder, adapter = Path(folder), None if adapter is None else Path(adapter)
     published = (folder / store.MANIFEST).is_file()
     config = _published_experiment(folder, adapter) if published else runs.read_config(folder)
     config = _with_settings(config, folder, mesh, photomaker, face_models, precision, low_memory, settings)

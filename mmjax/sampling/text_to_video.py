@@ -134,11 +134,9 @@ class Sampler:
                 "references: expected none, since this model has no adapter; leave them out, or name the workdir of an "
                 "adapter's training run (--adapter DIR)"
             )
-        for picture in references:
-            if not isinstance(picture, Image.Image):
-                media.read_picture(picture)  # a broken one should not be found out after the weights are read
         if not references:
             return []
+        _read_all(references)  # a broken one should not be found out after the weights are read
         warnings = self._faces.warnings(list(references))
         trained = self._trained_with.get("face", self._faces.fingerprint)
         if not agrees(self._faces.fingerprint, trained, but=("dtype",)):
@@ -274,6 +272,19 @@ class Sampler:
 
     def _timed(self, part: str) -> "_Timer":
         return _Timer(self.seconds, part)
+
+
+def _read_all(references: Sequence[str | os.PathLike | Image.Image]) -> None:
+    """Raises one `DataError` that names all pictures which cannot be read."""
+    wrong = []
+    for picture in references:
+        try:
+            if not isinstance(picture, Image.Image):
+                media.read_picture(picture)
+        except DataError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise DataError("; ".join(wrong))
 
 
 class _Timer:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from mmjax import files
 from mmjax.encoders.labels import CHUNK, label
 from mmjax.synthetic import drawing, people
 
@@ -22,10 +23,9 @@ def draw_portrait(number: int, side: int, seed: int = 0) -> Image.Image:
 
 
 def save_portrait(path: str | os.PathLike, image: Image.Image) -> Path:
-    """Writes a portrait of `draw_portrait` as a PNG, identity vector included."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a portrait of `draw_portrait` as a PNG, identity vector included, whole or not at all."""
     notes = PngImagePlugin.PngInfo()
     notes.add_text(CHUNK, image.info[CHUNK])
-    image.save(path, format="png", pnginfo=notes)
-    return path
+    with files.written_whole(path) as partial:
+        image.save(partial, format="png", pnginfo=notes)
+    return Path(path)

@@ -145,7 +145,7 @@ def test_several_prompts_go_to_numbered_files_each_with_its_own_seed(run, tmp_pa
     assert [record["seed"] for record in records] == [3, 4] and records[0]["references"] == []
     request = Request("a girl on a beach", seed=4)
     alone = sampler.sample([request], progress=lambda done, total: None)[0]
-    tags = {"prompt": request.prompt, "seed": "4", "title": request.prompt}
+    tags = {"prompt": request.prompt, "seed": "4", "title": request.prompt, "settings": records[1]["hash"]}
     again = media.write_video(tmp_path / "again.mp4", alone.frames, fps=8, metadata=tags)
     assert again.read_bytes() == (tmp_path / "out-001.mp4").read_bytes()
 
@@ -200,6 +200,13 @@ def test_several_references_of_one_person(sampler, faces):
     assert len(two.references) == 2 and two.frames.shape == (9, 16, 16, 3)
     with pytest.raises(DataError, match="equally many"):
         sampler.sample([Request("A man img", faces), Request("A man img", faces[:1])])
+
+
+def test_all_references_that_cannot_be_read_are_named(sampler, faces, tmp_path):
+    broken = faces[0].replace("0.png", "broken.png")
+    with pytest.raises(DataError, match=r"nowhere\.png: expected a picture file.*; .*broken\.png: expected") as refused:
+        sampler.check([faces[0], "nowhere.png", broken, faces[1]])
+    assert "\n" not in str(refused.value)
 
 
 def test_other_sizes_on_the_grid(sampler):
