@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-from mmjax import callable_command, conversion
+from mmjax import callable_command, cli, conversion
 from mmjax.errors import ConversionError, exits_cleanly
 
 
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m mmjax.convert",
         description="Converts published weights into a folder that mmjax loads onto any mesh, or back.",
         epilog=_components(),

@@ -21,9 +21,11 @@ import numpy as np
 from jaxtyping import Float
 
 from mmjax import callable_command, cli, files, media
+from mmjax.config import FPS, FRAMES, GUIDANCE, IDENTITY_SCALE, PIXELS, STEPS
 from mmjax.diffusion.samplers import SAMPLERS
 from mmjax.errors import ConfigError, DataError, exits_cleanly
 from mmjax.sampling import Clip, Encoded, Request, Sampler, Size, checked_size, frame_cells, load_sampler
+from mmjax.validation import COUNT_OR_NONE, SEED, Number
 from mmjax.versions import versions
 
 RESPONSIBLE_USE = (
@@ -62,7 +64,8 @@ def sample(
         raise ConfigError(f"outputs: expected a file for each of the {len(requests)} requests, found {len(paths)}")
     if len(requests) > 1 and (latents or noise is not None):
         raise ConfigError(f"latents, noise: expected one request beside them, found {len(requests)}")
-    size, fps = checked_size(sampler.config, *(size or ())), fps or sampler.config.data.fps
+    size = checked_size(sampler.config, *(size or ()))
+    fps = FPS.checked("fps", sampler.config.data.fps if fps is None else fps)
     made = []
     for path, encoded in zip(paths, sampler.encode(requests), strict=True):
         clip = _sample(sampler, encoded, size, path, noise, latents)
@@ -86,13 +89,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         media.write_video(outputs[0], sampler.decode(_read_latents(args.decode)[None])[0], fps)
         print(outputs[0])
         return
-    _check(args, sampler, size)
+    _check(args, sampler, requests, size)
     sample(sampler, requests, outputs, size=size, fps=fps, noise=noise, latents=args.save_latents)
 
 
 def _parser() -> argparse.ArgumentParser:
     style = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m mmjax.sample", description=__doc__, formatter_class=style)
+    parser = cli.Parser(prog="python -m mmjax.sample", description=__doc__, formatter_class=style)
     add = parser.add_argument_group("what to make").add_argument
     add("--model", required=True, metavar="DIR", help="converted CogVideoX weights, or the workdir of a training run")
     add("--adapter", metavar="DIR", help="workdir of a run, whose adapter to use")
@@ -102,24 +105,26 @@ def _parser() -> argparse.ArgumentParser:
     add("--prompts", metavar="FILE", help="one prompt a line; writes OUT-000.mp4, OUT-001.mp4, ...")
     add("--negative-prompt", "--negative_prompt", default="", help="what to steer away from")
     add("--output", required=True, metavar="OUT.mp4")
-    add("--seed", type=int, default=0, help="of the first video; each further one has the next seed")
-    add("--videos", type=int, default=1, metavar="N", help="videos for each prompt")
+    add("--seed", type=SEED, default=0, help="of the first video; each further one has the next seed")
+    add("--videos", type=Number(int, 1, 10_000), default=1, metavar="N", help="videos for each prompt")
     add = parser.add_argument_group("size").add_argument
-    for name in ("frames", "height", "width"):
-        add(f"--{name}", type=int, metavar="N", help="default: as trained" + (", 8k + 1" if name == "frames" else ""))
-    add("--fps", type=float, help="frames a second of the video file (default: the training clips')")
+    for name, number in {"frames": FRAMES, "height": PIXELS, "width": PIXELS}.items():
+        add(
+            f"--{name}", type=number, metavar="N", help="default: as trained" + (", 8k + 1" if name == "frames" else "")
+        )
+    add("--fps", type=FPS, metavar="X", help="frames a second of the video file (default: the training clips')")
     add = parser.add_argument_group("sampling").add_argument
     rows = "; ".join(f"{name}: {rule.description}" for name, rule in SAMPLERS.items())
     add("--sampler", choices=tuple(SAMPLERS), help=f"default: the model's. {rows}")
-    add("--steps", type=int, metavar="N", help="denoising steps (default: the model's)")
-    add("--guidance", type=float, metavar="X", help="guidance scale, 1 is off (default: the model's)")
-    add("--identity-scale", type=float, metavar="X", help="how strongly the identity acts; 1 is as trained")
+    add("--steps", type=STEPS, metavar="N", help="denoising steps (default: the model's)")
+    add("--guidance", type=GUIDANCE, metavar="X", help="guidance scale, 1 is off (default: the model's)")
+    add("--identity-scale", type=IDENTITY_SCALE, metavar="X", help="how strongly the identity acts; 1 is as trained")
     add("--init-latents", metavar="FILE.npy", help="noise to start from: [latent frames, height, width, channels]")
     add("--save-latents", metavar="FILE.npy", help="keep the clean latents")
     add("--decode", metavar="FILE.npy", help="decode latents that were saved, and do nothing else")
     add = parser.add_argument_group("weights and machine").add_argument
     add("--weights", choices=("ema", "raw"), default="ema", help="averaged weights where there are any, or raw ones")
-    add("--step", type=int, metavar="N", help="checkpoint to use (default: the last)")
+    add("--step", type=COUNT_OR_NONE, metavar="N", help="checkpoint to use (default: the last)")
     add("--photomaker", metavar="DIR", help="converted PhotoMaker V2 weights (default: MODEL/photomaker)")
     add("--face-models", metavar="PACK", help="insightface model pack, by name or folder (default: MODEL/face_models)")
     add("--precision", help="bfloat16 or float32 (default: the run's; bfloat16 for converted weights)")
@@ -136,11 +141,6 @@ def _requests_and_outputs(args) -> tuple[list[Request], list[Path]]:
     output = Path(args.output)
     if output.suffix != ".mp4":
         raise ConfigError(f'--output {output}: expected a name that ends in .mp4, found "{output.suffix}"')
-    if args.seed < 0 or args.videos < 1 or (args.fps is not None and args.fps <= 0):
-        raise ConfigError(
-            f"--seed {args.seed}, --videos {args.videos}, --fps {args.fps}: expected a seed of 0 or more, a video or "
-            "more, and a positive rate"
-        )
     prompts = [prompt for prompt in _prompts(args) for _ in range(args.videos)]
     requests = [
         Request(prompt, tuple(args.reference), args.seed + number, args.negative_prompt)
@@ -177,7 +177,7 @@ def _title(sampler: Sampler, size: Size) -> str:
     return f"{source['model']}{adapter}{weights}: {frames} frames of {height} x {width}"
 
 
-def _check(args, sampler: Sampler, size: Size) -> None:
+def _check(args, sampler: Sampler, requests: Sequence[Request], size: Size) -> None:
     """Everything that can be said before anything slow starts."""
     data = sampler.config.data
     if size[0] not in data.frames or size[1:] != (data.height, data.width):
@@ -187,6 +187,8 @@ def _check(args, sampler: Sampler, size: Size) -> None:
         print(RESPONSIBLE_USE)
         for warning in sampler.check(args.reference):
             print(f"note: {warning}")
+    for warning in sampler.check_prompts(requests):
+        print(f"note: {warning}")
     estimate = sampler.estimate(size, len(args.reference))
     print(estimate)
     if not estimate.fits:

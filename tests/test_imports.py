@@ -36,6 +36,7 @@ GROUND_FLOOR = {
         "media",
         "model_settings",
         "pictures",
+        "seeds",
         "sharding",
         "trainable",
         "precision",

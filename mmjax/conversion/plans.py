@@ -17,10 +17,11 @@ import numpy as np
 
 from mmjax import files
 from mmjax.conversion import engine, safetensors_io, store
+from mmjax.conversion import tokenizer as tokenizers
 from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Leaf
 from mmjax.conversion.source import Source, tokenizer_files
-from mmjax.errors import ConversionError
+from mmjax.errors import CheckpointError, ConversionError
 from mmjax.trees import Tree, flatten
 from mmjax.versions import versions
 
@@ -190,6 +191,8 @@ def forward(
     leaves = kind.leaves(opened.config)
     shapes = {key: tuple(tensor.shape) for key, tensor in kind.used(opened.tensors).items()}
     engine.check(leaves, shapes, f"{source} as {kind.name}", kind.causes(opened.config))
+    if kind.tokenizer and opened.tokenizer:
+        _check_tokenizer(opened)
     promised = {leaf.path: _promise(leaf, opened, target) for leaf in leaves}
     return Forward(kind, opened, promised, _unused(kind, opened))
 
@@ -247,6 +250,17 @@ def copy_file(source: Path, target: Path) -> Path:
     """Copies a small file, making its folder. Returns where it is."""
     target.parent.mkdir(parents=True, exist_ok=True)
     return Path(shutil.copyfile(source, target))
+
+
+def _check_tokenizer(source: Source) -> None:
+    """Refuses a tokenizer that is damaged or is not the text encoder's."""
+    folder = source.tokenizer[0].parent
+    try:
+        wrong = tokenizers.problem(tokenizers.load_tokenizer(folder), source.config.vocabulary)
+    except CheckpointError as error:
+        raise ConversionError(str(error)) from error
+    if wrong:
+        raise ConversionError(f"{folder}: {wrong}. Fetch the tokenizer again, or name another one: --tokenizer DIR")
 
 
 def _promise(leaf: Leaf, source: Source, target: np.dtype | None) -> store.PromisedLeaf:
