@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from mmjax.conversion import plans, rounding, store
+from mmjax.conversion import plans, rounding, soundness, store
 from mmjax.conversion.component import Component
 from mmjax.conversion.plans import Report
 from mmjax.conversion.registry import PIPELINE, component
@@ -98,7 +98,7 @@ def load_component(
         stored.
 
     Raises:
-      CheckpointError: the folder is incomplete or does not fit.
+      CheckpointError: the folder is incomplete, does not fit, or holds what cannot be weights.
     """
     folder = Path(folder)
     kind, config, stored = _open_converted(folder)
@@ -152,4 +152,5 @@ def _read_rounded(folder: Path, stored: dict, wanted: dict, setting: str) -> Tre
         params[path], lost = rounding.round_leaf(params[path])
         loss += lost
     rounding.report(str(folder), loss, setting)
+    soundness.check_params(unflatten(params), str(folder))
     return unflatten(params)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from mmjax import files
-from mmjax.conversion import engine, safetensors_io, store
+from mmjax.conversion import engine, safetensors_io, soundness, store
 from mmjax.conversion import tokenizer as tokenizers
 from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Leaf
@@ -138,6 +138,7 @@ class Backward:
         """{source key: tensor}, of a network that is written as one file."""
         leaves, tensors = {leaf.path: leaf for leaf in self.kind.leaves(self.config)}, {}
         for path, values in store.read_leaves(self.source, self.stored):
+            self._check(path, values)
             tensors |= engine.take_apart(leaves[path], values.astype(self._dtype(leaves[path]), copy=False))
         return tensors
 
@@ -145,9 +146,14 @@ class Backward:
         writer = safetensors_io.ShardedWriter(folder, self.kind.stem, self._tensors(), max_shard_bytes)
         leaves = {leaf.path: leaf for leaf in self.kind.leaves(self.config)}
         for path, values in store.read_leaves(self.source, self.stored):
+            self._check(path, values)
             written(self._write_leaf(writer, leaves[path], values))
             del values  # before the next ones are read
         writer.close()
+
+    def _check(self, path: str, values: np.ndarray) -> None:
+        if wrong := soundness.fault(values, zeros=values.ndim > 1):
+            raise CheckpointError(f"{self.source}: {path}: {wrong}; the folder is damaged: convert it again")
 
     def _write_leaf(self, writer: safetensors_io.ShardedWriter, leaf: Leaf, values: np.ndarray) -> int:
         """Returns its size in bytes. A function of its own, so that no view outlives it."""
@@ -273,7 +279,7 @@ def _promise(leaf: Leaf, source: Source, target: np.dtype | None) -> store.Promi
             "leaf: say in which dtype, with --dtype float32 or --dtype bfloat16"
         )
     dtype = np.dtype(source.tensors[leaf.keys[0]].dtype) if target is None else target
-    return store.PromisedLeaf(leaf.shape, dtype, lambda: engine.assemble(leaf, source.read, dtype))
+    return store.PromisedLeaf(leaf.shape, dtype, lambda: engine.assemble(leaf, soundness.checked(source.read), dtype))
 
 
 def _unused(kind: Component, source: Source) -> dict[str, str]:

@@ -12,6 +12,7 @@ import jax
 from mmjax import config as c
 from mmjax import conversion, trees
 from mmjax.conversion import store
+from mmjax.conversion.soundness import check_params
 from mmjax.errors import CheckpointError, ConfigError
 from mmjax.models.build import Params
 from mmjax.trainable import is_adapter, is_trainable, split_adapter
@@ -108,7 +109,9 @@ def _load_id_perceiver(config: c.Experiment, abstract: Params) -> Params:
     found = c.Model(config.model.transformer, dataclasses.replace(adapter, **record.adapter_settings))
     check_same_model(found, config.model, f"train.photomaker = {folder}")
     wanted = {"id_perceiver": abstract["face_encoder"]["id_perceiver"]}
-    return {"face_encoder": store.read_params(folder, wanted)}
+    params = store.read_params(folder, wanted)
+    check_params(params, f"train.photomaker = {folder}")
+    return {"face_encoder": params}
 
 
 def _load_adapter(config: c.Experiment, abstract: Params) -> Params:
