@@ -6,6 +6,7 @@ python -m mmjax.convert transformer --source weights/transformer --output diffus
 """
 
 import argparse
+import os
 from pathlib import Path
 
 import jax
@@ -33,7 +34,7 @@ def convert(
       reverse: write the published files from a converted folder.
       dtype: "float32" or "bfloat16" casts; by default everything keeps the source's dtype, bit for bit.
       tokenizer: folder of the text encoder's tokenizer, where it is not beside the source.
-      overwrite: replace an output that mmjax wrote before.
+      overwrite: replace what mmjax converted there before; other files in the folder stay.
 
     Raises:
       ConversionError: with all that does not fit. CheckpointError: a converted folder that is not complete.
@@ -67,13 +68,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--source",
         required=True,
+        type=os.path.expanduser,
         help="published folder (a model's or a pipeline's), weights file or hub id; a converted folder to go back",
     )
-    parser.add_argument("--output", required=True, help="folder to write; it must not exist")
+    parser.add_argument("--output", required=True, type=os.path.expanduser, help="folder to write")
     parser.add_argument("--reverse", action="store_true", help="write the published files from a converted folder")
     parser.add_argument("--dtype", help="cast to float32 or bfloat16 (default: keep the source's dtype, bit for bit)")
-    parser.add_argument("--tokenizer", help="folder of the text encoder's tokenizer, when it is not beside the source")
-    parser.add_argument("--overwrite", action="store_true", help="replace an output that mmjax wrote before")
+    parser.add_argument(
+        "--tokenizer",
+        type=os.path.expanduser,
+        help="folder of the text encoder's tokenizer, when it is not beside the source",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace this component as converted there before, and nothing else"
+    )
     return parser
 
 

@@ -25,6 +25,7 @@ from mmjax.config import FPS, FRAMES, GUIDANCE, IDENTITY_SCALE, PIXELS, STEPS
 from mmjax.diffusion.samplers import SAMPLERS
 from mmjax.errors import ConfigError, DataError, exits_cleanly
 from mmjax.sampling import Clip, Encoded, Request, Sampler, Size, checked_size, frame_cells, load_sampler
+from mmjax.sampling.latents import read_latents
 from mmjax.validation import COUNT_OR_NONE, SEED, Number
 from mmjax.versions import versions
 
@@ -80,15 +81,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     cli.keep_compiled_programs(args.compilation_cache)
     requests, outputs = _requests_and_outputs(args)
-    noise = _read_latents(args.init_latents) if args.init_latents else None
     settings = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
     sampler = load_sampler(args.model, **{name: getattr(args, name) for name in _LOADED}, **settings)
     size, fps = checked_size(sampler.config, args.frames, args.height, args.width), args.fps or sampler.config.data.fps
     print(_title(sampler, size))
     if args.decode:
-        media.write_video(outputs[0], sampler.decode(_read_latents(args.decode)[None])[0], fps)
+        latents = read_latents(args.decode, sampler.config.autoencoder)
+        media.write_video(outputs[0], sampler.decode(latents[None])[0], fps)
         print(outputs[0])
         return
+    noise = None
+    if args.init_latents:
+        noise = read_latents(args.init_latents, sampler.config.autoencoder, sampler.denoiser.latent_shape(size))
     _check(args, sampler, requests, size)
     sample(sampler, requests, outputs, size=size, fps=fps, noise=noise, latents=args.save_latents)
 
@@ -109,9 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--videos", type=Number(int, 1, 10_000), default=1, metavar="N", help="videos for each prompt")
     add = parser.add_argument_group("size").add_argument
     for name, number in {"frames": FRAMES, "height": PIXELS, "width": PIXELS}.items():
-        add(
-            f"--{name}", type=number, metavar="N", help="default: as trained" + (", 8k + 1" if name == "frames" else "")
-        )
+        grid = ", 8k + 1" if name == "frames" else ""
+        add(f"--{name}", type=number, metavar="N", help=f"default: as trained{grid}")
     add("--fps", type=FPS, metavar="X", help="frames a second of the video file (default: the training clips')")
     add = parser.add_argument_group("sampling").add_argument
     rows = "; ".join(f"{name}: {rule.description}" for name, rule in SAMPLERS.items())
@@ -221,19 +224,6 @@ def _sample(
     if not kept:
         saved.unlink()
     return Clip(frames, encoded.pictures, encoded.request)
-
-
-def _read_latents(path: str) -> np.ndarray:
-    try:
-        latents = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: expected latents saved with numpy ({error})") from error
-    if latents.ndim != 4 or latents.dtype.kind != "f":
-        raise DataError(
-            f"{path}: expected floats [latent frames, height, width, channels], found {latents.dtype} "
-            f"{list(latents.shape)}"
-        )
-    return latents.astype(np.float32)
 
 
 def _write(output: Path, sampler: Sampler, clip: Clip, fps: float) -> None:

@@ -146,7 +146,7 @@ def _find(folder: Path) -> Path:
 
 def _pickled(file: Path) -> dict[str, pickles.PickledTensor]:
     """The tensors of the pickle's two dictionaries, under one name each."""
-    parts = pickles.load(file)
+    parts = pickles.unwrapped(pickles.load(file))
     if not isinstance(parts, dict) or not isinstance(parts.get("id_encoder"), dict):
         found = ", ".join(map(str, list(parts)[:5])) if isinstance(parts, dict) else type(parts).__name__
         raise ConversionError(

@@ -20,6 +20,7 @@ from mmjax.conversion import engine, safetensors_io, soundness, store
 from mmjax.conversion import tokenizer as tokenizers
 from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Leaf
+from mmjax.conversion.recognise import check_source
 from mmjax.conversion.source import Source, tokenizer_files
 from mmjax.errors import CheckpointError, ConversionError
 from mmjax.trees import Tree, flatten
@@ -70,7 +71,7 @@ class Forward:
 
     def notes(self) -> list[str]:
         """What the user should know of the result."""
-        found = [f"left out: {keys} ({why})" for keys, why in self.unused.items()]
+        found = [*self.source.notes, *(f"left out: {keys} ({why})" for keys, why in self.unused.items())]
         if any(leaf.dtype == np.float16 for leaf in self.leaves.values()):
             found.append("float16 is kept as published, bit for bit, and cast to the run's dtype when it is loaded")
         if self.kind.tokenizer and not self.source.tokenizer:
@@ -187,6 +188,7 @@ def forward(
       ConversionError: with all that does not fit.
     """
     target = dtype_of(dtype)
+    check_source(source)
     opened = kind.open(source)
     if tokenizer is not None:
         if not kind.tokenizer:

@@ -89,7 +89,7 @@ def _largest(values: np.ndarray) -> tuple[float, bool]:
 
 
 def _magnitudes(leaves: Mapping[str, jax.Array]) -> dict[str, float]:
-    """The largest magnitude of each leaf, not finite where a value is not, computed on its device or, in host memory, here."""
+    """The largest magnitude of each leaf, not finite where a value is not; computed where the leaf lies."""
     on_host = {path: leaf for path, leaf in leaves.items() if _is_on_host(leaf)}
     found = {path: _largest_of_shards(leaf) for path, leaf in on_host.items()}
     floats = {path: leaf for path, leaf in leaves.items() if jnp.issubdtype(leaf.dtype, jnp.floating)}

@@ -20,6 +20,7 @@ from mmjax.errors import DataError
 from mmjax.models.build import Params, make_model
 from mmjax.models.magicmirror.inputs import CONDITION_FIELDS
 from mmjax.records import schema
+from mmjax.sampling.latents import check_values
 from mmjax.sampling.size import Size
 
 Batch = dict[str, np.ndarray]  # fields of `mmjax.records.schema`, leading axis: samples
@@ -60,11 +61,11 @@ class Denoiser:
           noise: latents to start from, in place of those that the seeds give.
 
         Raises:
-          DataError: starting noise of another shape.
+          DataError: starting noise of another shape, or of values that are none.
         """
         positive, negative = self._conditions(batch, np.asarray(null_text))
         keys = jnp.stack([samplers.sample_keys(seed, np.arange(1))[0] for seed in seeds])
-        shape = self._latent_shape(size)
+        shape = self.latent_shape(size)
         with sharding.use_mesh(self.mesh):
             positive, negative = (self._put(self._encode(params, self._put(half))) for half in (positive, negative))
             noise = samplers.starting_noise(keys, shape) if noise is None else self._checked(noise, len(keys), shape)
@@ -89,7 +90,7 @@ class Denoiser:
         null_text = batch["text"][0]
         with sharding.use_mesh(self.mesh):
             keys = self._abstract(jax.eval_shape(lambda: samplers.sample_keys(0, np.arange(count))))
-            noise = jax.ShapeDtypeStruct((count, *self._latent_shape(size)), jnp.float32)
+            noise = jax.ShapeDtypeStruct((count, *self.latent_shape(size)), jnp.float32)
             state = self._abstract(jax.eval_shape(samplers.start, noise))
             conditions = (
                 self._abstract(jax.eval_shape(self._encode_traced, params, half))
@@ -120,7 +121,7 @@ class Denoiser:
             nothing["identity_scale"] = np.ones(count, np.float32)
         return positive, positive | nothing
 
-    def _latent_shape(self, size: Size) -> tuple[int, int, int, int]:
+    def latent_shape(self, size: Size) -> tuple[int, int, int, int]:
         """What is denoised: whole temporal patches, of which 1.5 has more than the video's latents fill."""
         shape = self.config.autoencoder.latent_shape(*size)
         return (self.config.model.transformer.whole_frames(shape[0]), *shape[1:])
@@ -131,6 +132,7 @@ class Denoiser:
                 f"starting noise: expected {[count, *shape]} (videos, latent frames, height, width, channels), found "
                 f"{list(np.shape(noise))}"
             )
+        check_values(noise, "starting noise")
         return np.asarray(noise, np.float32)
 
     def _encode_traced(self, params, batch):

@@ -12,6 +12,7 @@ import jax
 from mmjax import config as c
 from mmjax import conversion, trees
 from mmjax.conversion import store
+from mmjax.conversion.recognise import advice
 from mmjax.conversion.soundness import check_params
 from mmjax.errors import CheckpointError, ConfigError
 from mmjax.models.build import Params
@@ -79,9 +80,10 @@ def check_folders(config: c.Experiment) -> None:
     for setting, command in made_by.items():
         folder = getattr(config.train, setting)
         if folder not in ("", c.RANDOM) and not Path(folder).is_dir():
+            known = advice(folder, {"base": "transformer"}.get(setting, setting)) if setting != "adapter" else ""
             raise CheckpointError(
                 f"train.{setting} = {folder}: expected a folder that {command} has written, found none of this name; "
-                "correct the path, or write it first"
+                f"{known or 'correct the path, or write it first'}"
             )
 
 

@@ -141,10 +141,6 @@ def peft_adapter(folder):
     (folder / "adapter_config.json").write_text("{}")
 
 
-def two_candidates(folder):
-    (folder / "diffusion_pytorch_model.fp16.safetensors").write_bytes((folder / WEIGHTS).read_bytes())
-
-
 def lost_shard(folder):
     shards = {"proj_out.bias": "diffusion_pytorch_model-00002-of-00002.safetensors", "proj_out.weight": WEIGHTS}
     (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": shards}))
@@ -164,7 +160,6 @@ DAMAGES = [
     (peft_adapter, "found adapter_config.json. This looks like a LoRA adapter"),
     (empty, "found 0: the file is truncated"),
     (cut_in_its_header, "found 100: the file is truncated"),
-    (two_candidates, "give the one file you mean"),
     (lost_shard, "2 shards, 1 of them are not there: diffusion_pytorch_model-00002-of-00002"),
     (doubled, "is both in diffusion_pytorch_model.safetensors and in other.safetensors"),
     (lambda folder: (folder / f"{WEIGHTS}.index.json").write_text("{"), "expected an index with a weight_map"),

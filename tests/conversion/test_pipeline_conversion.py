@@ -22,7 +22,7 @@ from transformers import AutoTokenizer  # noqa: E402
 
 from mmjax import config as c  # noqa: E402
 from mmjax import conversion  # noqa: E402
-from mmjax.conversion import pipeline, scheduler, store, transformer  # noqa: E402
+from mmjax.conversion import output_folder, pipeline, scheduler, store, transformer  # noqa: E402
 from mmjax.errors import CheckpointError, ConversionError  # noqa: E402
 from mmjax.models.sizes import VAE  # noqa: E402
 from tests.helpers import diffusers_folders, reference, vae_reference  # noqa: E402
@@ -232,7 +232,7 @@ def test_disk_is_checked_for_all_parts_together(tmp_path, monkeypatch, published
     sizes = [path.stat().st_size for path in published[1].rglob("*.safetensors")]
     free = sum(sizes) * 3 // 4
     assert max(sizes) < free
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: type("Usage", (), {"free": free})())
+    monkeypatch.setattr(output_folder.shutil, "disk_usage", lambda path: type("Usage", (), {"free": free})())
     with pytest.raises(ConversionError, match="ours needs .* GB"):
         conversion.convert_pipeline(published[1], tmp_path / "ours")
     assert not listing(tmp_path)
@@ -349,7 +349,7 @@ def test_kill_leaves_nothing_that_looks_complete(tmp_path, published, stop):
         child.send_signal(signal.SIGKILL)
         child.wait()
     left = [name for name in listing(tmp_path) if name != "flag"]
-    assert left == [f"ours.partial-{child.pid}"]
+    assert len(left) == 1 and left[0].startswith("ours.partial-")
     assert (tmp_path / left[0] / "transformer" / store.MANIFEST).exists()  # it was at work
     with pytest.raises(CheckpointError, match="found no mmjax.json"):
         conversion.read_pipeline(tmp_path / left[0])
@@ -361,7 +361,7 @@ def test_kill_leaves_nothing_that_looks_complete(tmp_path, published, stop):
 
 def test_leftovers_are_named_when_the_disk_is_full(tmp_path, monkeypatch, published):
     (tmp_path / "ours.partial-123").mkdir()
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    monkeypatch.setattr(output_folder.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(ConversionError, match="left ours.partial-123 there: delete"):
         conversion.convert_pipeline(published[1], tmp_path / "ours")
 
