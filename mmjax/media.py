@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from mmjax import files
+from mmjax.config import FPS
 from mmjax.errors import DataError
 from mmjax.pictures import read_picture as read_picture  # offered here beside the writers
 from mmjax.pictures import to_rgb as to_rgb
@@ -58,12 +59,12 @@ def write_video(
       the path written. The file appears whole or not at all.
 
     Raises:
-      DataError: frames of another shape or dtype, no frames, or an odd size.
+      DataError: frames of another shape or dtype, no frames, or an odd size. ConfigError: a rate that is none.
     """
     import av  # only who writes a video needs it
     from av.video.reformatter import Interpolation
 
-    frames = _checked_frames(frames)
+    frames, fps = _checked_frames(frames), FPS.checked("fps", fps)
     tags = {"comment": AI_NOTICE, "digital_source_type": DIGITAL_SOURCE_TYPE, **(metadata or {})}
     options = {"movflags": "+faststart+use_metadata_tags"}  # without the second, mp4 keeps only tags it knows
     colours = Interpolation.BICUBIC | Interpolation.ACCURATE_RND

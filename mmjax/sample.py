@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--prompts", metavar="FILE", help="one prompt a line; writes OUT-000.mp4, OUT-001.mp4, ...")
     add("--negative-prompt", "--negative_prompt", default="", help="what to steer away from")
     add("--output", required=True, metavar="OUT.mp4")
-    add("--seed", type=SEED, default=0, help="of the first video; each further one has the next seed")
+    add("--seed", type=SEED, default=0, help="0 to 2^64 - 1, of the first video; each further one has the next")
     add("--videos", type=Number(int, 1, 10_000), default=1, metavar="N", help="videos for each prompt")
     add = parser.add_argument_group("size").add_argument
     for name, number in {"frames": FRAMES, "height": PIXELS, "width": PIXELS}.items():

@@ -54,7 +54,10 @@ def open_photomaker(source: str) -> Source:
     else:
         tensors = _pickled(file)
         read = lambda key: tensors[key].read()  # noqa: E731
-    record = read_sizes({key: tuple(tensor.shape) for key, tensor in tensors.items()}, str(file))
+    try:
+        record = read_sizes({key: tuple(tensor.shape) for key, tensor in tensors.items()}, str(file))
+    except (ValueError, ArithmeticError) as error:
+        raise ConversionError(f"{file}: these shapes make no PhotoMaker V2 ({error}). Download it again") from error
     return Source(path.resolve().name if path.exists() else source, record, tensors, read, (file,))
 
 

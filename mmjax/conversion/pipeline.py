@@ -170,7 +170,7 @@ def _planned(
         return plan
 
     parts = {part: attempt(lambda part=part: part_plan(part)) for part in PARTS}
-    schedule = attempt(lambda: scheduler.read_scheduler(read_json(folder / _SCHEDULER), str(folder / _SCHEDULER)))
+    schedule = attempt(lambda: _schedule(folder / _SCHEDULER))
     if not wrong:
         records = {part: plan.source.config for part, plan in parts.items()}
         wrong += _apart(**records)
@@ -182,6 +182,13 @@ def _planned(
         "video": _video(records["transformer"], records["vae"]),
     }
     return parts, settings, schedule[2]
+
+
+def _schedule(path: Path) -> tuple[Schedule, Sampling, list[str]]:
+    try:
+        return scheduler.read_scheduler(read_json(path), str(path))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ConversionError(f"{path}: expected a scheduler's settings, found other values ({error})") from error
 
 
 def _apart(transformer: Transformer, vae: VAE, text_encoder: T5) -> list[str]:
