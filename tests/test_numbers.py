@@ -12,6 +12,7 @@ from mmjax.diffusion.samplers import sample_keys
 from mmjax.errors import ConfigError
 from mmjax.models import sizes
 from mmjax.preparation.settings import Settings
+from mmjax.sampling import checked_size
 from mmjax.seeds import random_key
 from mmjax.training.state import random_keys
 from mmjax.validation import COUNT, SEED, Number, settings_of, validated_record
@@ -91,6 +92,14 @@ def test_arguments_from_python_may_be_numpys():
     for wrong in (True, "3", None, 1.5, np.nan):
         with pytest.raises(ConfigError, match="seed = .*: expected a whole number"):
             SEED.checked("seed", wrong)
+
+
+def test_sizes_from_python():
+    config = c.Experiment()
+    for wrong in ({"frames": np.nan}, {"frames": 8 * 10**9 + 1}, {"height": 16 * 10**9}, {"width": np.inf}):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))} = .*: expected"):
+            checked_size(config, **wrong)
+    assert checked_size(config, 49, 480, 720) == (49, 480, 720)
 
 
 # Seeds
