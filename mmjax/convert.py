@@ -42,11 +42,15 @@ def convert(
     if reverse and tokenizer:
         raise ConversionError("--tokenizer: expected no --reverse beside it; the converted folder holds the tokenizer")
     settings = {"dtype": dtype, "overwrite": overwrite} | ({} if reverse else {"tokenizer": tokenizer})
-    if component == conversion.PIPELINE:
-        direction = conversion.convert_pipeline_back if reverse else conversion.convert_pipeline
-        return direction(source, output, **settings)
-    direction = conversion.convert_back if reverse else conversion.convert
-    return direction(component, source, output, **settings)
+    try:
+        if component == conversion.PIPELINE:
+            direction = conversion.convert_pipeline_back if reverse else conversion.convert_pipeline
+            return direction(source, output, **settings)
+        direction = conversion.convert_back if reverse else conversion.convert
+        return direction(component, source, output, **settings)
+    except OSError as error:  # of the source: those of the output are told where it is written
+        what = error.filename or source
+        raise ConversionError(f"{what}: expected files that can be read, found: {error.strerror or error}") from error
 
 
 @exits_cleanly
