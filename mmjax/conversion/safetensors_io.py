@@ -75,7 +75,7 @@ def weight_map(index: Path) -> dict[str, str]:
     """{key: file name} of an index of shards. Raises `ConversionError` when it is none."""
     try:
         found = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"]
-        if not all(isinstance(name, str) and "/" not in name for name in found.values()):
+        if not found or not all(isinstance(name, str) and "/" not in name for name in found.values()):
             raise ValueError("expected file names")
         return found
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

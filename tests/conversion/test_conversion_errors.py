@@ -165,6 +165,10 @@ DAMAGES = [
     (lost_shard, "2 shards, 1 of them are not there: diffusion_pytorch_model-00002-of-00002"),
     (doubled, "is both in diffusion_pytorch_model.safetensors and in other.safetensors"),
     (lambda folder: (folder / f"{WEIGHTS}.index.json").write_text("{"), "expected an index with a weight_map"),
+    (
+        lambda folder: (folder / f"{WEIGHTS}.index.json").write_text('{"weight_map": {}}'),
+        "expected an index with a weight_map",
+    ),
     (lambda folder: (folder / "config.json").unlink(), "expected config.json, or transformer/config.json"),
     (lambda folder: (folder / "config.json").write_text("{"), "expected JSON"),
     (lambda folder: (folder / "config.json").write_text("version https://git-lfs.github.com"), "git-lfs pointer"),
