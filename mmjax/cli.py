@@ -7,6 +7,7 @@ Paths are treated alike in every flag of every command: `path` reads them, as th
 `define_path`; in an experiment's settings `experiment` does.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +18,14 @@ from ml_collections import ConfigDict, config_flags
 
 from mmjax.config import Experiment
 from mmjax.errors import ConfigError, exits_cleanly
+
+
+class Parser(argparse.ArgumentParser):
+    """`argparse`'s, for commands without an experiment: a mistake is one `ConfigError`, without the usage around it."""
+
+    def error(self, message: str):
+        raise ConfigError(message)
+
 
 PROGRAMS = "~/.cache/mmjax/programs"  # where the commands without an experiment keep compiled programs
 
@@ -181,6 +190,9 @@ def _parse(argv: list[str]) -> list[str]:
     except flags.UnrecognizedFlagError as error:
         hint = "; settings come after --config FILE" if error.flagname.startswith("config.") else ""
         raise ConfigError(f"{error}{hint}") from error
-    except (flags.Error, OSError, SyntaxError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except flags.Error as error:  # which names its flag
+        raise ConfigError(" ".join(str(error).split())) from error
+    except Exception as error:  # whatever the user's file raises when it is run
+        kind = "" if isinstance(error, (OSError, SyntaxError, ValueError)) else f"{type(error).__name__}: "
         text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-        raise ConfigError("--config: " + " ".join(text.split())) from error
+        raise ConfigError(f"--config: {kind}{' '.join(text.split())}") from error

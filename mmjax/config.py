@@ -15,7 +15,20 @@ import dataclasses
 import ml_collections
 
 from mmjax.model_settings import ADAPTER_PATTERNS, FRAME_GROUP, Adapter, Autoencoder, Model, Transformer
-from mmjax.validation import free, off_grid, one_of, positive, validated_record
+from mmjax.validation import (
+    COUNT,
+    COUNT_OR_NONE,
+    LARGEST_INT,
+    SEED,
+    SHARE,
+    Number,
+    free,
+    off_grid,
+    one_of,
+    positive,
+    validated_record,
+    within,
+)
 
 __all__ = [
     "ADAPTER_PATTERNS",
@@ -39,6 +52,17 @@ __all__ = [
 
 RANDOM = "random"  # in place of a folder of weights
 
+# What settings and flags of one meaning take; the upper ends are far beyond what anybody trained or sampled with.
+FRAMES = Number(int, 1, 4097, "8k + 1")
+PIXELS = Number(int, 1, 8192, "of one side")
+FPS = Number(float, 0.1, 1000, "frames a second")
+STEPS = Number(int, 1, 10_000)
+GUIDANCE = Number(float, 1, 100, "1 is off")
+IDENTITY_SCALE = Number(float, 0, 100, "1 is as trained")
+_ABOVE_ZERO = Number(float, 0, 1, above=True)
+_INTERVAL = Number(int, 0, LARGEST_INT, "0 is off")
+_BELOW_ONE = Number(float, 0, 1 - 2**-24)  # float32's last number below 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Encoders:
@@ -53,6 +77,7 @@ class Encoders:
 
     def problems(self):
         yield from one_of(self, text=("word_table", "t5"), face=("drawn", "pixels", "arcface", "photomaker"))
+        yield from within(self, seed=SEED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +90,9 @@ class Schedule:
     snr_shift: float = 1.0  # 3.0 for 2B
 
     def problems(self):
-        yield from positive(self, "steps", "snr_shift")
+        yield from within(self, steps=STEPS, snr_shift=Number(float, 0, 1000, above=True))
 
+        yield from within(self, beta_start=_ABOVE_ZERO, beta_end=_ABOVE_ZERO)
         if not 0 < self.beta_start < self.beta_end < 1:
             yield "beta_start", self.beta_start, f"0 < beta_start < beta_end < 1, with beta_end = {self.beta_end}"
 
@@ -82,7 +108,7 @@ class Loss:
 
     def problems(self):
         for name in ("face_region_probability", "drop_text", "drop_identity", "drop_both"):
-            if not 0 <= getattr(self, name) <= 1:
+            if not SHARE.holds(getattr(self, name)):
                 yield name, getattr(self, name), "a probability, 0 to 1"
         if self.drop_text + self.drop_identity + self.drop_both > 1:
             yield "drop_both", self.drop_both, "drop_text + drop_identity + drop_both at most 1"
@@ -116,21 +142,19 @@ class Data:
     clip_stride: int = 1  # take every n-th frame
 
     def problems(self):
-        yield from positive(self, "height", "width", "fps", "references", "clip_windows", "clip_stride", "people")
+        yield from positive(self, "references", "clip_windows", "clip_stride", "people")
         yield from positive(self, "held_out_people", "pictures_per_person", "clips_per_person")
+        yield from within(self, height=PIXELS, width=PIXELS, fps=FPS, workers=Number(int, 0, 1024))
 
-        if self.workers < 0:
-            yield "workers", self.workers, "0 or more"
         for name in ("weights", "batches", "frames"):
             if len(getattr(self, name)) != len(self.sources):
                 yield name, getattr(self, name), f"one entry for each of the {len(self.sources)} sources"
         for frames in self.frames:
             if near := off_grid(frames, FRAME_GROUP, 1):
                 yield "frames", frames, f"8k + 1 for a whole k (1, 9, 17, ..., 49, 81); nearest: {near}"
-        if any(w <= 0 for w in self.weights):
-            yield "weights", self.weights, "positive numbers"
-        if any(b <= 0 for b in self.batches):
-            yield "batches", self.batches, "positive numbers"
+            elif not FRAMES.holds(frames):
+                yield "frames", frames, str(FRAMES)
+        yield from within(self, weights=Number(float, 0, 1e6, above=True), batches=COUNT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,17 +171,10 @@ class Optim:
     clip_norm: float = 1.0
 
     def problems(self):
-        yield from positive(self, "learning_rate", "eps", "clip_norm")
-
-        if self.warmup_steps < 0:
-            yield "warmup_steps", self.warmup_steps, "0 or more"
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                yield name, getattr(self, name), "at least 0 and below 1"
-        if self.weight_decay < 0:
-            yield "weight_decay", self.weight_decay, "0 or more"
-        if not 0 <= self.final_fraction <= 1:
-            yield "final_fraction", self.final_fraction, "0 to 1"
+        yield from positive(self, "clip_norm")
+        yield from within(self, learning_rate=_ABOVE_ZERO, eps=_ABOVE_ZERO, warmup_steps=COUNT_OR_NONE)
+        yield from within(self, beta1=_BELOW_ONE, beta2=_BELOW_ONE, final_fraction=SHARE)
+        yield from within(self, weight_decay=Number(float, 0, 1000))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,11 +201,8 @@ class Train:
         yield from positive(self, "steps", "accumulate", "keep_checkpoints", "validation_batches", "sample_count")
         yield from positive(self, "log_every")
 
-        for name in ("validate_every", "sample_every", "checkpoint_every", "checkpoint_minutes"):
-            if getattr(self, name) < 0:
-                yield name, getattr(self, name), "0 (off) or more"
-        if not 0 <= self.ema_decay < 1:
-            yield "ema_decay", self.ema_decay, "at least 0 (off) and below 1"
+        yield from within(self, validate_every=_INTERVAL, sample_every=_INTERVAL, checkpoint_every=_INTERVAL)
+        yield from within(self, checkpoint_minutes=Number(float, 0, LARGEST_INT, "0 is off"), ema_decay=_BELOW_ONE)
         if self.photomaker and self.adapter:
             yield "photomaker", self.photomaker, "empty with train.adapter, whose ID perceiver is trained already"
         if not self.trainable:
@@ -209,13 +223,8 @@ class Sampling:
     identity_scale: float = 1.0  # of fusion, CAN and cross-attention [ours]; faces stay in the joint attention
 
     def problems(self):
-        yield from positive(self, "steps")
-
-        if self.identity_scale < 0:
-            yield "identity_scale", self.identity_scale, "0 or more; 1 is as trained"
+        yield from within(self, steps=STEPS, guidance=GUIDANCE, identity_scale=IDENTITY_SCALE)
         yield from one_of(self, sampler=SAMPLER_NAMES)
-        if self.guidance < 1:
-            yield "guidance", self.guidance, "1 (off) or more"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,7 +239,7 @@ class Mesh:
     def problems(self):
         sizes = dataclasses.astuple(self)
         for field, size in zip(dataclasses.fields(self), sizes, strict=True):
-            if size < 1 and size != -1:
+            if size != -1 and not COUNT.holds(size):
                 yield field.name, size, "a positive number of devices, or -1 for what is left"
         if sizes.count(-1) > 1:
             yield "data", sizes, "-1 on one axis at most"
@@ -270,8 +279,7 @@ class Runtime:
 
     def problems(self):
         yield from one_of(self, attention=("auto", "xla", "cudnn", "splash"), remat=("none", "full", "dots"))
-        if self.fsdp_min_size < 0:
-            yield "fsdp_min_size", self.fsdp_min_size, "0 or more"
+        yield from within(self, fsdp_min_size=COUNT_OR_NONE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,8 +302,7 @@ class Experiment:
     precision: Precision = free(Precision())
 
     def problems(self):
-        if self.seed < 0:
-            yield "seed", self.seed, "0 or more"
+        yield from within(self, seed=SEED)
         for batch in self.data.batches:
             if batch % self.train.accumulate:
                 yield "data.batches", batch, f"a multiple of train.accumulate = {self.train.accumulate}"

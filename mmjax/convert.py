@@ -33,7 +33,7 @@ def convert(
       reverse: write the published files from a converted folder.
       dtype: "float32" or "bfloat16" casts; by default everything keeps the source's dtype, bit for bit.
       tokenizer: folder of the text encoder's tokenizer, where it is not beside the source.
-      overwrite: replace an output that mmjax wrote before.
+      overwrite: replace what mmjax converted there before; other files in the folder stay.
 
     Raises:
       ConversionError: with all that does not fit. CheckpointError: a converted folder that is not complete.
@@ -41,11 +41,15 @@ def convert(
     if reverse and tokenizer:
         raise ConversionError("--tokenizer: expected no --reverse beside it; the converted folder holds the tokenizer")
     settings = {"dtype": dtype, "overwrite": overwrite} | ({} if reverse else {"tokenizer": tokenizer})
-    if component == conversion.PIPELINE:
-        direction = conversion.convert_pipeline_back if reverse else conversion.convert_pipeline
-        return direction(source, output, **settings)
-    direction = conversion.convert_back if reverse else conversion.convert
-    return direction(component, source, output, **settings)
+    try:
+        if component == conversion.PIPELINE:
+            direction = conversion.convert_pipeline_back if reverse else conversion.convert_pipeline
+            return direction(source, output, **settings)
+        direction = conversion.convert_back if reverse else conversion.convert
+        return direction(component, source, output, **settings)
+    except OSError as error:  # of the source: those of the output are told where it is written
+        what = error.filename or source
+        raise ConversionError(f"{what}: expected files that can be read, found: {error.strerror or error}") from error
 
 
 @exits_cleanly
@@ -57,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m mmjax.convert",
         description="Converts published weights into a folder that mmjax loads onto any mesh, or back.",
         epilog=_components(),
@@ -70,13 +74,15 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="published folder (a model's or a pipeline's), weights file or hub id; a converted folder to go back",
     )
-    parser.add_argument("--output", type=cli.path, required=True, help="folder to write; it must not exist")
+    parser.add_argument("--output", type=cli.path, required=True, help="folder to write")
     parser.add_argument("--reverse", action="store_true", help="write the published files from a converted folder")
     parser.add_argument("--dtype", help="cast to float32 or bfloat16 (default: keep the source's dtype, bit for bit)")
     parser.add_argument(
         "--tokenizer", type=cli.path, help="folder of the text encoder's tokenizer, when it is not beside the source"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an output that mmjax wrote before")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace this component as converted there before, and nothing else"
+    )
     return parser
 
 

@@ -45,6 +45,10 @@ class PromptError(MMJaxError):
     """A prompt lacks what the identity needs: the class word and the trigger."""
 
 
+class UnreadableError(PromptError):
+    """A prompt of which the text encoder can read too little, such as one in another script."""
+
+
 class CheckpointError(MMJaxError):
     """A checkpoint is missing, incomplete, or does not fit the model."""
 

@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from mmjax import files
+from mmjax.config import FPS
 from mmjax.errors import DataError
 from mmjax.pictures import read_picture as read_picture  # offered here beside the writers
 from mmjax.pictures import to_rgb as to_rgb
@@ -30,7 +31,6 @@ _SAME_BYTES = {"x264-params": "asm=sse4.2"} if platform.machine().lower() in ("x
 
 _BT601 = 6  # in H.273: the matrix that libswscale converts with unless it is told another
 
-_SLOWEST, _FASTEST = 0.01, 1000.0  # frames a second of a video that is written
 _INK, _FAINT, _PAPER = (24, 24, 28), (110, 110, 118), (250, 250, 248)
 _GAP, _TEXT, _TITLE = 8, 13, 17  # pixels between cells; letter sizes
 
@@ -59,14 +59,12 @@ def write_video(
       the path written. The file appears whole or not at all.
 
     Raises:
-      DataError: frames of another shape or dtype, no frames, an odd size, or a rate that no video has.
+      DataError: frames of another shape or dtype, no frames, or an odd size. ConfigError: a rate that is none.
     """
     import av  # only who writes a video needs it
     from av.video.reformatter import Interpolation
 
-    frames = _checked_frames(frames)
-    if not _SLOWEST <= fps <= _FASTEST:  # NaN is not
-        raise DataError(f"fps = {fps}: expected {_SLOWEST:g} to {_FASTEST:g} frames a second")
+    frames, fps = _checked_frames(frames), FPS.checked("fps", fps)
     tags = {"comment": AI_NOTICE, "digital_source_type": DIGITAL_SOURCE_TYPE, **(metadata or {})}
     options = {"movflags": "+faststart+use_metadata_tags"}  # without the second, mp4 keeps only tags it knows
     colours = Interpolation.BICUBIC | Interpolation.ACCURATE_RND

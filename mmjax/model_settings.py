@@ -2,9 +2,15 @@
 
 import dataclasses
 
-from mmjax.validation import free, one_of, positive
+from mmjax.validation import Number, free, one_of, within
 
 ADAPTER_PATTERNS = (r"face_encoder/.*", r"transformer/blocks/adapter/.*")  # paths of face branch and adapter (METHOD 7)
+
+LAYERS = Number(int, 1, 1000)  # of any network here; the largest published one has 48
+SIZE = Number(int, 1, 2**20)  # of anything that is a side of a parameter
+
+_PATCH = Number(int, 1, 64)
+_INTERPOLATION = Number(float, 0, 1000, above=True)
 
 FRAME_GROUP = 8  # a video has 8k + 1 frames: CogVideoX's VAE takes them in groups behind the first
 
@@ -38,9 +44,10 @@ class Transformer:
         return frames + -frames % self.patch_t
 
     def problems(self):
-        yield from positive(self, "layers", "heads", "head_dim", "latent_channels", "text_dim", "text_length")
-        yield from positive(self, "time_dim", "patch", "patch_t", "base_frames", "base_height", "base_width")
-
+        yield from within(self, layers=LAYERS, heads=SIZE, head_dim=SIZE, latent_channels=SIZE, text_dim=SIZE)
+        yield from within(self, text_length=SIZE, time_dim=SIZE, patch=_PATCH, patch_t=_PATCH, base_frames=SIZE)
+        yield from within(self, base_height=SIZE, base_width=SIZE)
+        yield from within(self, spatial_interpolation=_INTERPOLATION, temporal_interpolation=_INTERPOLATION)
         yield from one_of(self, position=("sincos", "rope", "rope_slice"))
         if self.layers % 2:
             yield "layers", self.layers, "even: blocks are scanned in pairs (adapted even, plain odd)"
@@ -75,10 +82,11 @@ class Adapter:
     can_hidden: int = 512
 
     def problems(self):
-        yield from positive(self, "id_dim", "clip_dim", "clip_tokens", "perceiver_width", "perceiver_depth")
-        yield from positive(self, "perceiver_head_dim", "id_tokens", "queries", "can_condition_dim", "can_hidden")
+        yield from within(self, id_dim=SIZE, clip_dim=SIZE, clip_tokens=SIZE, perceiver_width=SIZE)
+        yield from within(self, perceiver_depth=LAYERS, perceiver_head_dim=SIZE, id_tokens=SIZE, queries=SIZE)
+        yield from within(self, can_condition_dim=SIZE, can_hidden=SIZE)
 
-        if self.perceiver_width % self.perceiver_head_dim:
+        if self.perceiver_head_dim > 0 and self.perceiver_width % self.perceiver_head_dim:
             yield (
                 "perceiver_width",
                 self.perceiver_width,

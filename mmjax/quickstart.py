@@ -8,7 +8,6 @@ among all of them. The rate stands beside chance, beside the one without the ide
 recogniser's own rate on real clips.
 """
 
-import argparse
 import dataclasses
 import os
 import time
@@ -29,6 +28,7 @@ from mmjax.records.sources import find_sources
 from mmjax.sampling import Batch, Sampler, checked_size, frame_cells, load_sampler
 from mmjax.synthetic import galleries, portraits
 from mmjax.synthetic.fisherfaces import Fisherfaces, fit_fisherfaces
+from mmjax.validation import COUNT
 from mmjax.versions import versions
 from mmjax.weights import runs
 
@@ -96,11 +96,11 @@ def _report(sampler: Sampler, workdir: Path, people: int | None, claim: outputs.
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     """Says what `quickstart` found, and how to make another video; the last line is the sheet's path."""
-    parser = argparse.ArgumentParser(prog="python -m mmjax.quickstart", description=__doc__.partition("\n")[0])
+    parser = cli.Parser(prog="python -m mmjax.quickstart", description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--workdir", type=cli.path, required=True, metavar="DIR", help="workdir of a run on drawn people"
     )
-    parser.add_argument("--people", type=int, metavar="N", help="held-out people to ask about (default: all)")
+    parser.add_argument("--people", type=COUNT, metavar="N", help="held-out people to ask about (default: all)")
     parser.add_argument("--overwrite", action="store_true", help=outputs.OVERWRITE_HELP)
     args = parser.parse_args(argv)
     workdir = Path(args.workdir)

@@ -18,10 +18,13 @@ import numpy as np
 from jaxtyping import Float
 
 from mmjax import callable_command, cli, outputs
+from mmjax.config import FPS, FRAMES, GUIDANCE, IDENTITY_SCALE, PIXELS, STEPS
 from mmjax.diffusion.samplers import SAMPLERS
 from mmjax.errors import ConfigError, DataError, error_text, exits_cleanly
-from mmjax.sampling import Clip, Request, Sampler, Size, checked_size, job, load_sampler, products
+from mmjax.sampling import Clip, Request, Sampler, Size, checked_size, job, load_sampler
+from mmjax.sampling.latents import read_latents
 from mmjax.texts import decode_text
+from mmjax.validation import COUNT_OR_NONE, SEED, Number
 
 RESPONSIBLE_USE = (
     "note: use pictures of yourself or of people who agreed; do not deceive, harass or impersonate. The video says in "
@@ -68,7 +71,8 @@ def sample(
         raise ConfigError(f"outputs: expected a file for each of the {len(requests)} requests, found {len(outputs)}")
     if len(requests) > 1 and (latents or noise is not None):
         raise ConfigError(f"latents, noise: expected one request beside them, found {len(requests)}")
-    size, fps = checked_size(sampler.config, *(size or ())), fps or sampler.config.data.fps
+    size = checked_size(sampler.config, *(size or ()))
+    fps = FPS.checked("fps", sampler.config.data.fps if fps is None else fps)
     given = dict(noise=noise, latents=latents, overwrite=overwrite, go_on=go_on)
     with job.claimed(sampler, requests, outputs, size, fps, **given) as claimed:
         return claimed.run()
@@ -82,7 +86,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     requests, paths = _requests_and_outputs(args)
     if args.text_cache:
         outputs.check([outputs.Output("--text-cache", args.text_cache, folder=True)])
-    noise = products.read_latents(args.init_latents)[0] if args.init_latents else None
     settings = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
     sampler = load_sampler(args.model, **{name: getattr(args, name) for name in _LOADED}, **settings)
     if args.decode:
@@ -90,18 +93,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     size, fps = checked_size(sampler.config, args.frames, args.height, args.width), args.fps or sampler.config.data.fps
     print(_title(sampler, size))
+    noise = None
+    if args.init_latents:
+        noise = read_latents(args.init_latents, sampler.config.autoencoder, sampler.denoiser.latent_shape(size))
     inputs = [(f"--{name.replace('_', '-')}", getattr(args, name)) for name in ("prompts", "init_latents")]
     given = dict(noise=noise, latents=args.save_latents, overwrite=args.overwrite, go_on=len(requests) > 1)
     inputs = [each for each in inputs if each[1]]
     with job.claimed(sampler, requests, paths, size, fps, inputs=inputs, **given) as claimed:
         if claimed.todo:
-            _check(args, sampler, size)
+            _check(args, sampler, requests, size)
         claimed.run()
 
 
 def _parser() -> argparse.ArgumentParser:
     style = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m mmjax.sample", description=__doc__, formatter_class=style)
+    parser = cli.Parser(prog="python -m mmjax.sample", description=__doc__, formatter_class=style)
     add = parser.add_argument_group("what to make").add_argument
     add(
         "--model",
@@ -124,18 +130,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--negative-prompt", "--negative_prompt", default="", help="what to steer away from")
     add("--output", type=cli.path, required=True, metavar="OUT.mp4", help="beside it OUT.png and OUT.json are written")
     add("--overwrite", action="store_true", help=outputs.OVERWRITE_HELP)
-    add("--seed", type=int, default=0, help="of the first video; each further one has the next seed")
-    add("--videos", type=int, default=1, metavar="N", help="videos for each prompt")
+    add("--seed", type=SEED, default=0, help="0 to 2^64 - 1, of the first video; each further one has the next")
+    add("--videos", type=Number(int, 1, 10_000), default=1, metavar="N", help="videos for each prompt")
     add = parser.add_argument_group("size").add_argument
-    for name in ("frames", "height", "width"):
-        add(f"--{name}", type=int, metavar="N", help="default: as trained" + (", 8k + 1" if name == "frames" else ""))
-    add("--fps", type=float, help="frames a second of the video file (default: the training clips')")
+    for name, number in {"frames": FRAMES, "height": PIXELS, "width": PIXELS}.items():
+        grid = ", 8k + 1" if name == "frames" else ""
+        add(f"--{name}", type=number, metavar="N", help=f"default: as trained{grid}")
+    add("--fps", type=FPS, metavar="X", help="frames a second of the video file (default: the training clips')")
     add = parser.add_argument_group("sampling").add_argument
     rows = "; ".join(f"{name}: {rule.description}" for name, rule in SAMPLERS.items())
     add("--sampler", choices=tuple(SAMPLERS), help=f"default: the model's. {rows}")
-    add("--steps", type=int, metavar="N", help="denoising steps (default: the model's)")
-    add("--guidance", type=float, metavar="X", help="guidance scale, 1 is off (default: the model's)")
-    add("--identity-scale", type=float, metavar="X", help="how strongly the identity acts; 1 is as trained")
+    add("--steps", type=STEPS, metavar="N", help="denoising steps (default: the model's)")
+    add("--guidance", type=GUIDANCE, metavar="X", help="guidance scale, 1 is off (default: the model's)")
+    add("--identity-scale", type=IDENTITY_SCALE, metavar="X", help="how strongly the identity acts; 1 is as trained")
     add(
         "--init-latents",
         type=cli.path,
@@ -146,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--decode", type=cli.path, metavar="FILE.npy", help="decode latents that were saved, and sample nothing")
     add = parser.add_argument_group("weights and machine").add_argument
     add("--weights", choices=("ema", "raw"), default="ema", help="averaged weights where there are any, or raw ones")
-    add("--step", type=int, metavar="N", help="checkpoint to use (default: the last)")
+    add("--step", type=COUNT_OR_NONE, metavar="N", help="checkpoint to use (default: the last)")
     add(
         "--photomaker", type=cli.path, metavar="DIR", help="converted PhotoMaker V2 weights (default: MODEL/photomaker)"
     )
@@ -169,11 +176,6 @@ def _requests_and_outputs(args) -> tuple[list[Request], list[Path]]:
     output = Path(args.output)
     if output.suffix != ".mp4":
         raise ConfigError(f'--output {output}: expected a name that ends in .mp4, found "{output.suffix}"')
-    if args.seed < 0 or args.videos < 1 or (args.fps is not None and args.fps <= 0):
-        raise ConfigError(
-            f"--seed {args.seed}, --videos {args.videos}, --fps {args.fps}: expected a seed of 0 or more, a video or "
-            "more, and a positive rate"
-        )
     prompts = [prompt for prompt in _prompts(args) for _ in range(args.videos)]
     requests = [
         Request(prompt, tuple(args.reference), args.seed + number, args.negative_prompt)
@@ -227,7 +229,7 @@ def _title(sampler: Sampler, size: Size) -> str:
     return f"{source['model']}{adapter}{weights}: {frames} frames of {height} x {width}"
 
 
-def _check(args, sampler: Sampler, size: Size) -> None:
+def _check(args, sampler: Sampler, requests: Sequence[Request], size: Size) -> None:
     """Everything that can be said before anything slow starts."""
     data = sampler.config.data
     if size[0] not in data.frames or size[1:] != (data.height, data.width):
@@ -237,6 +239,8 @@ def _check(args, sampler: Sampler, size: Size) -> None:
         print(RESPONSIBLE_USE)
         for warning in sampler.check(args.reference):
             print(f"note: {warning}")
+    for warning in sampler.check_prompts(requests):
+        print(f"note: {warning}")
     estimate = sampler.estimate(size, len(args.reference))
     print(estimate)
     if not estimate.fits:

@@ -2,14 +2,72 @@
 
 A record is a frozen dataclass whose `problems()` yields (setting, value, what is allowed). Types are those of its
 annotations: int, float, bool, str, other records, and tuple[X, ...] of any of these.
+
+Which numbers a thing takes is a `Number`, the same one for a setting (`within`), a flag (`type=` of argparse) and an
+argument from Python (`Number.checked`): NaN, infinity and what no experiment can mean are refused by all of them.
 """
 
+import argparse
 import dataclasses
 import difflib
 import types
 import typing
 
 from mmjax.errors import ConfigError
+
+LARGEST_INT = 2**31 - 1  # of what counts something: sizes, steps, intervals
+LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # float32 holds it
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """The numbers from `low` to `high`, ends included unless `above`, which leaves `low` out.
+
+    kind: int or float; where a float is meant, a whole number does as well.
+    note: what some of them mean, such as "1 is off".
+    """
+
+    kind: type
+    low: float = 0
+    high: float = LARGEST_INT
+    note: str = ""
+    above: bool = False
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.kind is int else "a number"
+        span = f"{'above' if self.above else 'of'} {_plain(self.low)} {'up ' * self.above}to {_plain(self.high)}"
+        return f"{kind} {span}" + (f" ({self.note})" if self.note else "")
+
+    def holds(self, value) -> bool:
+        """Whether the value is one of these numbers; no NaN is, nor is True."""
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (whole or (self.kind is float and isinstance(value, float))):
+            return False
+        return (self.low < value if self.above else self.low <= value) and value <= self.high
+
+    def checked(self, name: str, value):
+        """The value itself, as this kind of number. Raises `ConfigError` that names what it is for."""
+        if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
+            value = value.item()  # NumPy's numbers
+        if not self.holds(value):
+            raise ConfigError(f"{name} = {value}: expected {self}")
+        return self.kind(value)
+
+    def __call__(self, text: str):
+        """What a flag says, for `type=` of argparse, which names the flag."""
+        try:
+            value = self.kind(text)
+        except ValueError:
+            value = None
+        if value is None or not self.holds(value):
+            raise argparse.ArgumentTypeError(f"{text}: expected {self}")
+        return value
+
+
+COUNT = Number(int, 1)
+COUNT_OR_NONE = Number(int, 0)
+SEED = Number(int, 0, 2**64 - 1)  # `mmjax.seeds` uses all 64 bits
+SHARE = Number(float, 0, 1)
 
 
 def validated_record(cls, values: dict):
@@ -62,10 +120,22 @@ def off_grid(value: int, unit: int, rest: int = 0) -> str:
 
 
 def positive(record, *names: str):
-    """Problems of the settings that are not above zero."""
+    """Problems of the settings that are not above zero, or beyond what can be counted."""
     for name in names:
-        if not getattr(record, name) > 0:
-            yield name, getattr(record, name), "a positive number"
+        value = getattr(record, name)
+        if not value > 0:
+            yield name, value, "a positive number"
+        elif value > LARGEST_INT:
+            yield name, value, f"a positive number, at most {LARGEST_INT:,}"
+
+
+def within(record, **allowed: Number):
+    """Problems of the settings that are none of their allowed numbers; of a tuple, those of its entries."""
+    for name, number in allowed.items():
+        value = getattr(record, name)
+        for each in value if isinstance(value, tuple) else (value,):
+            if not number.holds(each):
+                yield name, each, str(number)
 
 
 def one_of(record, **allowed: tuple):
@@ -73,6 +143,11 @@ def one_of(record, **allowed: tuple):
     for name, values in allowed.items():
         if getattr(record, name) not in values:
             yield name, repr(getattr(record, name)), "one of " + ", ".join(values)
+
+
+def _plain(number: float) -> str:
+    """3, 0.5 and 18446744073709551615, not 3.0 or 1.84e+19."""
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def _check(record, path: str, wrong: list[str]):
@@ -114,7 +189,10 @@ def _coerce(hint, value, path: str, wrong: list[str]):
             paths = (f"{path}.{number}" if numbered else path for number in range(len(value)))
             return tuple(_coerce(kind, item, name, wrong) for item, name in zip(value, paths, strict=True))
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        if -LARGEST_FLOAT <= value <= LARGEST_FLOAT:
+            return float(value)
+        wrong.append(f"{path} = {value}: expected a finite number")  # NaN is within nothing
+        return 0.0
     elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     name = "a list" if isinstance(hint, types.GenericAlias) else hint.__name__

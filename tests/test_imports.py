@@ -37,6 +37,7 @@ GROUND_FLOOR = {
         "model_settings",
         "outputs",
         "pictures",
+        "seeds",
         "sharding",
         "trainable",
         "precision",

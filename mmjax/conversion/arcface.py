@@ -17,6 +17,7 @@ from typing import Any
 from mmjax.conversion import onnx_file
 from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Row, Transform, assemble, identity
+from mmjax.conversion.soundness import checked
 from mmjax.conversion.source import Source
 from mmjax.errors import ConfigError, ConversionError
 from mmjax.models.arcface.graph import OnnxGraph, abstract_params
@@ -59,8 +60,8 @@ def open_onnx(source: str) -> Source:
 
 def read_params(source: Source) -> Tree:
     """The parameter tree of an opened source, as numpy arrays in the file's dtypes; nothing is written."""
-    leaves = COMPONENT.leaves(source.config)
-    return unflatten({leaf.path: assemble(leaf, source.read, source.tensors[leaf.keys[0]].dtype) for leaf in leaves})
+    leaves, read = COMPONENT.leaves(source.config), checked(source.read)
+    return unflatten({leaf.path: assemble(leaf, read, source.tensors[leaf.keys[0]].dtype) for leaf in leaves})
 
 
 def _recogniser(source: Path) -> Path:

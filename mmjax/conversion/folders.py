@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 
-from mmjax.conversion import plans, rounding, store
+from mmjax.conversion import plans, rounding, soundness, store
 from mmjax.conversion.component import Component
+from mmjax.conversion.output_folder import new_folder
 from mmjax.conversion.plans import Report
 from mmjax.conversion.registry import PIPELINE, component
 from mmjax.conversion.transformer import COMPONENT as TRANSFORMER
@@ -15,6 +16,7 @@ from mmjax.errors import CheckpointError, ConfigError, ConversionError, TreeErro
 from mmjax.trees import Tree, check_same, flatten, unflatten
 from mmjax.validation import validated_record
 
+_DAMAGED = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)  # what a manifest of other values raises
 MAX_SHARD_BYTES = 5 * 10**9
 
 
@@ -34,7 +36,7 @@ def convert(
       source: a published folder, file or hub id.
       dtype: "float32" or "bfloat16" casts; by default leaves keep the source's dtype.
       tokenizer: folder of a text encoder's tokenizer; by default the one beside the source. It becomes `tokenizer/`.
-      overwrite: replace an output that mmjax wrote.
+      overwrite: replace what mmjax converted there before; other files in the folder stay.
 
     Raises:
       ConversionError: with all that does not fit, before anything large is read. Nothing is left behind.
@@ -43,7 +45,7 @@ def convert(
     plan = plans.forward(component(name), str(source), dtype, tokenizer)
     plans.not_onto_itself(plan.source.files[0].parent, output)
     with (
-        store.new_folder(output, plan.nbytes, overwrite, store.MANIFEST) as folder,
+        new_folder(output, plan.nbytes, overwrite, name) as folder,
         plans.progress(f"converting {name}", plan.nbytes) as bar,
     ):
         plan.write(folder, bar.update)
@@ -68,7 +70,7 @@ def convert_back(
     started, source, output = time.monotonic(), Path(source), Path(output)
     plan = open_backward(source, name, dtype)
     plans.not_onto_itself(source, output)
-    with store.new_folder(output, plan.nbytes, overwrite, "config.json") as folder:
+    with new_folder(output, plan.nbytes, overwrite, name, published=True) as folder:
         with plans.progress(f"writing {name}", plan.nbytes) as bar:
             plan.write(folder, bar.update, max_shard_bytes)
         for file in plan.tokenizer:
@@ -98,7 +100,7 @@ def load_component(
         stored.
 
     Raises:
-      CheckpointError: the folder is incomplete or does not fit.
+      CheckpointError: the folder is incomplete, does not fit, or holds what cannot be weights.
     """
     folder = Path(folder)
     kind, config, stored = _open_converted(folder)
@@ -127,7 +129,7 @@ def read_record(folder: str | Path, name: str | None = None) -> Any:
 
 def _open_converted(folder: Path, name: str | None = None) -> tuple[Component, Any, Tree]:
     """(component, record, stored tree's shapes and dtypes), checked against the model."""
-    manifest = store.read_manifest(folder)
+    manifest = store.read_manifest(folder, name)
     if manifest["component"] == PIPELINE:
         parts = ", ".join(str(folder / part) for part in manifest.get("parts", ()))
         raise CheckpointError(f"{folder}: expected one component, found a whole {PIPELINE}; give one of {parts}")
@@ -138,8 +140,10 @@ def _open_converted(folder: Path, name: str | None = None) -> tuple[Component, A
         config = validated_record(kind.record, manifest["config"])
         stored = store.described_leaves(manifest)
         check_same(kind.shapes(config), stored, str(folder))
-    except (ConfigError, ConversionError, TreeError) as error:
-        raise CheckpointError(f"{folder}: written by another version of mmjax ({error}); convert it again") from error
+    except (ConfigError, ConversionError, TreeError, *_DAMAGED) as error:
+        raise CheckpointError(
+            f"{folder}: damaged, or written by another version of mmjax ({error}); convert it again"
+        ) from error
     return kind, config, stored
 
 
@@ -152,4 +156,5 @@ def _read_rounded(folder: Path, stored: dict, wanted: dict, setting: str) -> Tre
         params[path], lost = rounding.round_leaf(params[path])
         loss += lost
     rounding.report(str(folder), loss, setting)
+    soundness.check_params(unflatten(params), str(folder))
     return unflatten(params)

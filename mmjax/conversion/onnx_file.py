@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmjax.conversion.output_folder import NOTICE
 from mmjax.conversion.safetensors_io import is_lfs_pointer
 from mmjax.errors import ConversionError
 from mmjax.models.arcface.graph import Attribute, Constant, Node, OnnxGraph, Weight, output_shape
@@ -72,7 +73,7 @@ def write_onnx(graph: OnnxGraph, tensors: Mapping[str, np.ndarray], path: str | 
         [onnx.numpy_helper.from_array(np.asarray(values, order="C"), name) for name, values in tensors.items()],
     )
     opset = onnx.helper.make_opsetid("", graph.opset)
-    onnx.save(onnx.helper.make_model(body, opset_imports=[opset], ir_version=8, producer_name="mmjax"), str(path))
+    onnx.save(onnx.helper.make_model(body, opset_imports=[opset], ir_version=8, producer_name=NOTICE), str(path))
 
 
 def _onnx():

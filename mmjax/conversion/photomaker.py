@@ -54,7 +54,10 @@ def open_photomaker(source: str) -> Source:
     else:
         tensors = _pickled(file)
         read = lambda key: tensors[key].read()  # noqa: E731
-    record = read_sizes({key: tuple(tensor.shape) for key, tensor in tensors.items()}, str(file))
+    try:
+        record = read_sizes({key: tuple(tensor.shape) for key, tensor in tensors.items()}, str(file))
+    except (ValueError, ArithmeticError) as error:
+        raise ConversionError(f"{file}: these shapes make no PhotoMaker V2 ({error}). Download it again") from error
     return Source(path.resolve().name if path.exists() else source, record, tensors, read, (file,))
 
 
@@ -146,7 +149,7 @@ def _find(folder: Path) -> Path:
 
 def _pickled(file: Path) -> dict[str, pickles.PickledTensor]:
     """The tensors of the pickle's two dictionaries, under one name each."""
-    parts = pickles.load(file)
+    parts = pickles.unwrapped(pickles.load(file))
     if not isinstance(parts, dict) or not isinstance(parts.get("id_encoder"), dict):
         found = ", ".join(map(str, list(parts)[:5])) if isinstance(parts, dict) else type(parts).__name__
         raise ConversionError(

@@ -17,6 +17,8 @@ import numpy as np
 from mmjax.conversion.safetensors_io import is_lfs_pointer
 from mmjax.errors import ConversionError
 
+_WRAPPERS = ("state_dict", "model_state_dict", "module", "model")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PickledTensor:
@@ -63,6 +65,7 @@ def tensors(file: Path, values: Any) -> dict[str, PickledTensor]:
     """`values`, a dictionary of tensors from `load(file)`, described. Raises `ConversionError` for anything else."""
     import torch
 
+    values = unwrapped(values)
     strays = (
         [f"{key}: {type(v).__name__}" for key, v in values.items() if not isinstance(v, torch.Tensor)]
         if (isinstance(values, dict))
@@ -72,6 +75,16 @@ def tensors(file: Path, values: Any) -> dict[str, PickledTensor]:
         shown = ", ".join(strays[:5]) + (", ..." if strays[5:] else "")
         raise ConversionError(f"{file}: expected a dictionary of tensors, found {shown}")
     return {key: PickledTensor(file, tuple(v.shape), _dtype(file, key, v), v) for key, v in values.items()}
+
+
+def unwrapped(values: Any) -> Any:
+    """What a training script saved its weights in (`{"state_dict": weights, "epoch": 3}`) without the wrapping."""
+    for _ in range(3):
+        names = [name for name in _WRAPPERS if isinstance(values, dict) and isinstance(values.get(name), dict)]
+        if not names:
+            break
+        values = values[names[0]]
+    return values
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 from mmjax.config import Sampling, Schedule, Transformer
 from mmjax.conversion import folders, plans, scheduler, store
+from mmjax.conversion.output_folder import new_folder
+from mmjax.conversion.recognise import advice, check_source
 from mmjax.conversion.registry import PIPELINE, component
 from mmjax.conversion.source import download, read_json
 from mmjax.errors import CheckpointError, ConfigError, ConversionError
@@ -72,6 +74,7 @@ def convert_pipeline(
     part, before anything large is read. Nothing is left behind.
     """
     started, output = time.monotonic(), Path(output)
+    check_source(str(source))
     folder = Path(source) if Path(source).exists() else download(str(source), _patterns())
     _check_index(folder)
     parts, settings, notes = _planned(folder, str(source), dtype, tokenizer)
@@ -83,7 +86,7 @@ def convert_pipeline(
         "versions": versions(),
         "parts": list(parts),
     }
-    with store.new_folder(output, sum(plan.nbytes for plan in parts.values()), overwrite, store.MANIFEST) as partial:
+    with new_folder(output, sum(plan.nbytes for plan in parts.values()), overwrite, PIPELINE) as partial:
         _write_parts(partial, parts, lambda plan, place, written: plan.write(place, written), "converting")
         store.write_manifest(partial, manifest, [partial / part / store.MANIFEST for part in parts])
     notes += [f"{part}: {note}" for part, plan in parts.items() for note in plan.notes()]
@@ -108,7 +111,8 @@ def convert_pipeline_back(
     plans.not_onto_itself(source, output)
     published = scheduler.write_scheduler(pipeline.schedule, pipeline.sampling)
     index = _PUBLISHED | {"scheduler": ["diffusers", published["_class_name"]]}
-    with store.new_folder(output, sum(plan.nbytes for plan in parts.values()), overwrite, _INDEX) as partial:
+    nbytes = sum(plan.nbytes for plan in parts.values())
+    with new_folder(output, nbytes, overwrite, PIPELINE, published=True) as partial:
         _write_parts(partial, parts, lambda plan, place, done: plan.write(place, done, max_shard_bytes), "writing")
         for file in parts["text_encoder"].tokenizer:
             plans.copy_file(file, partial / plans.TOKENIZER / file.name)
@@ -124,7 +128,7 @@ def read_pipeline(folder: str | Path) -> Pipeline:
       CheckpointError: it, or one of its parts, is incomplete or something else.
     """
     folder = Path(folder)
-    manifest = store.read_manifest(folder)
+    manifest = store.read_manifest(folder, PIPELINE)
     if manifest["component"] != PIPELINE:
         raise CheckpointError(
             f"{folder}: expected a whole converted {PIPELINE}, found a {manifest['component']}; convert all of it: "
@@ -166,7 +170,7 @@ def _planned(
         return plan
 
     parts = {part: attempt(lambda part=part: part_plan(part)) for part in PARTS}
-    schedule = attempt(lambda: scheduler.read_scheduler(read_json(folder / _SCHEDULER), str(folder / _SCHEDULER)))
+    schedule = attempt(lambda: _schedule(folder / _SCHEDULER))
     if not wrong:
         records = {part: plan.source.config for part, plan in parts.items()}
         wrong += _apart(**records)
@@ -178,6 +182,13 @@ def _planned(
         "video": _video(records["transformer"], records["vae"]),
     }
     return parts, settings, schedule[2]
+
+
+def _schedule(path: Path) -> tuple[Schedule, Sampling, list[str]]:
+    try:
+        return scheduler.read_scheduler(read_json(path), str(path))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ConversionError(f"{path}: expected a scheduler's settings, found other values ({error})") from error
 
 
 def _apart(transformer: Transformer, vae: VAE, text_encoder: T5) -> list[str]:
@@ -215,10 +226,10 @@ def _write_parts(folder: Path, parts: Mapping[str, Any], write: Callable, doing:
 def _check_index(folder: Path) -> None:
     """Refuses a folder that holds no text-to-video CogVideoX pipeline."""
     if not (folder / _INDEX).is_file():
-        found = ", ".join(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else "a file"
+        names = ", ".join(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else "a file"
+        known = advice(folder) or "a single model is converted by its own name: " + ", ".join(PARTS.values())
         raise ConversionError(
-            f"{folder}: expected a pipeline's folder, with {_INDEX}; found {found or 'nothing'}. A single model is "
-            f"converted by its own name: {', '.join(PARTS.values())}"
+            f"{folder}: expected a pipeline's folder, with {_INDEX}; found {names or 'nothing'}; {known}"
         )
     name = read_json(folder / _INDEX).get("_class_name")
     if name != _CLASS_NAME:

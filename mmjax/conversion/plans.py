@@ -16,11 +16,13 @@ import jax
 import numpy as np
 
 from mmjax import files
-from mmjax.conversion import engine, safetensors_io, store
+from mmjax.conversion import engine, safetensors_io, soundness, store
+from mmjax.conversion import tokenizer as tokenizers
 from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Leaf
+from mmjax.conversion.recognise import check_source
 from mmjax.conversion.source import Source, tokenizer_files
-from mmjax.errors import ConversionError
+from mmjax.errors import CheckpointError, ConversionError
 from mmjax.trees import Tree, flatten
 from mmjax.versions import versions
 
@@ -69,7 +71,7 @@ class Forward:
 
     def notes(self) -> list[str]:
         """What the user should know of the result."""
-        found = [f"left out: {keys} ({why})" for keys, why in self.unused.items()]
+        found = [*self.source.notes, *(f"left out: {keys} ({why})" for keys, why in self.unused.items())]
         if any(leaf.dtype == np.float16 for leaf in self.leaves.values()):
             found.append("float16 is kept as published, bit for bit, and cast to the run's dtype when it is loaded")
         if self.kind.tokenizer and not self.source.tokenizer:
@@ -137,6 +139,7 @@ class Backward:
         """{source key: tensor}, of a network that is written as one file."""
         leaves, tensors = {leaf.path: leaf for leaf in self.kind.leaves(self.config)}, {}
         for path, values in store.read_leaves(self.source, self.stored):
+            self._check(path, values)
             tensors |= engine.take_apart(leaves[path], values.astype(self._dtype(leaves[path]), copy=False))
         return tensors
 
@@ -144,9 +147,14 @@ class Backward:
         writer = safetensors_io.ShardedWriter(folder, self.kind.stem, self._tensors(), max_shard_bytes)
         leaves = {leaf.path: leaf for leaf in self.kind.leaves(self.config)}
         for path, values in store.read_leaves(self.source, self.stored):
+            self._check(path, values)
             written(self._write_leaf(writer, leaves[path], values))
             del values  # before the next ones are read
         writer.close()
+
+    def _check(self, path: str, values: np.ndarray) -> None:
+        if wrong := soundness.fault(values, zeros=values.ndim > 1):
+            raise CheckpointError(f"{self.source}: {path}: {wrong}; the folder is damaged: convert it again")
 
     def _write_leaf(self, writer: safetensors_io.ShardedWriter, leaf: Leaf, values: np.ndarray) -> int:
         """Returns its size in bytes. A function of its own, so that no view outlives it."""
@@ -180,6 +188,7 @@ def forward(
       ConversionError: with all that does not fit.
     """
     target = dtype_of(dtype)
+    check_source(source)
     opened = kind.open(source)
     if tokenizer is not None:
         if not kind.tokenizer:
@@ -190,6 +199,8 @@ def forward(
     leaves = kind.leaves(opened.config)
     shapes = {key: tuple(tensor.shape) for key, tensor in kind.used(opened.tensors).items()}
     engine.check(leaves, shapes, f"{source} as {kind.name}", kind.causes(opened.config))
+    if kind.tokenizer and opened.tokenizer:
+        _check_tokenizer(opened)
     promised = {leaf.path: _promise(leaf, opened, target) for leaf in leaves}
     return Forward(kind, opened, promised, _unused(kind, opened))
 
@@ -249,6 +260,17 @@ def copy_file(source: Path, target: Path) -> Path:
     return Path(shutil.copyfile(source, target))
 
 
+def _check_tokenizer(source: Source) -> None:
+    """Refuses a tokenizer that is damaged or is not the text encoder's."""
+    folder = source.tokenizer[0].parent
+    try:
+        wrong = tokenizers.problem(tokenizers.load_tokenizer(folder), source.config.vocabulary)
+    except CheckpointError as error:
+        raise ConversionError(str(error)) from error
+    if wrong:
+        raise ConversionError(f"{folder}: {wrong}. Fetch the tokenizer again, or name another one: --tokenizer DIR")
+
+
 def _promise(leaf: Leaf, source: Source, target: np.dtype | None) -> store.PromisedLeaf:
     found = sorted({str(source.tensors[key].dtype) for key in leaf.keys})
     if set(found) - {str(dtype) for dtype in safetensors_io.DTYPES.values()}:
@@ -259,7 +281,7 @@ def _promise(leaf: Leaf, source: Source, target: np.dtype | None) -> store.Promi
             "leaf: say in which dtype, with --dtype float32 or --dtype bfloat16"
         )
     dtype = np.dtype(source.tensors[leaf.keys[0]].dtype) if target is None else target
-    return store.PromisedLeaf(leaf.shape, dtype, lambda: engine.assemble(leaf, source.read, dtype))
+    return store.PromisedLeaf(leaf.shape, dtype, lambda: engine.assemble(leaf, soundness.checked(source.read), dtype))
 
 
 def _unused(kind: Component, source: Source) -> dict[str, str]:

@@ -4,9 +4,9 @@ import difflib
 
 from mmjax.conversion import arcface, photomaker, t5, transformer, vae
 from mmjax.conversion.component import Component
+from mmjax.conversion.recognise import PIPELINE
 from mmjax.errors import ConversionError
 
-PIPELINE = "cogvideox"  # transformer, VAE and text encoder together; see `mmjax.conversion.pipeline`
 _ALL = (transformer, vae, t5, photomaker, arcface)  # each module ends in its COMPONENT
 COMPONENTS = {table.COMPONENT.name: table.COMPONENT for table in _ALL}
 

@@ -15,6 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from mmjax.conversion.output_folder import NOTICE
 from mmjax.errors import ConversionError
 from mmjax.files import write_json
 
@@ -73,8 +74,11 @@ def merged(by_file: dict[Path, dict[str, Any]]) -> dict[str, Any]:
 def weight_map(index: Path) -> dict[str, str]:
     """{key: file name} of an index of shards. Raises `ConversionError` when it is none."""
     try:
-        return json.loads(index.read_text())["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
+        found = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"]
+        if not found or not all(isinstance(name, str) and "/" not in name for name in found.values()):
+            raise ValueError("expected file names")
+        return found
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         pointer = ": it is a git-lfs pointer" if is_lfs_pointer(index) else ""
         raise ConversionError(f"{index}: expected an index with a weight_map{pointer}. {_again()}") from error
 
@@ -153,9 +157,13 @@ def _read_header(file: Path) -> dict[str, Tensor]:
     try:
         header = json.loads(text)
         header.pop("__metadata__", None)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ConversionError(f"{file}: expected a safetensors file, found no header in it. {_again()}") from error
-    tensors = {key: _tensor(file, 8 + length, key, entry) for key, entry in header.items()}
+    try:
+        tensors = {key: _tensor(file, 8 + length, key, entry) for key, entry in header.items()}
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        raise ConversionError(f"{file}: expected tensors in the header, found other values. {_again()}") from error
+    _check_apart(file, tensors)
     end = max((tensor.offset + tensor.nbytes for tensor in tensors.values()), default=8 + length)
     if end > size:
         raise ConversionError(f"{file}: expected {end:,} bytes, found {size:,}: the file is truncated. {_again()}")
@@ -170,15 +178,26 @@ def _tensor(file: Path, start: int, key: str, entry: dict) -> Tensor:
             "Quantised checkpoints are not converted; take the original one"
         )
     begin, end = entry["data_offsets"]
+    if begin < 0 or any(type(side) is not int or side < 0 for side in entry["shape"]):
+        raise ValueError(f"{key} lies nowhere")
     tensor = Tensor(file, start + begin, tuple(entry["shape"]), dtype)
     if end - begin != tensor.nbytes:
         raise ConversionError(f"{file}: {key} has {end - begin} bytes for {tensor.nbytes}: the header is damaged")
     return tensor
 
 
+def _check_apart(file: Path, tensors: dict[str, Tensor]) -> None:
+    """Refuses a header by which two tensors share bytes."""
+    end = 0
+    for key, tensor in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].nbytes)):
+        if tensor.offset < end:
+            raise ConversionError(f"{file}: {key} lies on another tensor's bytes: the header is damaged. {_again()}")
+        end = tensor.offset + tensor.nbytes
+
+
 def _write_header(file: Path, planned: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, Tensor]:
     """Makes the file at its full length and returns where each tensor goes. Wide dtypes come first: alignment."""
-    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, dict] = {"__metadata__": {"format": "pt", "notice": f"{NOTICE}.convert"}}
     begin, tensors = 0, {}
     for key in sorted(planned, key=lambda key: (-planned[key][1].itemsize, key)):
         tensor = tensors[key] = Tensor(file, begin, *planned[key])

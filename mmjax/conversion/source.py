@@ -10,20 +10,17 @@ from typing import Any
 import numpy as np
 
 from mmjax.conversion import pickles, safetensors_io
+from mmjax.conversion.recognise import LORA, PARTS, hub_id, is_adapter
 from mmjax.errors import ConversionError
 
 DIFFUSERS = "diffusion_pytorch_model"  # how diffusers names a model's files, before the number and the suffix
 TRANSFORMERS = "model"
 _PICKLED = {TRANSFORMERS: "pytorch_model"}  # transformers named its pickles otherwise
+_FILE = (  # of a model's weights or their index, with its variant where it has one
+    r"{stem}(\.(?P<variant>[A-Za-z0-9_]+))?(-\d+-of-\d+)?\.{suffix}(\.index(\.(?P<indexed>[A-Za-z0-9_]+))?\.json)?"
+)
 _TOKENIZERS = ("spiece.model", "tokenizer.json")  # either is enough
 _TOKENIZER_FILES = (*_TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_PARTS = {  # class of a published config.json -> (folder in a pipeline, our component)
-    "CogVideoXTransformer3DModel": ("transformer", "transformer"),
-    "AutoencoderKLCogVideoX": ("vae", "vae"),
-    "T5EncoderModel": ("text_encoder", "text-encoder"),
-    "T5ForConditionalGeneration": ("text_encoder", "text-encoder"),
-}
-_LORA = "This looks like a LoRA adapter; its base model is what can be converted"
 
 ReadConfig = Callable[[dict[str, Any], str], Any]
 
@@ -33,6 +30,7 @@ class Source:
     """An opened source: its configuration record, what tensors it has, and how to read one of them.
 
     files: what it is made of, for the manifest. tokenizer: the files of the tokenizer that is published with it.
+    notes: sentences on a choice that was made among its files.
     """
 
     name: str
@@ -41,6 +39,7 @@ class Source:
     read: Callable[[str], np.ndarray]
     files: tuple[Path, ...]
     tokenizer: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def open_diffusers(source: str, subfolder: str, read_config: ReadConfig) -> Source:
@@ -64,14 +63,14 @@ def open_model(source: str, subfolder: str, read_config: ReadConfig, stem: str =
     """
     path = Path(source)
     if path.is_file():
-        folder, files = path.parent, [path]
+        folder, files, notes = path.parent, [path], []
     else:
         folder = _model_folder(path if path.is_dir() else _download_model(source, subfolder, stem), subfolder)
-        files = None
+        files, notes = None, []
     published = read_json(folder / "config.json")
-    _check_part(folder, published, subfolder)
-    config = read_config(published, str(folder / "config.json"))
-    files = files or _weight_files(folder, stem)
+    config = _record(published, folder, subfolder, read_config)
+    if files is None:
+        files, notes = _weight_files(folder, stem)
     tensors, read = open_tensors(files)
     return Source(
         name=path.resolve().name if path.exists() else source,
@@ -80,6 +79,7 @@ def open_model(source: str, subfolder: str, read_config: ReadConfig, stem: str =
         read=read,
         files=(folder / "config.json", *files),
         tokenizer=_tokenizer_beside(folder),
+        notes=tuple(notes),
     )
 
 
@@ -97,7 +97,7 @@ def open_tensors(files: list[Path]) -> tuple[Mapping[str, Any], Callable[[str], 
 
 def download(source: str, patterns: Iterable[str]) -> Path:
     """The files of a hub repository that match, in the hub's cache. Raises `ConversionError` when it has none."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source) or source.startswith("."):
+    if not hub_id(source):
         raise ConversionError(f"{source}: no such file or folder, and no hub id (owner/name) either")
     try:
         import huggingface_hub
@@ -118,8 +118,8 @@ def read_json(path: Path) -> dict[str, Any]:
     if safetensors_io.is_lfs_pointer(path):
         raise ConversionError(f"{path}: expected JSON, found a git-lfs pointer. Download the file itself")
     try:
-        value = json.loads(path.read_text())
-    except ValueError as error:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ConversionError(f"{path}: expected JSON: {error}. Download it again") from error
     if not isinstance(value, dict):
         raise ConversionError(f"{path}: expected a JSON object, found {type(value).__name__}")
@@ -132,7 +132,7 @@ def _model_folder(folder: Path, subfolder: str) -> Path:
     if (folder / subfolder / "config.json").is_file():
         return folder / subfolder
     found = sorted(path.name for path in folder.iterdir())
-    hint = f". {_LORA}" if any(_is_adapter(name) for name in found) else ""
+    hint = f". {LORA}" if any(is_adapter(name) for name in found) else ""
     raise ConversionError(
         f"{folder}: expected config.json, or {subfolder}/config.json as in a pipeline's folder; "
         f"found {', '.join(found) or 'nothing'}{hint}"
@@ -151,21 +151,48 @@ def _download_model(source: str, subfolder: str, stem: str) -> Path:
     return download(source, [place + name for place in places for name in (f"{pickled}*.bin", f"{pickled}*.json")])
 
 
-def _weight_files(folder: Path, stem: str) -> list[Path]:
-    pickled = _PICKLED.get(stem, stem)
-    files = _named_files(folder, stem, "safetensors") or _named_files(folder, pickled, "bin")
-    if not files:
-        raise ConversionError(_nothing_to_read(folder, stem))
-    return files
+def _weight_files(folder: Path, stem: str) -> tuple[list[Path], list[str]]:
+    """(the model's files, notes on what was chosen): the plain weights, where variants such as fp16 lie beside them."""
+    for name, suffix in ((stem, "safetensors"), (_PICKLED.get(stem, stem), "bin")):
+        plain, variants = _by_variant(folder, name, suffix)
+        if not plain and len(variants) > 1:
+            raise ConversionError(
+                f"{folder}: found the variants {', '.join(variants)} of the weights and no plain ones; keep the files "
+                "of one of them, or give the one file you mean as the source"
+            )
+        chosen = "" if plain else next(iter(variants), None)
+        if chosen is None:
+            continue
+        stems = {"": name} | {variant: f"{name}.{variant}" for variant in variants}
+        files = _named_files(folder, stems[chosen], suffix, chosen)
+        left = [variant for variant in variants if variant != chosen]
+        if left:
+            return files, [f"took the plain weights and left out the variants beside them: {', '.join(left)}"]
+        return files, [f"took the {chosen} variant of the weights, the only one there is"] if chosen else []
+    raise ConversionError(_nothing_to_read(folder, stem))
 
 
-def _named_files(folder: Path, stem: str, suffix: str) -> list[Path]:
+def _by_variant(folder: Path, stem: str, suffix: str) -> tuple[bool, list[str]]:
+    """(whether there are plain files, the variants of which there are files), of a model's weights and indices.
+
+    diffusers writes STEM.fp16.safetensors, STEM.fp16-00001-of-00002.safetensors and
+    STEM.safetensors.index.fp16.json for a variant `fp16`.
+    """
+    found = set()
+    for file in folder.glob(f"{stem}*"):
+        if match := re.fullmatch(_FILE.format(stem=re.escape(stem), suffix=suffix), file.name):
+            found.add(match["variant"] or match["indexed"] or "")
+    return "" in found, sorted(found - {""})
+
+
+def _named_files(folder: Path, stem: str, suffix: str, variant: str = "") -> list[Path]:
     """The files of the index, or the only one there is, or none.
 
     Raises `ConversionError` when shards are missing or when there is a choice.
     """
-    plain = folder / f"{stem}.{suffix}.index.json"
-    indices = [plain] if plain.is_file() else sorted(folder.glob(f"{stem}*.{suffix}.index*.json"))
+    name = stem.removesuffix(f".{variant}") if variant else stem
+    index = folder / f"{name}.{suffix}.index{f'.{variant}' if variant else ''}.json"
+    indices = [path for path in (index, folder / f"{stem}.{suffix}.index.json") if path.is_file()]
     if indices:
         names = sorted(set(safetensors_io.weight_map(indices[0]).values()))
         lost = [name for name in names if not (folder / name).is_file()]
@@ -175,7 +202,8 @@ def _named_files(folder: Path, stem: str, suffix: str) -> list[Path]:
                 f"{', '.join(lost)}. The download is incomplete: fetch these files again"
             )
         return [folder / name for name in names]
-    files = sorted(folder.glob(f"{stem}*.{suffix}"))
+    whole = folder / f"{stem}.{suffix}"
+    files = [whole] if whole.is_file() else sorted(folder.glob(f"{stem}-*.{suffix}"))
     if len(files) > 1:
         raise ConversionError(
             f"{folder}: found {', '.join(file.name for file in files)} and no index that says how they belong "
@@ -184,15 +212,11 @@ def _named_files(folder: Path, stem: str, suffix: str) -> list[Path]:
     return files
 
 
-def _is_adapter(name: str) -> bool:
-    return "lora" in name or name.startswith("adapter_")
-
-
 def _nothing_to_read(folder: Path, stem: str) -> str:
     found = sorted(path.name for path in folder.iterdir())
     message = f"{folder}: expected {stem}.safetensors or its shards, found {', '.join(found) or 'nothing'}. "
-    if any(_is_adapter(name) for name in found):
-        return message + _LORA
+    if any(is_adapter(name) for name in found):
+        return message + LORA
     return message + "Give the folder that holds the model's config.json and its weights"
 
 
@@ -218,10 +242,22 @@ def _tokenizer_beside(folder: Path) -> tuple[Path, ...]:
     return ()
 
 
+def _record(published: dict[str, Any], folder: Path, subfolder: str, read_config: ReadConfig) -> Any:
+    """The record of a published config.json. Raises `ConversionError`, whatever its values are."""
+    try:
+        _check_part(folder, published, subfolder)
+        return read_config(published, str(folder / "config.json"))
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        raise ConversionError(
+            f"{folder / 'config.json'}: expected a model's settings, found values that make none "
+            f"({type(error).__name__}: {error}). Download it again"
+        ) from error
+
+
 def _check_part(folder: Path, published: dict[str, Any], subfolder: str) -> None:
     """Refuses another part of the pipeline than the one that is asked for, and names the component it is."""
     name = published.get("_class_name") or next(iter(published.get("architectures") or ()), "")
-    part, component = _PARTS.get(name, (subfolder, ""))
+    part, component = PARTS.get(name, (subfolder, ""))
     if part != subfolder:
         raise ConversionError(
             f"{folder}: expected the {subfolder} of a pipeline, found its {part} ({name}). That is another component: "

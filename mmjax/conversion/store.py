@@ -9,8 +9,7 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
-import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mmjax.errors import CheckpointError, ConversionError
+from mmjax.conversion.output_folder import PARAMS
+from mmjax.conversion.recognise import MANIFEST, PIPELINE, advice
+from mmjax.errors import CheckpointError
 from mmjax.files import write_json
 from mmjax.trees import Tree, flatten, unflatten
 
-MANIFEST = "mmjax.json"
-PARAMS = "params"
 SCHEMA = 1
 _CHUNK_BYTES = 64 * 2**20  # of a leaf in storage: what a device reads when it needs a part of the leaf
 _FILE_BYTES = 64 * 2**20  # of a data file, gathered in memory: T5-XXL peaks at 3.1 GiB, with Orbax's 2 GiB at 3.9
@@ -42,30 +41,6 @@ class PromisedLeaf:
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
-
-
-@contextlib.contextmanager
-def new_folder(output: Path, needed_bytes: int, overwrite: bool, marker: str) -> Iterator[Path]:
-    """A folder to fill, which becomes `output` when the block ends well and vanishes when it does not.
-
-    An existing `output` is replaced only when `overwrite` says so and it holds `marker`, as what we write does.
-    Raises `ConversionError` before anything is written when `output` is taken or the disk too small.
-    """
-    _check_free(output, needed_bytes, overwrite, marker)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.parent / f"{output.name}.partial-{os.getpid()}"
-    partial.mkdir()
-    try:
-        yield partial
-        replaced = output.parent / f"{output.name}.replaced-{os.getpid()}"
-        if output.exists():
-            output.rename(replaced)
-        partial.rename(output)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
-        raise ConversionError(f"{output} could not be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_params(folder: Path, leaves: dict[str, PromisedLeaf], written: Callable[[int], Any]) -> None:
@@ -94,26 +69,31 @@ def describe(leaves: dict[str, PromisedLeaf]) -> dict[str, list]:
     return {path: [str(leaf.dtype), *leaf.shape] for path, leaf in leaves.items()}
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, component: str | None = None) -> dict[str, Any]:
     """The manifest of a converted folder whose files are all there, at the sizes that it says.
 
-    Raises `CheckpointError` for anything else.
+    Raises `CheckpointError` for anything else, with the command that makes a folder of this component.
     """
     path = folder / MANIFEST
     if not path.is_file():
+        made_by = f"python -m mmjax.convert {component or PIPELINE} --source DIR --output DIR"
         raise CheckpointError(
-            f"{folder}: expected a folder that mmjax.convert wrote, found no {MANIFEST} in it. "
-            "Convert the weights first: python -m mmjax.convert transformer --source DIR --output DIR"
+            f"{folder}: expected a folder that mmjax.convert wrote, found no {MANIFEST} in it; "
+            f"{advice(folder, component) or f'convert the weights first: {made_by}'}"
         )
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8-sig"))
         schema, files = manifest["schema"], manifest["files"]
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(manifest["component"], str) or not all(isinstance(size, int) for size in files.values()):
+            raise TypeError("of another shape")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged; convert the weights again") from error
     if schema != SCHEMA:
         raise CheckpointError(f"{path}: expected schema {SCHEMA}, found {schema}; convert the weights again")
     for name, size in files.items():
         found = (folder / name).stat().st_size if (folder / name).is_file() else None
+        if found is not None and Path(name).name == MANIFEST:
+            continue  # of a part, which may have been converted anew, and is checked by itself
         if found != size:
             state = "is missing" if found is None else f"has {found:,} bytes of {size:,}"
             raise CheckpointError(f"{folder / name} {state}: the folder is incomplete; copy or convert it again")
@@ -135,11 +115,30 @@ def read_params(folder: Path, abstract: Tree) -> Tree:
     args = ocp.args.PyTreeRestore(item=abstract, restore_args=restore_args, partial_restore=True)
     try:
         handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=_concurrent_gb(abstract))
-        with ocp.Checkpointer(handler) as checkpointer:
+        with late_errors_silenced(), ocp.Checkpointer(handler) as checkpointer:
             return checkpointer.restore((folder / PARAMS).resolve(), args=args)
     except Exception as error:  # Orbax wraps what TensorStore says in a bare Exception
         reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0][:300]
         raise CheckpointError(f"{folder / PARAMS} cannot be read ({reason}); copy or convert it again") from error
+
+
+@contextlib.contextmanager
+def late_errors_silenced() -> Iterator[None]:
+    """Keeps the one message about a damaged checkpoint free of tracebacks that come after it.
+
+    The first read that fails ends Orbax's event loop; TensorStore's other reads then report to it from threads of their
+    own, which Python prints one by one. After an error they are dropped for good, and nothing else is.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable):
+        late = isinstance(unraisable.exc_value, RuntimeError) and "loop is closed" in str(unraisable.exc_value)
+        if not late:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = before
 
 
 def read_leaves(folder: Path, leaves: dict[str, jax.ShapeDtypeStruct]) -> Iterator[tuple[str, np.ndarray]]:
@@ -194,19 +193,3 @@ def _concurrent_gb(abstract: Tree) -> int:
     """What Orbax may have in flight beside the result: room for the largest leaf, whatever dtype it is stored in."""
     largest = max(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract))
     return 1 + math.ceil(largest * 4 / 1e9)
-
-
-def _check_free(output: Path, needed_bytes: int, overwrite: bool, marker: str) -> None:
-    if output.exists() and (output.is_file() or any(output.iterdir())):
-        if not overwrite:
-            raise ConversionError(f"{output} is there already: give another --output, or --overwrite to replace it")
-        if not (output / marker).is_file():
-            raise ConversionError(f"{output} holds no {marker}, so mmjax did not write it; it is not overwritten")
-    parent = next(parent for parent in output.resolve().parents if parent.exists())
-    free = shutil.disk_usage(parent).free
-    if free < needed_bytes:
-        left = ", ".join(path.name for path in output.parent.glob(f"{output.name}.partial-*"))
-        hint = f". Interrupted conversions left {left} there: delete them" if left else ""
-        raise ConversionError(
-            f"{output} needs {needed_bytes / 1e9:.1f} GB, {parent} has {free / 1e9:.1f} GB free{hint}"
-        )

@@ -33,6 +33,7 @@ from mmjax import config
 from mmjax.diffusion.guidance import Denoise, guidance_scales
 from mmjax.diffusion.schedule import NoiseSchedule, trailing_timesteps
 from mmjax.errors import ConfigError
+from mmjax.seeds import random_key
 
 StepNoise = Callable[[jax.Array], jax.Array]  # step [] int32 -> standard normal noise of the latents' shape
 
@@ -162,10 +163,10 @@ def sample_keys(seed: int, numbers: Int[Array, " B"]) -> Key[Array, " B"]:
     A sample keeps its noise whatever batch it falls into, at whatever place and on whatever mesh.
 
     Args:
-      seed: of the whole request.
+      seed: of the whole request, 0 to 2^64 - 1.
       numbers: of the samples in the request: 0, 1, 2, ...
     """
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.asarray(numbers))
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(random_key(seed), jnp.asarray(numbers))
 
 
 def starting_noise(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, " B *dims"]:

@@ -53,6 +53,12 @@ class TextEncoder(Protocol):
         A trigger is dropped, so that the same sentence can be had without identity.
         """
 
+    def warnings(self, prompts: Sequence[str]) -> list[str]:
+        """What of the prompts cannot be read, in sentences; nothing where all can. Reads no large weights.
+
+        Raises `PromptError` where too little can be read.
+        """
+
     def free(self) -> None: ...
 
 

@@ -26,7 +26,7 @@ from mmjax.config import Experiment
 from mmjax.encoders.fingerprints import fingerprint
 from mmjax.encoders.interface import FaceFeatures, reference_side
 from mmjax.encoders.labels import IDENTITY_DIM, read_label
-from mmjax.encoders.prompts import TRIGGER, check_length, expand_trigger
+from mmjax.encoders.prompts import TRIGGER, check_length, check_text, expand_trigger
 from mmjax.errors import ConfigError
 from mmjax.media import Picture
 
@@ -76,10 +76,15 @@ class WordTable:
         words = [[word for word in tokenize_words(prompt) if word != TRIGGER] for prompt in prompts]
         return np.stack([self._embed(prompt, tokens) for prompt, tokens in zip(prompts, words, strict=True)])
 
+    def warnings(self, prompts: Sequence[str]) -> list[str]:
+        """Nothing: every word has its vector, and which of them a model was trained with is not known here."""
+        return []
+
     def free(self) -> None:
         """There are no weights to let go of."""
 
     def _embed(self, prompt, tokens):
+        check_text(prompt)
         check_length(prompt, tokens, self.length)
         padded = list(tokens) + [""] * (self.length - len(tokens))
         return np.stack([_word_vector(word, self.width, self.seed) for word in padded])

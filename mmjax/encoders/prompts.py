@@ -41,6 +41,7 @@ def expand_trigger(
     Raises:
       PromptError: no trigger, two of them, or one that does not follow a class word.
     """
+    check_text(prompt)
     before, after = split_at_trigger(prompt)
     head, tail = list(tokenize(before)), list(tokenize(after)) if after.strip() else []
     count = references * id_tokens
@@ -67,6 +68,30 @@ def split_at_trigger(prompt: str) -> tuple[str, str]:
             f"found {instead}; {_EXAMPLE}"
         )
     return before.rstrip(), after.lstrip()
+
+
+def check_text(prompt: str) -> None:
+    """Raises `PromptError` for what is no text: bytes of another encoding, as a shell passes them on."""
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        shown = prompt.encode(errors="backslashreplace").decode()
+        raise PromptError(
+            f'prompt "{shown}": expected UTF-8, found bytes of another encoding; write it again'
+        ) from error
+
+
+def check_trigger(prompt: str, negative: str, references: int) -> None:
+    """Raises `PromptError` for a trigger that nothing follows: without references it would show a stranger."""
+    for text in (prompt, negative):
+        check_text(text)
+    if _TRIGGER.search(prompt) and not references:
+        raise PromptError(
+            f'prompt "{prompt}": found the trigger "{TRIGGER}" and no reference picture of the person; name one '
+            f'(--reference FACE.jpg), or leave "{TRIGGER}" out for a video of nobody in particular'
+        )
+    if _TRIGGER.search(negative):
+        raise PromptError(f'negative prompt "{negative}": expected no trigger "{TRIGGER}" in it; leave it out')
 
 
 def check_length(prompt: str, tokens: Sequence, length: int) -> None:

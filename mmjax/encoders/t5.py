@@ -11,9 +11,9 @@ are all in the cache reads none.
 
 import functools
 import hashlib
-import importlib.util
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,17 +26,19 @@ from mmjax import config as c
 from mmjax import conversion, sharding
 from mmjax.conversion.source import tokenizer_files
 from mmjax.conversion.t5 import abstract_t5
+from mmjax.conversion.tokenizer import load_tokenizer, problem
 from mmjax.encoders.batching import power_of_two, run_filled
 from mmjax.encoders.embedding_cache import EmbeddingCache
 from mmjax.encoders.fingerprints import T5, fingerprint, hash_converted, hash_files
 from mmjax.encoders.lazy import LazyWeights
-from mmjax.encoders.prompts import TRIGGER, check_length, expand_trigger, split_at_trigger
-from mmjax.errors import CheckpointError, ConfigError
+from mmjax.encoders.prompts import TRIGGER, check_length, check_text, expand_trigger, split_at_trigger
+from mmjax.errors import CheckpointError, ConfigError, PromptError, UnreadableError
 from mmjax.models import sizes
 from mmjax.models.t5 import T5Encoder
 from mmjax.precision import Policy
 from mmjax.trees import Tree
 
+_SCRIPTS = ("LATIN ", "FULLWIDTH LATIN", "FEMININE ORDINAL", "MASCULINE ORDINAL", "MICRO SIGN")  # that T5 was taught
 _BATCH = 8  # prompts that the network sees at once
 _TRIGGER = re.compile(rf"\s*(?<!\w){TRIGGER}(?!\w)", re.IGNORECASE)
 
@@ -98,22 +100,61 @@ class T5TextEncoder:
         The whole sentence is split into pieces without its trigger, so that what follows the class word has the pieces
         of running text: a comma right behind it is one piece there and two at the start of a text.
         """
+        check_text(prompt)
         before, after = split_at_trigger(prompt)
-        head, whole = self._pieces(before), self._pieces(_TRIGGER.sub("", prompt))
+        head, whole = self._pieces(before), self._readable_pieces(_TRIGGER.sub("", prompt), prompt)
         tail = whole[len(head) :] if whole[: len(head)] == head else self._pieces(after)
         parts = iter((head, tail))  # in the order in which they are asked for
         pieces, marked = expand_trigger(prompt, lambda _: next(parts), references, self.id_tokens)
+        if not head or head[-1] == self._tokenizer.unk_token_id:
+            raise PromptError(f'prompt "{prompt}": the tokenizer does not know its class word; write another one')
         return self._padded(prompt, pieces), np.pad(marked, (0, self.length - len(marked)))
+
+    def warnings(self, prompts: Sequence[str]) -> list[str]:
+        """What of the prompts the encoder cannot read, a sentence for each; nothing for plain English.
+
+        Raises `PromptError` for a prompt of which that is the greater part.
+        """
+        for prompt in prompts:
+            self._plain_tokens(prompt)
+        found = {prompt: self._unreadable(_TRIGGER.sub("", prompt)) for prompt in prompts}
+        return [
+            f'prompt "{prompt}": the text encoder cannot read {" ".join(lost)}, and goes on without it'
+            for prompt, lost in found.items()
+            if lost
+        ]
 
     def free(self) -> None:
         """Lets go of the weights; the next prompt that is not cached reads them again."""
         self._weights.free()
 
     def _plain_tokens(self, prompt: str) -> Int[np.ndarray, " L"]:
-        return self._padded(prompt, self._pieces(_TRIGGER.sub("", prompt)))
+        return self._padded(prompt, self._readable_pieces(_TRIGGER.sub("", prompt), prompt))
 
     def _pieces(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+
+    def _readable_pieces(self, text: str, prompt: str) -> list[int]:
+        """Pieces of a text of which most can be read. Raises `PromptError`, naming the prompt."""
+        check_text(prompt)
+        lost = self._unreadable(text)
+        letters = sum(map(str.isalnum, text))
+        if lost and 2 * sum(map(str.isalnum, "".join(lost))) >= letters:
+            raise UnreadableError(
+                f'prompt "{prompt}": the text encoder reads English, and knows nothing of {" ".join(lost)}; write it '
+                "in English"
+            )
+        return self._pieces(text)
+
+    def _unreadable(self, text: str) -> list[str]:
+        """Runs of the text that have no token, or are letters of a script of which T5 knows some, but no words."""
+        lost = [letter.isalpha() and not unicodedata.name(letter, "").startswith(_SCRIPTS) for letter in text]
+        encoded = self._tokenizer(text, add_special_tokens=False, verbose=False, return_offsets_mapping=True)
+        for piece, (start, end) in zip(encoded.input_ids, encoded.offset_mapping, strict=True):
+            if piece == self._tokenizer.unk_token_id:
+                lost[start:end] = [True] * (end - start)
+        marked = "".join(letter if gone else " " for letter, gone in zip(text, lost, strict=True))
+        return marked.split()
 
     def _padded(self, prompt: str, pieces: list[int]) -> Int[np.ndarray, " L"]:
         ended = [*pieces, self._tokenizer.eos_token_id]
@@ -174,11 +215,8 @@ def load_text_encoder(
         raise ConfigError(f"dtype of the text encoder = {dtype!r}: expected bfloat16 or float32{why}")
     record = conversion.read_record(folder, "text-encoder")
     tokenizer = load_tokenizer(folder / "tokenizer")
-    if len(tokenizer) > record.vocabulary:
-        raise CheckpointError(
-            f"{folder / 'tokenizer'}: expected at most {record.vocabulary} tokens, as the encoder's table has, found "
-            f"{len(tokenizer)}: it is another model's. Convert again, with this model's tokenizer"
-        )
+    if wrong := problem(tokenizer, record.vocabulary):
+        raise CheckpointError(f"{folder / 'tokenizer'}: {wrong}. Convert again, with this model's tokenizer")
     weights, pieces = hash_converted(folder, "text-encoder"), hash_files(tokenizer_files(folder / "tokenizer"))
     return T5TextEncoder(
         folder,
@@ -192,31 +230,6 @@ def load_text_encoder(
     )
 
 
-def load_tokenizer(folder: Path) -> T5Tokenizer:
-    """T5's tokenizer, from its `spiece.model` or `tokenizer.json`.
-
-    Raises `ConversionError` when the folder holds none, `CheckpointError` when it is damaged, `ConfigError` when a
-    package that reads `spiece.model` is not installed.
-    """
-    files = tokenizer_files(folder)
-    lost = [name for name in ("sentencepiece", "protobuf") if not _installed(name)]
-    if lost and not any(file.name == "tokenizer.json" for file in files):
-        raise ConfigError(f"{folder}: reading spiece.model takes {' and '.join(lost)}: pip install {' '.join(lost)}")
-    try:
-        return T5Tokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # transformers and tokenizers raise plain Exceptions for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise CheckpointError(f"{folder}: the tokenizer cannot be read ({reason}); copy or convert it again") from error
-
-
 def _read_weights(folder: Path, record: sizes.T5, mesh: jax.sharding.Mesh, dtype: str) -> Tree:
     shardings = sharding.param_shardings(mesh, abstract_t5(record))
     return conversion.load_component(folder, shardings, dtype)[1]
-
-
-def _installed(package: str) -> bool:
-    module = {"protobuf": "google.protobuf"}.get(package, package)
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the parent package is there
-        return False

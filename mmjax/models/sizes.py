@@ -5,7 +5,10 @@ They are what a converted folder says of its weights; an experiment names the fo
 
 import dataclasses
 
-from mmjax.validation import one_of, positive
+from mmjax.model_settings import LAYERS, SIZE
+from mmjax.validation import Number, one_of, within
+
+_EPSILON = Number(float, 0, 1, above=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +31,16 @@ class VAE:
         return 2 ** (len(self.channels) - 1)
 
     def problems(self):
-        yield from positive(self, "latent_channels", "resnets", "norm_groups", "temporal_compression")
-        yield from positive(self, "scaling_factor", "sample_height", "sample_width")
+        yield from within(self, latent_channels=SIZE, channels=SIZE, resnets=LAYERS, norm_groups=SIZE)
+        yield from within(self, temporal_compression=SIZE, sample_height=SIZE, sample_width=SIZE)
+        yield from within(self, scaling_factor=Number(float, 0, 1000, above=True))
 
+        if len(self.channels) > 16:
+            yield "channels", self.channels, "at most 16 levels"
         if self.temporal_compression not in [2**n for n in range(len(self.channels))]:
             allowed = ", ".join(str(2**n) for n in range(len(self.channels)))
             yield "temporal_compression", self.temporal_compression, f"one of {allowed}"
-        if not self.channels or any(each % self.norm_groups for each in self.channels):
+        if not self.channels or self.norm_groups > 0 and any(each % self.norm_groups for each in self.channels):
             yield "channels", self.channels, f"multiples of norm_groups = {self.norm_groups}"
 
 
@@ -53,8 +59,8 @@ class T5:
     norm_eps: float = 1e-6
 
     def problems(self):
-        yield from positive(self, "layers", "width", "heads", "head_dim", "hidden", "vocabulary", "buckets")
-        yield from positive(self, "max_distance", "norm_eps")
+        yield from within(self, layers=LAYERS, width=SIZE, heads=SIZE, head_dim=SIZE, hidden=SIZE, vocabulary=SIZE)
+        yield from within(self, buckets=SIZE, max_distance=SIZE, norm_eps=_EPSILON)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +82,12 @@ class CLIPVision:
         return (self.side // self.patch) ** 2 + 1
 
     def problems(self):
-        yield from positive(self, "layers", "width", "heads", "hidden", "side", "patch", "norm_eps")
-
+        yield from within(self, layers=LAYERS, width=SIZE, heads=SIZE, hidden=SIZE, side=SIZE, patch=SIZE)
+        yield from within(self, norm_eps=_EPSILON)
         yield from one_of(self, activation=("quick_gelu", "gelu"))
-        if self.side % self.patch:
+        if self.patch > 0 and self.side % self.patch:
             yield "side", self.side, f"a multiple of patch = {self.patch}"
-        if self.width % self.heads:
+        if self.heads > 0 and self.width % self.heads:
             yield "width", self.width, f"a multiple of heads = {self.heads}"
 
 
@@ -110,7 +116,7 @@ class PhotoMaker:
         }
 
     def problems(self):
-        yield from positive(self, "id_dim", "id_tokens", "width", "depth", "head_dim")
+        yield from within(self, id_dim=SIZE, id_tokens=SIZE, width=SIZE, depth=LAYERS, head_dim=SIZE)
 
-        if self.width % self.head_dim:
+        if self.head_dim > 0 and self.width % self.head_dim:
             yield "width", self.width, f"a multiple of head_dim = {self.head_dim}"

@@ -24,6 +24,7 @@ REASONS = {
     "text": "text on the screen",
     "no_caption": "no caption, no template and no captioner",
     "no_class_word": "a caption that does not say whom it is about, and nobody to estimate it",
+    "unreadable_caption": "a caption that the text encoder cannot read, such as one in another script",
     "long_caption": "more tokens than the model's text length",
     "duplicate": "nearly the same picture as another one",
     "other_person": "no other picture is of the same person by its embedding",

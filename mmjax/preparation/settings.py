@@ -2,12 +2,13 @@
 
 import dataclasses
 
-from mmjax.validation import one_of, positive
+from mmjax.validation import LARGEST_INT, SHARE, Number, one_of, positive, within
 
 _POSITIVE = (
     *("detect_every", "min_face", "max_upscale", "item_seconds", "chunk_photos", "chunk_videos", "shard_photos"),
     *("shard_clips", "max_megapixels", "max_frames", "max_gibibytes", "wait_hours"),
 )
+_NOT_BELOW_ZERO = Number(float, 0, LARGEST_INT)
 _NOT_NEGATIVE = (
     *("max_yaw", "reference_yaw", "min_resolution", "clips_per_video", "min_motion", "max_motion", "cut_threshold"),
 )
@@ -66,12 +67,8 @@ class Settings:
         for name in _POSITIVE:
             yield from positive(self, name)
         yield from one_of(self, fit=("auto", "crop", "border"), self_reference=("never", "photos", "clips", "always"))
-        for name in ("min_confidence", "min_face_share", "min_sharpness", "validation_share", "max_text"):
-            if not 0 <= getattr(self, name) <= 1:
-                yield name, getattr(self, name), "0 to 1"
-        for name in _NOT_NEGATIVE:
-            if getattr(self, name) < 0:
-                yield name, getattr(self, name), "0 or more"
+        shares = ("min_confidence", "min_face_share", "min_sharpness", "validation_share", "max_text")
+        yield from within(self, **dict.fromkeys(shares, SHARE), **dict.fromkeys(_NOT_NEGATIVE, _NOT_BELOW_ZERO))
         if 0 < self.max_motion < self.min_motion:
             yield "max_motion", self.max_motion, f"min_motion = {self.min_motion:g} or more, or 0 for no limit"
         if not -1 <= self.min_cosine <= 1:

@@ -20,6 +20,7 @@ from mmjax.errors import DataError
 from mmjax.models.build import Params, make_model
 from mmjax.models.magicmirror.inputs import CONDITION_FIELDS
 from mmjax.records import schema
+from mmjax.sampling.latents import check_values
 from mmjax.sampling.size import Size
 
 Batch = dict[str, np.ndarray]  # fields of `mmjax.records.schema`, leading axis: samples
@@ -60,7 +61,7 @@ class Denoiser:
           noise: latents to start from, in place of those that the seeds give.
 
         Raises:
-          DataError: starting noise of another shape.
+          DataError: starting noise of another shape, or of values that are none.
         """
         positive, negative = self._conditions(batch, np.asarray(null_text))
         keys = jnp.stack([samplers.sample_keys(seed, np.arange(1))[0] for seed in seeds])
@@ -131,6 +132,7 @@ class Denoiser:
                 f"starting noise: expected {[count, *shape]} (videos, latent frames, height, width, channels), found "
                 f"{list(np.shape(noise))}"
             )
+        check_values(noise, "starting noise")
         return np.asarray(noise, np.float32)
 
     def _encode_traced(self, params, batch):

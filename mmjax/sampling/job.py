@@ -18,6 +18,7 @@ from jaxtyping import Float
 from mmjax import outputs
 from mmjax.errors import DataError, MMJaxError, OutputError, error_text
 from mmjax.sampling import products
+from mmjax.sampling.latents import read_latents
 from mmjax.sampling.products import Video
 from mmjax.sampling.size import Size
 from mmjax.sampling.text_to_video import Clip, Encoded, Request, Sampler
@@ -139,10 +140,8 @@ def decode(
     Raises:
       OutputError: what cannot or may not be written. DataError: latents of another model, or damaged ones.
     """
-    values, settings = products.read_latents(latents)
-    if values.shape[-1] != (channels := sampler.config.autoencoder.channels):
-        raise DataError(f"{latents}: expected latents of {channels} channels, found {values.shape[-1]}")
-    video = products.decoded_video(sampler, values.shape, settings, path, fps)
+    values = read_latents(latents, sampler.config.autoencoder)
+    video = products.decoded_video(sampler, values.shape, products.settings_behind(latents), path, fps)
     with (
         outputs.claim(video.outputs(), [("--decode", latents)], overwrite) as claim,
         _kept(sampler, video, Path(latents)),

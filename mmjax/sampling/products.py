@@ -11,7 +11,6 @@ what the run would have written. By the hash a batch that is started again knows
 
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import tempfile
@@ -25,14 +24,13 @@ from jaxtyping import Float
 from PIL import Image
 
 from mmjax import files, media, outputs
-from mmjax.errors import DataError, error_text
+from mmjax.errors import error_text
 from mmjax.outputs import Output
 from mmjax.sampling.size import Size, frame_cells
 from mmjax.sampling.text_to_video import Clip, Request, Sampler
 from mmjax.versions import versions
 
 RAW = 1.5  # bytes a pixel of yuv420 video; H.264 at our quality took 1.37 of them for noise
-LARGEST = 1000.0  # of a latent value; clean ones and noise stay below 20
 _CELL = 168  # pixels that a picture on the sheet is high, its label included
 _TRAILER = b"\nrecord "
 _NAME_BYTES = 200  # of a latents file's name before its ending
@@ -185,29 +183,9 @@ def keep_latents(latents: Float[np.ndarray, "T h w C"], made: Video, path: Path 
     return None
 
 
-def read_latents(path: str | os.PathLike) -> tuple[Float[np.ndarray, "T h w C"], dict | None]:
-    """(latents or starting noise in float32, the settings behind them or None).
-
-    Raises `DataError` for a file that is missing, damaged or of another kind, and for values that no latents have.
-    """
-    if os.path.exists(path) and not os.path.isfile(path):  # a device may never end
-        raise DataError(f"{path}: expected a file of latents saved with numpy, found a folder, a pipe or a device")
-    try:
-        content = Path(path).read_bytes()
-        latents = np.load(io.BytesIO(content), allow_pickle=False)
-    except OSError as error:
-        raise DataError(f"{path}: expected latents saved with numpy, found: {error_text(error)}") from error
-    except Exception as error:  # numpy's reader of headers meets damage with errors of many kinds
-        raise DataError(f"{path}: expected latents saved with numpy, found another or a damaged file") from error
-    if not isinstance(latents, np.ndarray) or latents.ndim != 4 or latents.dtype.kind != "f" or not latents.size:
-        found = f"{latents.dtype} {list(latents.shape)}" if isinstance(latents, np.ndarray) else "several arrays"
-        raise DataError(f"{path}: expected floats [latent frames, height, width, channels], found {found}")
-    if not np.all(np.abs(latents) <= LARGEST):  # NaN is not
-        raise DataError(f"{path}: expected finite values round 0, found NaN, infinity or values beyond {LARGEST:g}")
-    return latents.astype(np.float32), _settings_behind(content)
-
-
-def _settings_behind(content: bytes) -> dict | None:
+def settings_behind(path: str | os.PathLike) -> dict | None:
+    """The settings behind the latents in a file of `write_latents`; None where there are none, or damaged ones."""
+    content = Path(path).read_bytes()
     _, found, rest = content.rpartition(_TRAILER)
     try:
         settings = json.loads(rest.removesuffix(f"\n{outputs.MARK}\n".encode())) if found else None

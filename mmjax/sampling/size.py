@@ -23,12 +23,18 @@ def checked_size(
     frames = max(config.data.frames, default=1) if frames is None else frames
     size = frames, config.data.height if height is None else height, config.data.width if width is None else width
     unit = config.autoencoder.spatial * config.model.transformer.patch
-    for name, value, multiple, rest in zip(
-        ("frames", "height", "width"), size, (FRAME_GROUP, unit, unit), (1, 0, 0), strict=True
+    for name, value, multiple, rest, number in zip(
+        ("frames", "height", "width"),
+        size,
+        (FRAME_GROUP, unit, unit),
+        (1, 0, 0),
+        (c.FRAMES, c.PIXELS, c.PIXELS),
+        strict=True,
     ):
         if near := off_grid(value, multiple, rest):
             kind = "8k + 1 (1, 9, 17, ...)" if rest else f"a multiple of {unit} pixels (autoencoder x patch)"
             raise ConfigError(f"{name} = {value}: expected {kind}, nearest {near}")
+        number.checked(name, value)
     return size
 
 

@@ -20,6 +20,7 @@ from mmjax import media
 from mmjax.encoders import interface
 from mmjax.encoders.build import make_autoencoder, make_face_encoder, make_text_encoder
 from mmjax.encoders.fingerprints import agrees
+from mmjax.encoders.prompts import check_trigger
 from mmjax.errors import CheckpointError, ConfigError, DataError
 from mmjax.models.build import Params
 from mmjax.models.magicmirror.inputs import CONDITION_FIELDS
@@ -28,6 +29,7 @@ from mmjax.records.schema import record_fields
 from mmjax.sampling import estimate
 from mmjax.sampling.denoiser import Batch, Denoiser, Progress
 from mmjax.sampling.size import Size, checked_size
+from mmjax.validation import SEED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +148,17 @@ class Sampler:
             )
         return warnings
 
+    def check_prompts(self, requests: Sequence[Request]) -> list[str]:
+        """What is to be said of the requests' prompts, in sentences. Reads no large weights.
+
+        Raises:
+          PromptError: a trigger without references. ConfigError: a seed that is none.
+        """
+        for request in requests:
+            SEED.checked("seed", request.seed)
+            check_trigger(request.prompt, request.negative_prompt, len(request.references))
+        return self._text.warnings([text for each in requests for text in (each.prompt, each.negative_prompt)])
+
     def estimate(self, size: Size | None = None, references: int = 1) -> estimate.Estimate:
         """Compiles for one video of this size and says what it will hold and how long it may take; reads no weights."""
         size, began = checked_size(self.config, *(size or (None, None, None))), time.monotonic()
@@ -173,6 +186,7 @@ class Sampler:
         """
         for request in requests:
             self.check(request.references)
+        self.check_prompts(requests)
         with self._timed("text"):
             texts = [self._encode_text(request) for request in requests]
             self._text.free()

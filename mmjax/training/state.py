@@ -18,6 +18,7 @@ from mmjax.errors import ConfigError
 from mmjax.models import build
 from mmjax.models.build import Params
 from mmjax.models.magicmirror.inputs import CONDITION_FIELDS
+from mmjax.seeds import random_key
 from mmjax.trainable import split_trainable
 from mmjax.training import optimizer
 
@@ -34,7 +35,7 @@ class RandomKeys(NamedTuple):
 
 def random_keys(seed: int) -> RandomKeys:
     """Keys for initialization, for training (folded with the step) and for validation (folded with the batch)."""
-    return RandomKeys(*jax.random.split(jax.random.key(seed), len(RandomKeys._fields)))
+    return RandomKeys(*jax.random.split(random_key(seed), len(RandomKeys._fields)))
 
 
 class TrainState(struct.PyTreeNode):

@@ -15,6 +15,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from mmjax import sharding, trees
+from mmjax.conversion.soundness import check_params
+from mmjax.conversion.store import late_errors_silenced
 from mmjax.errors import CheckpointError
 from mmjax.models.build import Params, abstract_params
 from mmjax.trainable import split_trainable
@@ -47,7 +49,10 @@ def load_params(
 
 
 def load_trained(workdir: Path | str, abstract: Params, step: int | None = None, ema: bool = True) -> Params:
-    """Some or all of a run's trained parameters, such as the adapter alone; only what `abstract` names is read."""
+    """Some or all of a run's trained parameters, such as the adapter alone; only what `abstract` names is read.
+
+    Raises `CheckpointError` as `load_params`, and for values that cannot be weights.
+    """
     averaged = ema and read_config(workdir).train.ema_decay > 0
     workdir, name = Path(workdir), "ema" if averaged else "trained"
     step = complete_step(workdir, step)
@@ -56,7 +61,9 @@ def load_trained(workdir: Path | str, abstract: Params, step: int | None = None,
     folder = checkpoint_folder(workdir) / str(step)
     with explained(workdir, step):
         check_files(folder)
-        return _read(folder / "state", {name: abstract})[name]
+        params = _read(folder / "state", {name: abstract})[name]
+    check_params(params, str(folder), fresh=True)
+    return params
 
 
 def complete_step(workdir: Path | str, step: int | None = None) -> int:
@@ -88,12 +95,14 @@ def read_frozen(workdir: Path | str, abstract: Params) -> Params:
     folder = Path(workdir) / "frozen"
     try:
         check_files(folder)
-        return _read(folder, abstract)
+        params = _read(folder, abstract)
     except Exception as error:
         raise CheckpointError(
             f"{folder}: the frozen parameters cannot be read ({_first_line(error)}); copy the folder again, or start a "
             "new run"
         ) from error
+    check_params(params, str(folder), fresh=True)
+    return params
 
 
 def check_files(folder: Path) -> None:
@@ -140,7 +149,7 @@ def _read(path: Path, abstract: Params):
     """The leaves that `abstract` names, each device reading its own share."""
     restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
     args = ocp.args.PyTreeRestore(abstract, restore_args=restore_args, partial_restore=True)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with late_errors_silenced(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         return checkpointer.restore(path.resolve(), args=args)
 
 

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 from mmjax import config as c
+from mmjax.conversion.recognise import advice
 from mmjax.errors import CheckpointError, ConfigError
 
 
@@ -19,11 +20,17 @@ def read_config(workdir: Path | str) -> c.Experiment:
     """The experiment of a workdir. Raises `CheckpointError` when there is none, or it cannot be read."""
     path = Path(workdir) / "config.json"
     if not path.is_file():
-        raise CheckpointError(f"{workdir}: expected the workdir of a training run, found no config.json in it")
+        known = advice(workdir)
+        raise CheckpointError(
+            f"{workdir}: expected the workdir of a training run, found no config.json in it{known and f'; {known}'}"
+        )
     try:
-        return from_json(json.loads(path.read_text()), f"{path}")
-    except ValueError as error:
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if isinstance(values, dict) and "model" not in values and (known := advice(workdir)):
+        raise CheckpointError(f"{workdir}: expected the workdir of a training run; {known}")
+    return from_json(values, f"{path}")
 
 
 def get_config(workdir: str):
@@ -48,8 +55,11 @@ def read_encoders(workdir: Path | str) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not all(isinstance(each, str) for each in (*found.keys(), *found.values())):
+            raise ValueError("expected names and fingerprints")
+        return found
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}; delete it, and the next run writes it anew") from error
 
 

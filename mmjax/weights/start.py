@@ -12,6 +12,8 @@ import jax
 from mmjax import config as c
 from mmjax import conversion, trees
 from mmjax.conversion import store
+from mmjax.conversion.recognise import advice
+from mmjax.conversion.soundness import check_params
 from mmjax.errors import CheckpointError, ConfigError
 from mmjax.models.build import Params
 from mmjax.trainable import is_adapter, is_trainable, split_adapter
@@ -78,9 +80,10 @@ def check_folders(config: c.Experiment) -> None:
     for setting, command in made_by.items():
         folder = getattr(config.train, setting)
         if folder not in ("", c.RANDOM) and not Path(folder).is_dir():
+            known = advice(folder, {"base": "transformer"}.get(setting, setting)) if setting != "adapter" else ""
             raise CheckpointError(
                 f"train.{setting} = {folder}: expected a folder that {command} has written, found none of this name; "
-                "correct the path, or write it first"
+                f"{known or 'correct the path, or write it first'}"
             )
 
 
@@ -108,7 +111,9 @@ def _load_id_perceiver(config: c.Experiment, abstract: Params) -> Params:
     found = c.Model(config.model.transformer, dataclasses.replace(adapter, **record.adapter_settings))
     check_same_model(found, config.model, f"train.photomaker = {folder}")
     wanted = {"id_perceiver": abstract["face_encoder"]["id_perceiver"]}
-    return {"face_encoder": store.read_params(folder, wanted)}
+    params = store.read_params(folder, wanted)
+    check_params(params, f"train.photomaker = {folder}")
+    return {"face_encoder": params}
 
 
 def _load_adapter(config: c.Experiment, abstract: Params) -> Params:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file  # noqa: E402
 
 from mmjax import config as c  # noqa: E402
 from mmjax import conversion, sharding, trees  # noqa: E402
-from mmjax.conversion import engine, registry, safetensors_io, store, transformer  # noqa: E402
+from mmjax.conversion import engine, output_folder, registry, safetensors_io, store, transformer  # noqa: E402
 from mmjax.errors import ConversionError  # noqa: E402
 from tests.helpers import reference  # noqa: E402
 from tests.helpers.diffusers_folders import WEIGHTS, edited, saved  # noqa: E402
@@ -297,7 +297,7 @@ def test_existing_output_is_kept_unless_told(tmp_path):
 
 def test_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
     saved(tmp_path / "source")
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    monkeypatch.setattr(output_folder.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(ConversionError, match="needs .* GB"):
         conversion.convert("transformer", tmp_path / "source", tmp_path / "ours")
     assert not (tmp_path / "ours").exists()

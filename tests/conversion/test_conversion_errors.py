@@ -8,6 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
+from safetensors.torch import save_file  # noqa: E402
+
 from mmjax import conversion  # noqa: E402
 from mmjax.conversion import engine, store, transformer  # noqa: E402
 from mmjax.errors import CheckpointError, ConversionError  # noqa: E402
@@ -141,10 +143,6 @@ def peft_adapter(folder):
     (folder / "adapter_config.json").write_text("{}")
 
 
-def two_candidates(folder):
-    (folder / "diffusion_pytorch_model.fp16.safetensors").write_bytes((folder / WEIGHTS).read_bytes())
-
-
 def lost_shard(folder):
     shards = {"proj_out.bias": "diffusion_pytorch_model-00002-of-00002.safetensors", "proj_out.weight": WEIGHTS}
     (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": shards}))
@@ -164,10 +162,13 @@ DAMAGES = [
     (peft_adapter, "found adapter_config.json. This looks like a LoRA adapter"),
     (empty, "found 0: the file is truncated"),
     (cut_in_its_header, "found 100: the file is truncated"),
-    (two_candidates, "give the one file you mean"),
     (lost_shard, "2 shards, 1 of them are not there: diffusion_pytorch_model-00002-of-00002"),
     (doubled, "is both in diffusion_pytorch_model.safetensors and in other.safetensors"),
     (lambda folder: (folder / f"{WEIGHTS}.index.json").write_text("{"), "expected an index with a weight_map"),
+    (
+        lambda folder: (folder / f"{WEIGHTS}.index.json").write_text('{"weight_map": {}}'),
+        "expected an index with a weight_map",
+    ),
     (lambda folder: (folder / "config.json").unlink(), "expected config.json, or transformer/config.json"),
     (lambda folder: (folder / "config.json").write_text("{"), "expected JSON"),
     (lambda folder: (folder / "config.json").write_text("version https://git-lfs.github.com"), "git-lfs pointer"),
@@ -261,3 +262,112 @@ def test_values_that_end_early_are_one_clear_error(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read .* copy or convert it again") as caught:
         store.read_params(tmp_path / "ours", {"proj_out": {"kernel": kernel}})
     print(caught.value)
+
+
+# Variants beside each other, and other content than was asked for
+
+
+def variant(folder, name, kind="fp16"):
+    """Other weights under a variant's name."""
+    file = folder / name.format(kind)
+    file.write_bytes((folder / WEIGHTS).read_bytes())
+    return file
+
+
+def test_of_plain_weights_and_variants_the_plain_are_taken_and_it_is_said(tmp_path):
+    model = saved(tmp_path / "source")
+    state = {key: value.half() for key, value in model.state_dict().items()}
+    save_file(state, tmp_path / "source" / "diffusion_pytorch_model.fp16.safetensors")
+    index = {"weight_map": {"proj_out.bias": "lost.fp16-00001-of-00001.safetensors"}}
+    (tmp_path / "source" / f"{WEIGHTS}.index.fp16.json").write_text(json.dumps(index))
+    report = conversion.convert("transformer", tmp_path / "source", tmp_path / "ours")
+    assert report.dtypes == ("float32",)
+    assert report.notes == ("took the plain weights and left out the variants beside them: fp16",)
+
+
+def test_one_variant_alone_is_taken_and_it_is_said(tmp_path):
+    saved(tmp_path / "source")
+    (tmp_path / "source" / WEIGHTS).rename(tmp_path / "source" / "diffusion_pytorch_model.fp16.safetensors")
+    report = conversion.convert("transformer", tmp_path / "source", tmp_path / "ours")
+    assert report.notes == ("took the fp16 variant of the weights, the only one there is",)
+
+
+def test_several_variants_without_plain_weights_are_a_choice(tmp_path):
+    saved(tmp_path / "source")
+    variant(tmp_path / "source", "diffusion_pytorch_model.{}.safetensors", "bf16")
+    (tmp_path / "source" / WEIGHTS).rename(tmp_path / "source" / "diffusion_pytorch_model.fp16.safetensors")
+    with pytest.raises(ConversionError, match="found the variants bf16, fp16 of the weights and no plain ones"):
+        conversion.convert("transformer", tmp_path / "source", tmp_path / "ours")
+
+
+def test_sharded_variants_are_read_by_their_own_index(tmp_path):
+    model = saved(tmp_path / "source", shard="20KB")
+    folder = tmp_path / "source"
+    index = json.loads((folder / f"{WEIGHTS}.index.json").read_text())
+    renamed = {name: name.replace("model-", "model.fp16-") for name in set(index["weight_map"].values())}
+    for name, new in renamed.items():
+        (folder / name).rename(folder / new)
+    index["weight_map"] = {key: renamed[name] for key, name in index["weight_map"].items()}
+    (folder / f"{WEIGHTS}.index.json").unlink()
+    (folder / f"{WEIGHTS}.index.fp16.json").write_text(json.dumps(index))
+    report = conversion.convert("transformer", folder, tmp_path / "ours")
+    assert report.parameters == sum(p.numel() for p in model.parameters()) and "fp16 variant" in report.notes[0]
+
+
+@pytest.mark.parametrize("wrapping", ["state_dict", "model_state_dict", "module"])
+def test_a_pickle_with_its_weights_wrapped_is_read(tmp_path, wrapping):
+    model = saved(tmp_path / "source")
+    (tmp_path / "source" / WEIGHTS).unlink()
+    wrapped_up = {wrapping: model.state_dict(), "epoch": 3, "optimizer": {"lr": 1e-3}}
+    torch.save(wrapped_up, tmp_path / "source" / "diffusion_pytorch_model.bin")
+    report = conversion.convert("transformer", tmp_path / "source", tmp_path / "ours")
+    assert report.parameters == sum(p.numel() for p in model.parameters())
+
+
+CONFIGS = [
+    {"sample_frames": "49"},
+    {"temporal_compression_ratio": 0},
+    {"patch_size_t": [2]},
+    {"_class_name": ["a", "b"]},
+    {"num_layers": 10**12},
+    {"num_attention_heads": -3},
+    {"spatial_interpolation_scale": float("nan")},
+    {"spatial_interpolation_scale": float("inf")},
+    {"patch_size": 0},
+    {"architectures": 3, "_class_name": None},
+]
+
+
+@pytest.mark.parametrize("change", CONFIGS, ids=str)
+def test_a_config_of_other_values_is_one_error(tmp_path, change):
+    saved(tmp_path / "source")
+    path = tmp_path / "source" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ConversionError):
+        conversion.convert("transformer", tmp_path / "source", tmp_path / "ours")
+
+
+HEADERS = [
+    lambda header: header.update({"proj_out.bias": 3}),
+    lambda header: header["proj_out.bias"].pop("dtype"),
+    lambda header: header["proj_out.bias"].update({"shape": [-16]}),
+    lambda header: header["proj_out.bias"].update({"shape": "x"}),
+    lambda header: header["proj_out.bias"].update({"data_offsets": [1]}),
+    lambda header: header["proj_out.bias"].update({"data_offsets": [-64, 0]}),
+    lambda header: header["proj_out.bias"].update({"data_offsets": ["a", "b"]}),
+    lambda header: header["proj_out.bias"].update({"data_offsets": [0, 64]}),  # another tensor's bytes
+    lambda header: header["proj_out.bias"].update({"dtype": ["F32"]}),
+]
+
+
+@pytest.mark.parametrize("change", HEADERS, ids=range(len(HEADERS)))
+def test_a_damaged_header_is_one_error(tmp_path, change):
+    saved(tmp_path / "source")
+    raw = (tmp_path / "source" / WEIGHTS).read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    (tmp_path / "source" / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])
+    with pytest.raises(ConversionError, match="header"):
+        conversion.convert("transformer", tmp_path / "source", tmp_path / "ours")

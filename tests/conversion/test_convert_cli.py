@@ -64,6 +64,22 @@ def test_missing_source(capsys, tmp_path):
     assert "no such file or folder" in message
 
 
+@pytest.mark.parametrize("component", ["transformer", "arcface", "photomaker", "cogvideox"])
+def test_what_the_system_says_of_a_source_is_one_line(capsys, tmp_path, component, monkeypatch):
+    """Permissions, disks that fail, and names that no file can have."""
+    too_long = refused(capsys, component, "--source", "x" * 5000, "--output", tmp_path / "ours")
+    assert "File name too long" in too_long and too_long.count("\n") == 1
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(convert.conversion, "convert", fails)
+    monkeypatch.setattr(convert.conversion, "convert_pipeline", fails)
+    message = refused(capsys, component, "--source", tmp_path, "--output", tmp_path / "ours")
+    assert message == "error: secret.bin: expected files that can be read, found: Permission denied\n"
+
+
+def fails(*args, **kwargs):
+    raise PermissionError(13, "Permission denied", "secret.bin")
+
+
 def test_unknown_dtype(capsys, tmp_path, source):
     message = refused(capsys, "transformer", "--source", source, "--output", tmp_path / "ours", "--dtype", "float16")
     assert "black videos" in message

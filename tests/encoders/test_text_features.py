@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import types
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from transformers import T5Tokenizer  # noqa: E402
 
 from mmjax import config as c  # noqa: E402
 from mmjax import conversion, sharding  # noqa: E402
+from mmjax.conversion import tokenizer  # noqa: E402
 from mmjax.encoders import t5  # noqa: E402
 from mmjax.encoders.prompts import CLASS_WORDS  # noqa: E402
 from mmjax.encoders.t5 import load_text_encoder  # noqa: E402
@@ -340,7 +342,7 @@ def test_fingerprint_follows_weights_tokenizer_and_settings(converted, tmp_path,
     conversion.convert("text-encoder", tmp_path / "other source", tmp_path / "other", tokenizer=small_tokenizer)
     (tmp_path / "pieces").mkdir()
     (tmp_path / "pieces" / "spiece.model").write_bytes((small_tokenizer / "spiece.model").read_bytes())
-    (tmp_path / "pieces" / "tokenizer_config.json").write_text('{"extra_ids": 3}')
+    (tmp_path / "pieces" / "tokenizer_config.json").write_text('{"extra_ids": 90}')
     conversion.convert("text-encoder", source, tmp_path / "words", tokenizer=tmp_path / "pieces")
     others = [load(tmp_path / name).fingerprint for name in ("half", "other", "words")]
     others += [
@@ -358,12 +360,15 @@ def test_folders_without_what_is_needed_are_refused(converted, tmp_path, small_t
     with pytest.raises(CheckpointError, match="expected a converted text-encoder, found a photomaker"):
         load(tmp_path / "faces")
     torch_t5(vocab_size=100).save_pretrained(tmp_path / "small")
-    conversion.convert("text-encoder", tmp_path / "small", tmp_path / "few", tokenizer=small_tokenizer)
-    with pytest.raises(CheckpointError, match="expected at most 100 tokens.*another model's"):
+    with pytest.raises(ConversionError, match="expected 1 to 100 tokens.*another model's"):
+        conversion.convert("text-encoder", tmp_path / "small", tmp_path / "few", tokenizer=small_tokenizer)
+    conversion.convert("text-encoder", tmp_path / "small", tmp_path / "few")
+    shutil.copytree(small_tokenizer, tmp_path / "few" / "tokenizer")
+    with pytest.raises(CheckpointError, match="expected 1 to 100 tokens.*another model's"):
         load(tmp_path / "few")
     with pytest.raises(ConfigError, match="overflows in float16"):
         load(converted[1], dtype="float16")
-    monkeypatch.setattr(t5, "_installed", lambda name: name != "protobuf")
+    monkeypatch.setattr(tokenizer, "_installed", lambda name: name != "protobuf")
     with pytest.raises(ConfigError, match="pip install protobuf"):
         load(converted[1])
 
@@ -372,3 +377,97 @@ def test_damaged_tokenizer_is_one_clear_error(tmp_path):
     (tmp_path / "spiece.model").write_bytes(b"no pieces at all")
     with pytest.raises(CheckpointError, match="the tokenizer cannot be read"):
         t5.load_tokenizer(tmp_path)
+
+
+WORDS = [
+    ("一个男人在微笑", "knows nothing of 一个男人在微笑; write it in English"),
+    ("A man 一个男人在微笑 一个男人在微笑", "knows nothing of"),
+    ("Мужчина улыбается в парке", "knows nothing of"),  # T5 has most of these letters, and none of the words
+    ("رجل يبتسم", "knows nothing of"),
+    ("άνθρωπος", "knows nothing of"),
+    ("😀😀😀", "knows nothing of 😀😀😀"),
+    ("a caf\udce9", "bytes of another encoding"),
+    ("A man 微笑 in a park", None),
+    ("naïve café, 日本", None),
+    ("człowiek uśmiecha się", None),
+    ("A man 😀 smiling", None),
+    ("ein Mann lächelt; un homme à l'été, déjà vu", ""),
+    ("A man in a park, 3 x 4 = 12 (50% off!)", ""),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize("prompt,message", WORDS)
+def test_words_that_t5_cannot_read_are_refused_or_said(real_tokenizer, prompt, message):
+    """Refused where they are most of the letters, said (None) where they are few."""
+    encoder = tokenizing(real_tokenizer)
+    if message:
+        for ask in (encoder._plain_tokens, lambda text: encoder.warnings([text])):
+            with pytest.raises(PromptError, match=message):
+                ask(prompt)
+        if any(map(str.isalpha, prompt)):
+            with pytest.raises(PromptError):
+                encoder.tokens(f"{prompt} man img", 1)
+    else:
+        assert bool(encoder.warnings([prompt])) == (message is None)
+
+
+def test_plain_english_is_read_without_a_word(real_tokenizer):
+    """No warning for any of VBench's prompts but those with foreign letters."""
+    files = sorted((Path(os.environ["MMJAX_TEST_DATA"]) / "prompts").rglob("*.txt"))
+    lines = {line.strip() for file in files for line in file.read_text().splitlines() if line.strip()}
+    prompts, encoder = sorted(line for line in lines if len(line) < 600)[:1500], tokenizing(real_tokenizer)
+    said = [line for line in prompts if encoder.warnings([line])]
+    print(f"{len(said)} of {len(prompts)} prompts with a word that T5 cannot read: {said[:3]}")
+    assert len(prompts) > 100 and len(said) <= len(prompts) // 50
+
+
+def test_a_class_word_that_is_not_known_is_refused(small_tokenizer):
+    encoder = tokenizing(small_tokenizer)
+    encoder._pieces = lambda text: [2] * len(text.split())
+    with pytest.raises(PromptError, match="does not know its class word"):
+        encoder.tokens("A man img is talking", 1)
+
+
+def empty(folder):
+    (folder / "spiece.model").write_bytes(b"")
+
+
+def cut(folder):
+    raw = (folder / "spiece.model").read_bytes()
+    (folder / "spiece.model").write_bytes(raw[: len(raw) // 2])
+
+
+def flipped(folder):
+    raw = bytearray((folder / "spiece.model").read_bytes())
+    raw[1000] ^= 0xFF
+    (folder / "spiece.model").write_bytes(bytes(raw))
+
+
+def larger(folder):
+    (folder / "tokenizer_config.json").write_text('{"extra_ids": 500}')
+
+
+@pytest.mark.parametrize(
+    "damage,message",
+    [
+        (empty, "expected 173 to 300 tokens, .*found 103: it is cut short"),
+        (cut, "no whole SentencePiece model"),
+        (flipped, "cannot be read|expected"),
+        (larger, "it is cut short, or another model's"),
+    ],
+)
+def test_a_tokenizer_that_is_empty_cut_or_anothers_is_found_when_converting(
+    converted, small_tokenizer, tmp_path, damage, message
+):
+    shutil.copytree(small_tokenizer, tmp_path / "tokenizer")
+    damage(tmp_path / "tokenizer")
+    source = converted[1].parent / "source"
+    with pytest.raises(ConversionError, match=message):
+        conversion.convert("text-encoder", source, tmp_path / "ours", tokenizer=tmp_path / "tokenizer")
+    assert not (tmp_path / "ours").exists()
+
+
+def test_an_empty_tokenizer_is_refused_whatever_the_tables_size(tmp_path):
+    (tmp_path / "spiece.model").write_bytes(b"")
+    assert "it is empty, or another model's" in tokenizer.problem(t5.load_tokenizer(tmp_path), 128)

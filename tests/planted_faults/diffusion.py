@@ -181,8 +181,8 @@ _SAMPLERS = (
     Fault(
         "the seed does not reach a sample's key",
         SAMPLERS,
-        "(jax.random.key(seed), jnp.asarray(numbers))",
-        "(jax.random.key(0), jnp.asarray(numbers))",
+        "(random_key(seed), jnp.asarray(numbers))",
+        "(random_key(0), jnp.asarray(numbers))",
         _KEYS,
     ),
     Fault(

@@ -237,14 +237,14 @@ _TRAINING = (
     Fault(
         "training and validation share a random stream",
         STATE,
-        "(*jax.random.split(jax.random.key(seed), ",
-        "(*[jax.random.key(seed)] * (",
+        "(*jax.random.split(random_key(seed), ",
+        "(*[random_key(seed)] * (",
         _KEYS,
     ),
     Fault(
         "the seed of an experiment is not looked at",
         STATE,
-        "jax.random.split(jax.random.key(seed), ",
+        "jax.random.split(random_key(seed), ",
         "jax.random.split(jax.random.key(0), ",
         _KEYS,
     ),

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from mmjax import bench, files, media, outputs, quickstart, sample
+from mmjax import config as c
 from mmjax.errors import DataError, OutputError
 from mmjax.sampling import Sampler, products
+from mmjax.sampling.latents import read_latents
 from mmjax.sampling.text_to_video import Encoded
 from tests.helpers import tiny_run
 from tests.test_config import ROOT
@@ -361,7 +363,7 @@ KINDS = ["NaN", "infinity", "huge", "integers", "flat", "empty", "channels", "te
 @pytest.mark.parametrize("path", ["/dev/zero", "."])
 def test_latents_are_read_from_files(path):
     with pytest.raises(DataError, match="found a folder, a pipe or a device"):
-        products.read_latents(path)
+        read_latents(path, c.Autoencoder("pixel"))
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "header", "cut", "nothing", "words"])
@@ -381,8 +383,8 @@ def test_bytes_that_are_damaged_anywhere_give_a_line_or_an_array(tmp_path):
         content[place] ^= 1 << rng.integers(8)
         path.write_bytes(content)
         try:
-            values, settings = products.read_latents(path)
-            assert values.ndim == 4 and settings in (None, SETTINGS)
+            assert read_latents(path, c.Autoencoder("pixel")).ndim == 4
+            assert products.settings_behind(path) in (None, SETTINGS)
         except DataError as error:
             assert "\n" not in str(error)
 

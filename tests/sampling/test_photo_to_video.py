@@ -117,10 +117,10 @@ def test_the_command_line_from_noise_to_files_and_back_from_latents(published, n
     [
         (["--reference", "face.jpg"], "this model has no adapter"),
         (["--init-latents", "flat.npy"], "expected floats [latent frames, height, width, channels]"),
-        (["--init-latents", "small.npy"], "starting noise: expected [3, 8, 12, 16]"),
+        (["--init-latents", "small.npy"], "expected [3, 8, 12, 16] [latent frames"),
         (["--precision", "float16"], "black videos"),
         (["--adapter", "nowhere"], "expected the workdir of a training run"),
-        (["--identity-scale", "-1"], "0 or more"),
+        (["--identity-scale", "-1"], "--identity-scale: -1: expected a number of 0 to 100"),
         (["--frames", "10"], "nearest 9 or 17"),
         (["--videos", "2", "--save-latents", "x.npy"], "expected one video"),
     ],

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 from mmjax.config import Experiment
 from mmjax.encoders.batching import run_filled
 from mmjax.encoders.interface import FaceFeatures
-from mmjax.errors import PromptError
+from mmjax.errors import PromptError, UnreadableError
 from mmjax.faces.masks import face_masks
 from mmjax.preparation.analysis.chunks import still_name
 from mmjax.preparation.captions import Captioner, caption_for
@@ -148,7 +148,8 @@ class RecordMaker:
             embeddings, masks = self._encoders.text.encode(captions, self._references)
         except PromptError as error:
             if len(captions) == 1:
-                return {captions[0]: Rejected("long_caption", str(error))}
+                reason = "unreadable_caption" if isinstance(error, UnreadableError) else "long_caption"
+                return {captions[0]: Rejected(reason, str(error))}
             return {caption: found for each in captions for caption, found in self._text([each]).items()}
         texts = map(_Text, embeddings.astype(BFLOAT16), masks)
         return dict(zip(captions, texts, strict=True))
