@@ -35,6 +35,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from mmjax.faces.damage import Damage, damage_remarks, measure_damage
 from mmjax.faces.detection import Face, align
 from mmjax.faces.embeddings import unit
 
@@ -66,6 +67,7 @@ class Quality:
     colour: mean distance of the face's colours from grey, CIELAB units; about 23 for a colour photograph.
     mouth, eyes: cosine between the embeddings without and with that part painted over.
     sides: difference of these cosines between the face's two halves.
+    damage: what was done to its pixels.
     """
 
     side: float
@@ -75,6 +77,7 @@ class Quality:
     mouth: float
     eyes: float
     sides: float
+    damage: Damage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +97,14 @@ def measure(
     embeddings = np.asarray(embed(np.stack([aligned, *covered])))
     mouth, eyes, left, right = (float(each) for each in unit(embeddings[1:]) @ unit(embeddings[0]))
     quality = Quality(
-        face.side, sharpness(aligned), yaw(face.landmarks), colour(aligned), mouth, eyes, abs(left - right)
+        face.side,
+        sharpness(aligned),
+        yaw(face.landmarks),
+        colour(aligned),
+        mouth,
+        eyes,
+        abs(left - right),
+        measure_damage(picture, face, aligned),
     )
     return quality, aligned, embeddings[0]
 
@@ -120,6 +130,7 @@ def remarks(quality: Quality) -> Iterator[Remark]:
             abs(quality.yaw) > TOO_TURNED,
         )
     yield from (Remark(text) for text in _hidden(quality))
+    yield from (Remark(text) for text in damage_remarks(quality.damage))
     if quality.colour < _GREY:
         yield Remark("the picture is black and white: the video's colours of skin, hair and eyes will be guesses")
 
