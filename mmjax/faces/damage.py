@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 
 from mmjax.faces.detection import Face
 
-BURNT, FAINT, BLOCKY, STEPPED, OUTLINED, NOISY = 0.08, 12.0, 1.3, 0.18, 0.048, 0.2  # more, but for FAINT: less
+BURNT, FAINT, BLOCKY, STEPPED, OUTLINED, NOISY = 0.08, 12.0, 1.3, 0.18, 0.046, 0.2  # more, but for FAINT: less
 NO_SKIN, NEGATIVE = -4.0, 0.1  # less; more
 
 _INNER = np.s_[16:-8, 16:-16]  # of the aligned crop: face, no background
@@ -31,6 +31,7 @@ _DITHER = 1.0  # pixels, over which dithered shades are one: a GIF's few colours
 _PEAK, _HILL = 2.0, 8.0  # levels: a step that compression has widened, and what photographs vary by
 _BLOCK = 8  # pixels of JPEG's blocks
 _SMALLEST = 3 * _BLOCK  # pixels of a face in which blocks are looked for
+_DARKER = 35  # of 255, a drawn line than what is beside it
 _LINE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))  # wider than a drawn line of the aligned crop
 
 
@@ -44,7 +45,7 @@ class Damage:
     skin: redness and yellowness (a* + b* of CIELAB) of the median pixel; of skin 10 to 60, of grey 0.
     eyes: brightness of the eyes less that of cheeks and nose, in `contrast`; of people below 0.
     steps: how far the histogram of the colours is from a smooth one, by that.
-    outlines: share of the face in thin lines that are darker than both sides by `contrast`, 0 to 1.
+    outlines: share of the face in thin lines that are darker than both sides, by `contrast` and more, 0 to 1.
     noise: finest detail of the median pixel, in `contrast`; in photographs it is at edges, and little elsewhere.
     """
 
@@ -73,7 +74,7 @@ def measure_damage(picture: UInt8[np.ndarray, "h w 3"], face: Face, aligned: UIn
         skin=_skin(aligned),
         eyes=float(eyes - skin) / contrast,
         steps=_steps(cut),
-        outlines=float((lines > contrast).mean()),
+        outlines=float((lines > max(contrast, _DARKER)).mean()),
         noise=float(np.median(np.abs(grey - fine)[_INNER])) / contrast,
     )
 

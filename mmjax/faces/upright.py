@@ -9,10 +9,19 @@ is less sure of them, though. So where the largest face is not clearly one that 
 are looked at as well, and the one whose largest face has the best score is taken. A face whose own landmarks lie on
 their side counts for less, since it says that another turn is right.
 
-Measured with scrfd_500m on 200 photographs of LFW in all four turns (`MMJAX_MEASURE=1 pytest -s
-tests/faces/test_upright.py`):
+Measured with scrfd_500m on 200 photographs of LFW in all four turns, as they are and cut to the face
+(`MMJAX_MEASURE=1 pytest -s tests/faces/test_upright.py`); cosines lie between the embeddings of the picture and of the
+upright photograph:
 
-FIGURES
+| 800 pictures | right | upright ones turned | of these seen once | cosine before: 5, 50, 95 % | after, least |
+|---|---|---|---|---|---|
+| as they are | 100 % | 0 of 200 | 90 % | -0.05, 0.09, 0.89 | 1.000 |
+| cut tightly | 100 % | 0 of 200 | 20.5 % | -0.04, 0.19, 0.94 | 1.000 |
+
+Seen once is what a picture took before; the others take four detections, and five where they are turned. Of 600 other
+photographs that stood on their head, one had a score above `CLEAR`, and such a one is taken as it is. A head that is
+tilted by 45 degrees may be turned either way. People who lie are turned upright with all that is around them. With
+another detector than scrfd_500m, `CLEAR` may lie elsewhere among its scores: pictures are then seen more or less often.
 """
 
 import dataclasses

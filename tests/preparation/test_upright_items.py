@@ -9,12 +9,14 @@ from mmjax import media
 from mmjax.faces.upright import turned
 from mmjax.preparation.analysis import item
 from mmjax.preparation.analysis.chunks import ChunkFindings, read_findings, write_findings
+from mmjax.preparation.analysis.faces import upright_faces
+from mmjax.preparation.analysis.windows import Window
 from mmjax.preparation.items import Finding, Item, Turned
 from mmjax.preparation.report.summary import Summary, merge, write_report
 from mmjax.preparation.settings import Settings
 from mmjax.preparation.writing.pixels import read_pixels
 from tests.helpers import face_pictures as fp
-from tests.helpers import made_samples
+from tests.helpers import made_samples, real_clips
 from tests.helpers import prepared_input as pi
 
 
@@ -87,3 +89,24 @@ def test_the_report_shows_what_was_turned(tmp_path):
     page, numbers = (tmp_path / "report.html").read_text(), (tmp_path / "report.json").read_text()
     assert '"turned": 2' in numbers and "Not upright: 2" in page
     assert all(text in page for text in ("photo-0.jpg", "was turned by 1"))
+
+
+@pytest.mark.measures
+@fp.needs_faces
+def test_clips_in_all_four_turns():
+    """The first nine frames of every real clip; quoted in `mmjax.preparation.analysis.faces`."""
+    right, once = [[], [], [], []], []
+    for path in sorted(path for path in (fp.DATA / "videos").glob("*/*") if path.suffix in (".mp4", ".mpg")):
+        frames = real_clips.frames_of(path.relative_to(fp.DATA / "videos"), 9)
+        for turns in range(4):
+            calls = []
+            detect = lambda *args, calls=calls, **more: calls.append(1) or fp.tools().detect(*args, **more)  # noqa: E731
+            given = Window(path.name, turned(frames, turns), tuple(range(9)), (0.0,) * 9, 0)
+            window, _, said = upright_faces(given, "video", detect, 4)
+            right[turns].append((window.turns + turns) % 4 == 0)
+            if turns == 0:
+                once.append(len(calls) <= 6)
+            if not right[turns][-1]:
+                print(f"wrong: {path.name} turned by {turns} quarters: {said}")
+    print(f"{len(once)} clips, right in each of four turns: {[sum(each) for each in right]}; only tracked: {sum(once)}")
+    assert np.mean(right) >= 0.98 and np.mean(right[0]) >= 0.98
