@@ -263,7 +263,7 @@ WRONG = {
     "a rate without end": ({"fps": "inf"}, "--fps: inf: expected a number of 0.1 to 1000"),
     "nobody to show": ({"prompt": "A man img is smiling"}, "no reference picture of the person"),
     "trigger to steer away from": ({"negative-prompt": "a man img"}, "expected no trigger"),
-    "another encoding": ({"prompt": "a caf\udce9"}, "bytes of another encoding"),
+    "another encoding": ({"prompt": "a caf\udce9"}, "bytes that are none in the console's encoding"),
     "not an mp4": ({"output": "out.gif"}, "ends in .mp4"),
     "negative seed": ({"seed": -1}, "--seed: -1: expected a whole number of 0 to 18446744073709551615"),
     "seed beyond 64 bits": ({"seed": 2**64}, "expected a whole number of 0 to"),
