@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 _STOPPED, _INTERRUPTED = "stopped", 130  # what Ctrl-C ends in: a line and an exit status
 
@@ -26,6 +26,14 @@ class ConfigError(MMJaxError):
 
 class DataError(MMJaxError):
     """A record, data set, picture or clip cannot be used."""
+
+    @classmethod
+    def of_several(cls, refused: Sequence[str], count: int) -> "DataError":
+        """One error for reference pictures that cannot be used: a message for each, of `count` in all."""
+        if len(refused) == 1:
+            return cls(refused[0])
+        head = f"references: {len(refused)} of {count} pictures cannot be used"
+        return cls("\n".join([head, *(f"  {text}" for text in refused)]))
 
 
 class MediaError(DataError):

@@ -133,6 +133,8 @@ def _print_summary(report: dict, output: Path) -> None:
         print(f"  dropped {count}: {reason}")
     for each in report["ignored"]:
         print(f"  not taken {each['count']} {each['ending']}: {each['reason']}")
+    if report["turned"]:
+        print(f"  turned upright, or perhaps not upright: {report['turned']}")
     print(f"look at {output / 'report.html'}")
 
 

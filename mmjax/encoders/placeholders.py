@@ -27,7 +27,7 @@ from mmjax.encoders.fingerprints import fingerprint
 from mmjax.encoders.interface import FaceFeatures, reference_side
 from mmjax.encoders.labels import IDENTITY_DIM, read_label
 from mmjax.encoders.prompts import TRIGGER, check_length, expand_trigger
-from mmjax.errors import ConfigError
+from mmjax.errors import ConfigError, DataError
 from mmjax.media import Picture
 
 _WORDS = re.compile(r"\w+|[^\w\s]")
@@ -133,7 +133,15 @@ class SeededPatches:
         return np.concatenate([features.mean(2, keepdims=True), features], 2)
 
     def warnings(self, pictures: Sequence[Picture]) -> list[str]:
-        """Nothing is to be said of pictures; what cannot serve shows in `encode`."""
+        """Nothing is to be said of pictures that can serve. Raises `DataError`, which names all that cannot."""
+        refused = []
+        for picture in pictures:
+            try:
+                self._load(picture)
+            except DataError as error:
+                refused.append(str(error))
+        if refused:
+            raise DataError.of_several(refused, len(pictures))
         return []
 
     def free(self) -> None:
@@ -168,6 +176,11 @@ class DrawnFaceEncoder(SeededPatches):
                 f"model.adapter.id_dim = {id_dim}: expected at least {IDENTITY_DIM}, the traits of a drawn person, "
                 "with encoders.face = drawn"
             )
+
+    def _load(self, picture: Picture) -> Image.Image:
+        image = super()._load(picture)
+        read_label(image, _name(picture))  # so that `warnings` finds a picture without one
+        return image
 
     def encode(self, pictures: Sequence[Picture]) -> FaceFeatures:
         """Features of labelled pictures (`mmjax.encoders.labels`): files, or pictures in memory.

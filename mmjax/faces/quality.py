@@ -25,7 +25,8 @@ picture and has to be made up. Shaken pictures are the weak spot: they cost most
 What is hidden is asked of the recogniser itself: the mouth, the eyes, one half and the other are painted over in turn,
 and a part whose loss hardly changes the embedding showed nothing before. That finds masks, hands and things
 before the mouth, dark glasses, and faces that the picture's edge cuts. It does not find what leaves a part half
-visible: hair, a finger, clear glasses, a cap. Its thresholds belong to one recogniser, so it only ever warns.
+visible: hair, a finger, clear glasses, a cap. Its thresholds belong to one recogniser, so it only ever warns. What was
+done to the pixels is measured in `mmjax.faces.damage`, and only ever warns as well.
 """
 
 import dataclasses
@@ -35,6 +36,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from mmjax.faces.damage import Damage, damage_remarks, measure_damage
 from mmjax.faces.detection import Face, align
 from mmjax.faces.embeddings import unit
 
@@ -66,6 +68,7 @@ class Quality:
     colour: mean distance of the face's colours from grey, CIELAB units; about 23 for a colour photograph.
     mouth, eyes: cosine between the embeddings without and with that part painted over.
     sides: difference of these cosines between the face's two halves.
+    damage: what was done to its pixels.
     """
 
     side: float
@@ -75,6 +78,7 @@ class Quality:
     mouth: float
     eyes: float
     sides: float
+    damage: Damage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +98,14 @@ def measure(
     embeddings = np.asarray(embed(np.stack([aligned, *covered])))
     mouth, eyes, left, right = (float(each) for each in unit(embeddings[1:]) @ unit(embeddings[0]))
     quality = Quality(
-        face.side, sharpness(aligned), yaw(face.landmarks), colour(aligned), mouth, eyes, abs(left - right)
+        face.side,
+        sharpness(aligned),
+        yaw(face.landmarks),
+        colour(aligned),
+        mouth,
+        eyes,
+        abs(left - right),
+        measure_damage(picture, face, aligned),
     )
     return quality, aligned, embeddings[0]
 
@@ -120,6 +131,7 @@ def remarks(quality: Quality) -> Iterator[Remark]:
             abs(quality.yaw) > TOO_TURNED,
         )
     yield from (Remark(text) for text in _hidden(quality))
+    yield from (Remark(text) for text in damage_remarks(quality.damage))
     if quality.colour < _GREY:
         yield Remark("the picture is black and white: the video's colours of skin, hair and eyes will be guesses")
 

@@ -71,7 +71,8 @@ class Sample:
     key: the item's, with "#FIRST" behind it for the window of a video that starts at frame FIRST.
     frames: numbers of the source's frames, in order.
     times: of the first and the last frame, seconds.
-    framing: from the source's pixels to the record's.
+    framing: from the source's pixels, turned, to the record's.
+    turns: quarter turns to the left that bring the source upright (`mmjax.faces.upright`).
     boxes, landmarks: of the face, in the record's pixels.
     """
 
@@ -87,6 +88,16 @@ class Sample:
     boxes: Float[np.ndarray, "F 4"]
     landmarks: Float[np.ndarray, "F 5 2"]
     scores: dict[str, float]
+    turns: int = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Turned:
+    """A photo or window that did not stand upright and was turned, or may not, with a small picture as it is used."""
+
+    key: str
+    detail: str
+    picture: UInt8[np.ndarray, "h w 3"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,3 +120,4 @@ class Finding:
     stills: tuple[Still, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     pictures: tuple[UInt8[np.ndarray, "h w 3"], ...] = ()  # one small picture for each sample
+    turned: tuple[Turned, ...] = ()

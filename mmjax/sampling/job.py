@@ -66,7 +66,7 @@ class Job:
             latents = self.sampler.latents([encoded], self.size, progress, noise)
         saved = products.keep_latents(latents[0], video, self._wanted())
         with _kept(self.sampler, video, saved):
-            clip = Clip(self.sampler.decode(latents)[0], encoded.pictures, encoded.request)
+            clip = Clip(self.sampler.decode(latents)[0], encoded.pictures, encoded.request, encoded.warnings)
             self.claim.recheck(video.path, video.sheet, video.record)
             products.write(video, clip, self.sampler)
         if saved and self.latents is None:

@@ -141,6 +141,7 @@ def write(made: Video, clip: Clip, sampler: Sampler) -> None:
     media.write_png(made.sheet, media.contact_sheet([row]))
     seconds = {f"{part}_seconds": round(spent, 3) for part, spent in sampler.seconds.items()}
     record = {"notice": media.AI_NOTICE, "hash": made.hash} | made.settings
+    record["warnings"] = list(clip.warnings)
     record |= {"versions": versions(), "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}"}
     record["timings"] = seconds | {"writing_seconds": round(time.monotonic() - began, 3)}
     files.write_json(made.record, record)

@@ -16,7 +16,6 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mmjax import config as c
-from mmjax import media
 from mmjax.encoders import interface
 from mmjax.encoders.build import make_autoencoder, make_face_encoder, make_text_encoder
 from mmjax.encoders.fingerprints import agrees
@@ -46,21 +45,29 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """A request with what the encoders make of it; `features` are `CONDITION_FIELDS` and `keep_identity`."""
+    """A request with what the encoders make of it; `features` are `CONDITION_FIELDS` and `keep_identity`.
+
+    warnings: what `Sampler.check` says of the references.
+    """
 
     request: Request
     features: Batch
     negative: Float[np.ndarray, "L text_dim"]
     pictures: Sequence[UInt8[np.ndarray, "h w 3"]]
+    warnings: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """A video with what it was made from; `references` are the pictures as the encoder saw them."""
+    """A video with what it was made from; `references` are the pictures as the encoder saw them.
+
+    warnings: what was said of them, such as that one was turned upright.
+    """
 
     frames: UInt8[np.ndarray, "frames height width 3"]
     references: Sequence[UInt8[np.ndarray, "h w 3"]]
     request: Request
+    warnings: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,8 +178,7 @@ class Sampler:
           PromptError: a prompt that does not say whom the references show. DataError: a reference that cannot be used.
           ConfigError: references for a model without an adapter.
         """
-        for request in requests:
-            self.check(request.references)
+        warnings = [self.check(request.references) for request in requests]
         with self._timed("text"):
             texts = [self._encode_text(request) for request in requests]
             self._text.free()
@@ -180,7 +186,8 @@ class Sampler:
             faces = [self._encode_faces(request) for request in requests]
             if any(request.references for request in requests):
                 self._faces.free()
-        return [self._encoded(request, *text, face) for request, text, face in zip(requests, texts, faces, strict=True)]
+        encoded = (self._encoded(*each) for each in zip(requests, texts, faces, strict=True))
+        return [dataclasses.replace(each, warnings=said) for each, said in zip(encoded, warnings, strict=True)]
 
     def denoise(
         self, encoded: Sequence[Encoded], size: Size | None = None, progress: Progress | None = None
@@ -197,7 +204,10 @@ class Sampler:
           CheckpointError: weights that give no finite video.
         """
         videos = self.decode(self.latents(encoded, size, progress))
-        return [Clip(frames, each.pictures, each.request) for frames, each in zip(videos, encoded, strict=True)]
+        return [
+            Clip(frames, each.pictures, each.request, each.warnings)
+            for frames, each in zip(videos, encoded, strict=True)
+        ]
 
     def latents(
         self,
@@ -261,7 +271,8 @@ class Sampler:
         patches = np.zeros((references, adapter.clip_tokens, adapter.clip_dim))
         return interface.FaceFeatures(np.zeros((references, adapter.id_dim)), patches, patches, picture=np.zeros(0))
 
-    def _encoded(self, request: Request, text, mask, negative, faces: interface.FaceFeatures) -> Encoded:
+    def _encoded(self, request: Request, text: tuple, faces: interface.FaceFeatures) -> Encoded:
+        text, mask, negative = text
         fields = record_fields(self.config, 1)  # the dtypes that training saw
         found = (text, mask, faces.id_embedding, faces.clip_last, faces.clip_penultimate)
         features = {

@@ -13,12 +13,14 @@ from PIL import Image
 
 from mmjax.errors import DataError
 from mmjax.faces import quality
+from mmjax.faces.damage import Damage
 from mmjax.faces.detection import Face
 from mmjax.faces.quality import Quality, remarks
 from mmjax.faces.reference_check import FaceTools, check_references
 from tests.helpers import face_pictures as fp
 
-GOOD = Quality(side=140, sharpness=0.6, yaw=3, colour=20, mouth=0.8, eyes=0.7, sides=0.1)
+SOUND = Damage(burnt=0.0, contrast=40.0, blocks=0.2, skin=32.0, eyes=-1.5, steps=0.1, outlines=0.01, noise=0.04)
+GOOD = Quality(side=140, sharpness=0.6, yaw=3, colour=20, mouth=0.8, eyes=0.7, sides=0.1, damage=SOUND)
 
 
 def image(pixels) -> Image.Image:
@@ -267,13 +269,12 @@ def test_pictures_of_two_people_are_refused(tmp_path):
 def told_apart(*embeddings):
     """The check of pictures whose embeddings are these, all else good."""
     queue = iter(embeddings)
-    sharp = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
-    landmarks = quality._SHAPE[:, :2] * 60 + 150
+    landmarks = np.array([[204, 102], [248, 104], [225, 126], [207, 142], [244, 143]], np.float32)
     tools = FaceTools(
-        lambda picture: [Face(np.array([80, 70, 220, 250], np.float32), landmarks, 0.9)],
+        lambda picture: [Face(np.array([182, 69, 273, 174], np.float32), landmarks, 0.9)],
         lambda crops: np.stack([vector := np.asarray(next(queue), float), *[np.roll(vector, 1)] * 4]),
     )
-    return check_references([image(sharp)] * len(embeddings), tools)
+    return check_references([image(fp.astronaut())] * len(embeddings), tools)
 
 
 def at(degrees, axis=1):
@@ -299,3 +300,13 @@ def test_a_doubtful_likeness_is_a_warning():
 def test_three_people_are_three():
     with pytest.raises(DataError, match=r"found 3 people \(person 1: picture 1.*; person 2: picture 2.*; person 3"):
         told_apart(at(0), at(90), at(90, axis=2))
+
+
+@fp.needs_pack
+def test_spoilt_pixels_are_a_warning():
+    """Which ones, and how surely, is tested in `test_damage.py`."""
+    picture, _ = woman()
+    for version, text in ((fp.posterised(picture, 2), "too few shades"), (fp.overexposed(picture, 2.5), "overexposed")):
+        (found,) = check(image(version))
+        assert sum(text in warning for warning in found.warnings) == 1
+        assert found.warnings[-1].startswith("reference picture 1 in memory: ")

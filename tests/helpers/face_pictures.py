@@ -78,6 +78,57 @@ def main_face(picture: np.ndarray):
     return tools().detect(picture)[0]
 
 
+# Each of these takes a picture alone, and damages its pixels.
+
+
+def overexposed(picture, factor):
+    return np.clip(picture * factor, 0, 255).astype(np.uint8)
+
+
+def faint(picture, share):
+    """With so little of its contrast, in the dark."""
+    return (picture * share).astype(np.uint8)
+
+
+def compressed(picture, quality):
+    """As a JPEG of this quality."""
+    return cv2.imdecode(cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1)[..., ::-1]
+
+
+def negative(picture):
+    return 255 - picture
+
+
+def grey(picture):
+    return np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, -1)
+
+
+def posterised(picture, bits):
+    return picture & np.uint8(0xFF << (8 - bits) & 0xFF)
+
+
+def cartoon(picture):
+    """The usual recipe: smoothed colours and black outlines."""
+    soft = cv2.medianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 5)
+    outlines = cv2.adaptiveThreshold(soft, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, 9, 9)
+    return cv2.bitwise_and(*[cv2.bilateralFilter(picture, 9, 250, 250)] * 2, mask=outlines)
+
+
+def stylised(picture):
+    """OpenCV's own filter that makes a photograph look painted."""
+    return cv2.stylization(np.ascontiguousarray(picture), sigma_s=60, sigma_r=0.45)
+
+
+def smoothed(picture):
+    """A beauty filter, without outlines."""
+    return cv2.edgePreservingFilter(np.ascontiguousarray(picture), flags=1, sigma_s=60, sigma_r=0.4)
+
+
+def noisy(picture, sigma):
+    noise = np.random.default_rng(0).normal(0, sigma, picture.shape)
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
 # Each of these takes a picture and the landmarks of its face; lengths are in pixels of the aligned crop.
 
 

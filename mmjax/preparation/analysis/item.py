@@ -16,12 +16,13 @@ from mmjax.faces import quality
 from mmjax.faces.attributes import Attributes, load_attributes
 from mmjax.faces.detection import Face, FaceDetector, align, crop_portrait, load_detector
 from mmjax.faces.reference_check import CLEARLY_LARGEST
-from mmjax.faces.tracking import Detect, Track, track_faces
+from mmjax.faces.tracking import Track
 from mmjax.media import spread
 from mmjax.preparation import captions, framing
 from mmjax.preparation.analysis import scores
+from mmjax.preparation.analysis.faces import upright_faces
 from mmjax.preparation.analysis.windows import Window, photo_window, small, video_windows
-from mmjax.preparation.items import Dropped, Finding, Item, Sample, Still
+from mmjax.preparation.items import Dropped, Finding, Item, Sample, Still, Turned
 from mmjax.preparation.processes.worker import beat
 from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.settings import Settings
@@ -71,8 +72,12 @@ def analyse(item: Item) -> Finding:
     """
     collected = _Collected(item)
     for window in _windows(item, _tools.spec, collected.dropped):
+        detect = functools.partial(_detect, _tools.detect)
+        window, faces, remark = upright_faces(window, item.kind, detect, _tools.spec.settings.detect_every)
+        if remark:
+            collected.turned.append(Turned(window.key, remark, small(window.frames[0])))
         try:
-            _judge(collected, window, _tools)
+            _judge(collected, window, _one_face(faces), _tools)
         except Rejected as error:
             picture = small(window.frames[0])
             collected.dropped.append(Dropped(window.key, error.reason, error.detail, error.value, picture))
@@ -90,9 +95,10 @@ class _Collected:
     stills: list[Still] = dataclasses.field(default_factory=list)
     dropped: list[Dropped] = dataclasses.field(default_factory=list)
     pictures: list[np.ndarray] = dataclasses.field(default_factory=list)
+    turned: list[Turned] = dataclasses.field(default_factory=list)
 
     def finding(self) -> Finding:
-        parts = self.samples, self.stills, self.dropped, self.pictures
+        parts = self.samples, self.stills, self.dropped, self.pictures, self.turned
         return Finding(self.item.key, *map(tuple, parts))
 
 
@@ -105,13 +111,12 @@ def _windows(item: Item, spec: AnalysisSpec, dropped: list[Dropped]) -> Iterator
         yield from video_windows(item, spec.clip_frames, spec.fps, spec.settings, dropped)
 
 
-def _judge(collected: _Collected, window: Window, tools: _Tools) -> None:
+def _judge(collected: _Collected, window: Window, face: Track, tools: _Tools) -> None:
     """Adds what a window gives. Of one whose face is good and that is no sample all the same the stills stay.
 
     Raises `Rejected` where it is no sample.
     """
     item, spec = collected.item, tools.spec
-    face = _one_face(window, item.kind, functools.partial(_detect, tools.detect), spec.settings)
     measured, stills = _measure(item, window, face, spec)
     try:
         sample = _sample(item, window, face, measured, tools) if _wanted(item, spec) else None
@@ -136,12 +141,8 @@ def _detect(detector: FaceDetector, picture: UInt8[np.ndarray, "h w 3"], like: F
     return faces
 
 
-def _one_face(window: Window, kind: str, detect: Detect, settings: Settings) -> Track:
+def _one_face(tracks: list[Track]) -> Track:
     """The one person of a window, in all of its frames. Raises `Rejected`."""
-    if kind == "photo":
-        tracks = [_as_track(face) for face in detect(window.frames[0])]
-    else:
-        tracks = track_faces(window.frames, detect, settings.detect_every)
     if not tracks:
         raise Rejected("no_face", "no face found")
     main, *others = tracks
@@ -150,10 +151,6 @@ def _one_face(window: Window, kind: str, detect: Detect, settings: Settings) -> 
     if others and main.area < CLEARLY_LARGEST * others[0].area:
         raise Rejected("several_people", f"{len(tracks)} faces, the second one of like size", len(tracks))
     return main
-
-
-def _as_track(face: Face) -> Track:
-    return Track(face.box[None], face.landmarks[None], np.array([face.score]), np.ones(1, bool))
 
 
 def _measure(item: Item, window: Window, face: Track, spec: AnalysisSpec) -> tuple[dict[str, float], list[Still]]:
@@ -226,6 +223,7 @@ def _sample(item: Item, window: Window, face: Track, measured: dict[str, float],
         boxes=boxes.astype(np.float32),
         landmarks=landmarks.astype(np.float32),
         scores=measured,
+        turns=window.turns,
     )
     return _captioned(sample, window, face, tools)
 

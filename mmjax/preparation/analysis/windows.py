@@ -25,13 +25,17 @@ _SLOWEST = 0.9  # of the records' rate, that a window has on average
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Window:
-    """Frames in a row of one shot, or a photo."""
+    """Frames in a row of one shot, or a photo.
+
+    turns: quarter turns to the left by which `frames` differ from the source's.
+    """
 
     key: str
     frames: UInt8[np.ndarray, "F h w 3"]
     numbers: tuple[int, ...]
     times: tuple[float, ...]
     shot: int
+    turns: int = 0
 
 
 def photo_window(item: Item, settings: Settings) -> Window:

@@ -15,7 +15,7 @@ def render(numbers: dict, pictures: Mapping[str, list[dict]], reasons: Mapping[s
 
     Args:
       numbers: of `summary.report_of`.
-      pictures: of a `Summary`: "kept", "dropped REASON", "pairs ORIGIN" and "pairs worst".
+      pictures: of a `Summary`: "kept", "turned", "dropped REASON", "pairs ORIGIN" and "pairs worst".
       reasons: what each means.
     """
     environment = jinja2.Environment(
@@ -34,6 +34,7 @@ def render(numbers: dict, pictures: Mapping[str, list[dict]], reasons: Mapping[s
         worst=pairs.pop("worst", []),
         pairs=pairs,
         kept=pictures.get("kept", []),
+        turned=pictures.get("turned", []),
         dropped={reason: pictures.get(f"dropped {reason}", []) for reason in numbers["dropped"]},
         width=_WIDTH,
         height=_HEIGHT,
@@ -216,6 +217,13 @@ dropped</p>
 {% if kept %}
 <h2>Samples found</h2><p>Before they were paired and captioned.</p>
 <div class="shots">{% for each in kept if each.jpeg %}{{ shot(each) }}{% endfor %}</div>
+{% endif %}
+
+{% if turned %}
+<h2>Not upright: {{ numbers.turned | count }}</h2>
+<p>Photos and clips that lay on their side or stood on their head, as far as their faces show, and how they were turned.
+They are used like this.</p>
+<div class="shots">{% for each in turned if each.jpeg %}{{ shot(each, each.text) }}{% endfor %}</div>
 {% endif %}
 
 {% if numbers.dropped %}<h2>Some of what was dropped</h2>{% endif %}

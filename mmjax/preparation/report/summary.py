@@ -67,7 +67,7 @@ class Summary:
     """What was found, dropped, paired and written so far; see the module. `as_json` and `from_json` lose nothing."""
 
     def __init__(self):
-        self.counts = Counter()  # items, samples, stills, pairs, records, dropped
+        self.counts = Counter()  # items, samples, stills, turned, pairs, records, dropped
         self.reasons = Counter()
         self.collections: dict[str, Counter] = {}
         self.origins, self.splits = Counter(), Counter()
@@ -84,6 +84,9 @@ class Summary:
                 self._measure(name, "kept", value)
             if number < len(finding.pictures):
                 self._show("kept", sample.key, lambda n=number: finding.pictures[n], text=sample.caption)
+        for turned in finding.turned:
+            self.counts["turned"] += 1
+            self._show("turned", turned.key, lambda t=turned: t.picture, text=turned.detail)
         for dropped in finding.dropped:
             self.add_dropped(dropped, collection)
 
@@ -226,6 +229,7 @@ def report_of(
         "seconds": round(seconds, 1),
         "dropped": dict(summary.reasons.most_common()),
         "ignored": [dataclasses.asdict(each) | {"ending": _text(each.ending)} for each in ignored],
+        "turned": summary.counts["turned"],
         "origins": dict(summary.origins.most_common()),
         "splits": dict(summary.splits),
         "collections": {_text(name): dict(counts) for name, counts in sorted(summary.collections.items())},

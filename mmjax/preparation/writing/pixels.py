@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import UInt8
 
+from mmjax.faces.upright import turned
 from mmjax.preparation.framing import apply_framing
 from mmjax.preparation.inputs.decoding import read_frames, read_photo
 from mmjax.preparation.items import Item, Sample
@@ -24,4 +25,4 @@ def read_pixels(task: tuple[Item, Sample]) -> UInt8[np.ndarray, "F h w 3"]:
         frames = read_photo(item, _settings)[None]
     else:
         frames = read_frames(item, sample.frames, _settings, sample.times)
-    return apply_framing(sample.framing, frames)
+    return apply_framing(sample.framing, turned(frames, sample.turns))
