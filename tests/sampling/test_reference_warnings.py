@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from mmjax import config as c
-from mmjax import sample
 from mmjax.errors import DataError
-from mmjax.sampling import Request, Sampler
+from mmjax.sampling import Request, Sampler, products
 from mmjax.sampling.text_to_video import Clip
 from mmjax.synthetic import portraits
 
@@ -40,6 +39,7 @@ def test_all_bad_references_are_named_in_one_message(pictures, encoder, bad):
 def test_what_is_said_of_references_is_written_beside_the_clip(tmp_path):
     said = ("reference a.jpg: does not stand upright and was turned by 180 degrees; use another one",)
     sampler = SimpleNamespace(seconds={}, config=c.Experiment(), source={})
-    clip = Clip(np.zeros((9, 16, 16, 3), np.uint8), [], Request("A man img", ["a.jpg"]), said)
-    sample._write(tmp_path / "a.mp4", sampler, clip, 8)
+    request = Request("A man img", ["a.jpg"])
+    made = products.video(sampler, request, tmp_path / "a.mp4", (9, 16, 16), 8)
+    products.write(made, Clip(np.zeros((9, 16, 16, 3), np.uint8), [], request, said), sampler)
     assert json.loads((tmp_path / "a.json").read_text())["warnings"] == list(said)
