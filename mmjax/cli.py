@@ -48,9 +48,15 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], default: Pat
             raise ConfigError(f"{arguments[1]}: unknown argument; settings are given as --config.KEY=VALUE")
         main()
 
+    def parsed(arguments: list[str]) -> list[str]:
+        try:
+            return _parse(_with_config(arguments, default))
+        except SystemExit:
+            sys.exit(0)  # absl has answered --help, and would end with 1
+
     _define_flags()
     define_flags()
-    exits_cleanly(app.run)(checked, flags_parser=lambda arguments: _parse(_with_config(arguments, default)))
+    exits_cleanly(app.run)(checked, flags_parser=parsed)
     sys.exit(0)
 
 

@@ -119,6 +119,7 @@ def test_help_lists_every_flag_with_its_text(name):
     text = " ".join(done.stdout.split())
     shared = ["--config: Experiment: a Python file with get_config()", "--compilation_cache: Folder in which JAX keeps"]
     assert not [flag for flag in HELP[name] + shared if flag not in text], text
+    assert done.returncode == 0
 
 
 def test_flags_of_several_entry_points_are_defined_in_no_module():

@@ -50,15 +50,16 @@ def _run(folder: Path) -> None:
 
     from mmjax import sharding
     from mmjax.records import pipeline
-    from mmjax.training import optimizer, resuming, state
+    from mmjax.training import optimizer, state
     from mmjax.training.checkpoints import Checkpoints
+    from mmjax.training.workdir import write_run
     from tests.helpers.tiny_run import sources
     from tests.sampling.test_sample_cli import experiment
 
     config, workdir = experiment(folder / "data"), folder / "run"
     mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
     made = state.create_state(config, optimizer.make_optimizer(config.optim, 2), mesh)
-    resuming.write_config(workdir, config)
+    write_run(workdir, config, {})
     checkpoints, iterator = Checkpoints(workdir, config, ""), pipeline.make_train_iterator(config, sources(config))
     checkpoints.save(made.replace(step=made.step + 2), iterator)
     checkpoints.close()

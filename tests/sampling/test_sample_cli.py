@@ -202,13 +202,6 @@ def test_several_references_of_one_person(sampler, faces):
         sampler.sample([Request("A man img", faces), Request("A man img", faces[:1])])
 
 
-def test_all_references_that_cannot_be_read_are_named(sampler, faces, tmp_path):
-    broken = faces[0].replace("0.png", "broken.png")
-    with pytest.raises(DataError, match=r"nowhere\.png: expected a picture file.*; .*broken\.png: expected") as refused:
-        sampler.check([faces[0], "nowhere.png", broken, faces[1]])
-    assert "\n" not in str(refused.value)
-
-
 def test_other_sizes_on_the_grid(sampler):
     clip = sampler.sample([Request("a man")], size=(17, 12, 20))[0]
     assert clip.frames.shape == (17, 12, 20, 3)
