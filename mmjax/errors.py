@@ -32,8 +32,7 @@ class DataError(MMJaxError):
         """One error for reference pictures that cannot be used: a message for each, of `count` in all."""
         if len(refused) == 1:
             return cls(refused[0])
-        head = f"references: {len(refused)} of {count} pictures cannot be used"
-        return cls("\n".join([head, *(f"  {text}" for text in refused)]))
+        return cls(f"references: {len(refused)} of {count} pictures cannot be used: " + "; ".join(refused))
 
 
 class MediaError(DataError):

@@ -28,12 +28,11 @@ def test_all_bad_references_are_named_in_one_message(pictures, encoder, bad):
     config = c.Experiment(encoders=c.Encoders(face=encoder)) if encoder != "drawn" else c.Experiment()
     with pytest.raises(DataError) as error:
         Sampler(config, {}).check(pictures)
-    head, *lines = str(error.value).split("\n")
-    assert head == f"references: {len(bad)} of 4 pictures cannot be used"
-    assert all(pictures[number] in line for number, line in zip(bad, lines, strict=True))
-    with pytest.raises(DataError, match="^(?!references)") as error:
+    text = str(error.value)
+    assert text.startswith(f"references: {len(bad)} of 4 pictures cannot be used: ") and "\n" not in text
+    assert [number for number, picture in enumerate(pictures) if picture in text] == bad
+    with pytest.raises(DataError, match=f"^(?!references: ).*{pictures[3]}"):
         Sampler(config, {}).check([pictures[0], pictures[3]])
-    assert "\n" not in str(error.value) and pictures[3] in str(error.value)
 
 
 def test_what_is_said_of_references_is_written_beside_the_clip(tmp_path):
