@@ -81,7 +81,10 @@ def check_order(saved: str, now: str) -> None:
     Raises:
       DataError: names each setting, saved and found, of two `order_fingerprint`s that differ.
     """
-    old, new = json.loads(saved), json.loads(now)
+    try:
+        old, new = dict(json.loads(saved)), json.loads(now)
+    except (ValueError, TypeError) as error:
+        raise DataError("the saved data position is damaged; resume from the checkpoint before it") from error
     lines = [f"  {key}: saved {old.get(key)}, found {new[key]}" for key in new if old.get(key) != new[key]]
     if lines:
         raise DataError(

@@ -1,6 +1,7 @@
 """Command lines of the entry points: for each flag plausible and broken values, a few of them in every line."""
 
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -60,6 +61,14 @@ class Lines:
         if draw.random() < 0.05:
             return str(path) + draw.choice(("/", "/..", "x", " ", "\\a"))
         return str(path) if name else ""
+
+    def workdir(self) -> str:
+        """A copy of a run, mostly whole: training goes on in it."""
+        copy = self.here / "copy"
+        shutil.copytree(self.inputs / "run", copy)
+        if self.draw.random() < 0.7:
+            return str(copy)
+        return str(damaged_copy(copy, self.here / "damaged", self.draw))
 
     def output(self, suffix: str = "") -> str:
         """Mostly a path that can be written."""
@@ -132,10 +141,12 @@ def convert(make: Lines) -> list[str]:
 
 def train(make: Lines) -> list[str]:
     """Two steps of a run of a few thousand weights."""
-    config = make.input("train.py", right=0.85)
+    config, workdir = make.input("train.py", right=0.85), make.output()
+    if workdir == str(make.inputs / "faces"):  # any folder may become a workdir, and would then be no input any more
+        workdir = str(make.here)
     line = [
         f"--config={config}",
-        f"--workdir={make.output()}",
+        f"--workdir={workdir}",
         "--config.train.steps=2",
         "--config.train.validate_every=0",
     ]
@@ -162,7 +173,7 @@ def train(make: Lines) -> list[str]:
         "--compilation_cache": lambda: make.output(),
     }
     if make.draw.random() < 0.25:
-        line = [f"--workdir={make.input('run')}", "--config.train.steps=2"]
+        line = [f"--workdir={make.workdir()}", "--config.train.steps=3"]
     return line + make.some(flags, 3, join=True)
 
 

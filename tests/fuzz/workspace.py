@@ -60,7 +60,9 @@ def _run(folder: Path) -> None:
     mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
     made = state.create_state(config, optimizer.make_optimizer(config.optim, 2), mesh)
     write_run(workdir, config, {})
-    checkpoints, iterator = Checkpoints(workdir, config, ""), pipeline.make_train_iterator(config, sources(config))
+    found = sources(config)
+    checkpoints = Checkpoints(workdir, config, pipeline.order_fingerprint(config, found))
+    iterator = pipeline.make_train_iterator(config, found)
     checkpoints.save(made.replace(step=made.step + 2), iterator)
     checkpoints.close()
 
