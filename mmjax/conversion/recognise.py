@@ -149,11 +149,7 @@ def _published(path: Path) -> tuple[str, str]:
             return "PhotoMaker's published file", "photomaker"
         if path.suffix == ".onnx":
             return "an ONNX file", "arcface"
-        return (
-            ("a weights file", "")
-            if path.suffix in (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-            else ("a file", "")
-        )
+        return ("a weights file" if path.suffix in (".safetensors", ".bin", ".pt", ".pth", ".ckpt") else "", "")
     if (path / "model_index.json").is_file():
         kind = _json(path / "model_index.json").get("_class_name", "diffusers")
         return f"a published {kind}", PIPELINE

@@ -100,7 +100,7 @@ def test_what_cannot_be_converted_is_named(tmp_path, case, component):
 
 MODELS = {
     "diffusers folder": (pipeline, "convert cogvideox --source {} --output DIR"),
-    "its transformer": (lambda f: pipeline(f) / "transformer", "convert transformer --source {} --output DIR"),
+    "its transformer": (lambda f: pipeline(f) / "transformer", "a part of a pipeline; it is a published"),
     "T5": (
         lambda f: write(f / "config.json", {"architectures": ["T5EncoderModel"], "model_type": "t5"}).parent,
         "convert text-encoder --source {} --output DIR",
@@ -114,7 +114,7 @@ MODELS = {
     "weights file": (lambda f: write(f / "x.safetensors", "{}"), "convert cogvideox --source {} --output DIR"),
     "cache": (snapshot, "give the snapshot in it"),
     "nothing": (lambda f: f / "nowhere", "there is no such folder"),
-    "empty folder": (lambda f: f.mkdir() or f, "expected the workdir of a training run, found no config.json in it"),
+    "empty folder": (lambda f: f.mkdir() or f, "found no config.json in it"),
     "SAT": (lambda f: write(f / "1/mp_rank_00_model_states.pt").parents[1], "the original SAT checkpoint"),
     "a list": (lambda f: write(f / "config.json", "[1, 2]").parent, "config.json cannot be read"),
     "UTF-16": (

@@ -236,7 +236,7 @@ def test_tied_second_name_of_the_embedding_is_left_out(tmp_path):
         ({"feed_forward_proj": "relu"}, "feed_forward_proj = 'relu': expected 'gated-gelu'.*v1.0"),
         ({"model_type": "umt5"}, "found one of 'umt5' .UMT5, whose blocks"),
         ({"num_layers": 3.5}, "num_layers = 3.5: expected a number such as 6"),
-        ({"d_kv": 0}, "head_dim = 0: expected a positive number"),
+        ({"d_kv": 0}, "head_dim = 0: expected a whole number of 1"),
     ],
 )
 def test_other_encoders_are_refused_with_the_reason(tmp_path, change, complaint):

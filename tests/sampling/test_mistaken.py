@@ -20,23 +20,23 @@ FILES = {
     "weights/5b/mmjax.json": {},
     "empty/notes.txt": {},
 }
-CONVERT = "python -m mmjax.convert cogvideox --source"
+CONVERT = "python -m mmjax.convert"
 MODELS = {
-    "zai-org/CogVideoX-5b": f"if that is a hub id, convert it first: {CONVERT} zai-org/CogVideoX-5b",
-    "https://huggingface.co/zai-org/CogVideoX-5b/tree/main": f"convert it first: {CONVERT} zai-org/CogVideoX-5b",
-    "theirs": f"a diffusers folder; convert it first: {CONVERT} theirs --output weights/theirs, and give",
-    "theirs/transformer": f"a part of a diffusers folder; convert it first: {CONVERT} theirs",
-    "t5": f"a part of a diffusers folder; convert it first: {CONVERT} DIR",
-    "hub": f"a cache of the hub; convert it first: {CONVERT} hub/models--a--b/snapshots/0a1b",
-    "hub/models--a--b": f"a cache of the hub; convert it first: {CONVERT} hub/models--a--b/snapshots/0a1b",
-    "lora": "files of weights; convert it first",
-    "lora/pytorch_lora_weights.safetensors": "weights in a file; convert it first",
+    "zai-org/CogVideoX-5b": f"converted first: {CONVERT} cogvideox --source zai-org/CogVideoX-5b",
+    "https://huggingface.co/zai-org/CogVideoX-5b/tree/main": f"{CONVERT} cogvideox --source zai-org/CogVideoX-5b",
+    "theirs": f"a published CogVideoXPipeline, not converted yet: {CONVERT} cogvideox --source theirs --output DIR",
+    "theirs/transformer": f"a part of a pipeline; it is a published CogVideoXPipeline, not converted yet: {CONVERT}",
+    "t5": f"a published T5EncoderModel, not converted yet: {CONVERT} text-encoder --source t5",
+    "hub": "found the hub's cache; give one of its repositories by id: a/b",
+    "hub/models--a--b": "give the snapshot in it: hub/models--a--b/snapshots/0a1b",
+    "lora": "This looks like a LoRA adapter",
+    "lora/pytorch_lora_weights.safetensors": "This looks like a LoRA adapter",
     "empty/notes.txt": "a file; name its folder",
     "run/checkpoints": "a part of a workdir; give run",
     "run/checkpoints/7": "a part of a workdir; give run",
     "weights": "but in weights/5b; give that",
     "empty": "no config.json in it",
-    "nowhere": "nothing there; check the path",
+    "nowhere": "there is no such folder",
     "run\\checkpoints": "a path has / here",
     "": "no config.json",
 }
@@ -63,14 +63,14 @@ def test_a_model_that_is_none(folder, given):
     ("given", "message"),
     [
         ("weights/5b", "converted weights; give them as --model, and a run as --adapter"),
-        ("theirs", "which is no adapter of mmjax"),
-        ("lora", "which is no adapter of mmjax"),
-        ("nowhere", "nothing there"),
+        ("theirs", "a published CogVideoXPipeline"),
+        ("lora", "a LoRA adapter"),
+        ("nowhere", "there is no such folder"),
     ],
 )
 def test_an_adapter_that_is_none(folder, given, message):
     Path("weights/5b/mmjax.json").write_text("{}")
     with pytest.raises(CheckpointError) as refused:
         load_sampler("run", adapter=given)
-    assert str(refused.value).startswith(f"--adapter {given}: expected the workdir of a training run, found")
+    assert str(refused.value).startswith(f"--adapter {given}: expected the workdir of a training run; ")
     assert message in str(refused.value)
