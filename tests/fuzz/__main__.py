@@ -50,7 +50,7 @@ def _entry_point(name: str, flags: argparse.Namespace, folder: Path, inputs: Pat
         line = list(ENTRY_POINTS[name](Lines(inputs, here, draw)))
         before = running.stamps(inputs)
         status, printed, seconds = running.run(name, line, here, flags.limit)
-        what = running.problem(status, printed) or ("changed input" if running.stamps(inputs) != before else "")
+        what = running.problem(status, printed) or running.changed(before, running.stamps(inputs))
         counts[what or status] += 1
         if what:
             wrong += 1

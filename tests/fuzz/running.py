@@ -46,6 +46,12 @@ def problem(status: int | None, printed: str) -> str:
     return "status 2 without a word" if status == 2 and not printed.strip() else ""
 
 
+def changed(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> str:
+    """Names an input that is not what it was; empty where all are. New ones are fine: records are drawn on demand."""
+    wrong = [path for path in before if before[path] != after.get(path)]
+    return f"changed input: {wrong[0]}" if wrong else ""
+
+
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:
     """Size and time of change of every file: what must be the same afterwards."""
     found = {}
