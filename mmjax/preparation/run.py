@@ -99,6 +99,7 @@ def prepare(
       CheckpointError: weights or face models that are not there.
     """
     config, work = config.validated(), Work(Path(output), process, processes)
+    work.check_own()
     take_gpu(process, processes)
     # first, so that a wrong path is reported before models are loaded
     items, unlisted, ignored = list_items(inputs, manifest, dataset, references)

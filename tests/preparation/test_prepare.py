@@ -138,6 +138,14 @@ def test_another_preparation_in_the_same_folder_is_refused(prepared, photos):
         Work(prepared[0], 2, 2)
 
 
+def test_other_peoples_folders_are_left_alone(photos, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / ".hidden").touch()
+    with pytest.raises(ConfigError, match="expected a new folder, .* found thesis.txt in it; give another --output"):
+        prepare(pi.experiment(), tmp_path, [str(photos)], settings=pi.SETTINGS, workers=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "thesis.txt"]
+
+
 def test_what_cannot_work_is_said_at_once(photos, tmp_path):
     with pytest.raises(ConfigError, match="none of 12 photos and videos has a caption"):
         (photos / "astronaut" / "1.txt").rename(photos / "1.away")

@@ -64,6 +64,17 @@ class Work:
                 ) from error
             yield
 
+    def check_own(self) -> None:
+        """Refuses a folder with files in which no preparation was begun (`ConfigError`)."""
+        if self.folder.exists() or not self.output.is_dir():
+            return
+        others = sorted(path.name for path in self.output.iterdir() if not path.name.startswith("."))
+        if others:
+            raise ConfigError(
+                f"{self.output}: expected a new folder, or one in which this preparation was begun, found {others[0]}"
+                f"{f' and {len(others) - 1} more' if len(others) > 1 else ''} in it; give another --output"
+            )
+
     def begin(self, plan: dict) -> None:
         """Notes what is prepared. Raises `ConfigError` where an earlier run in this folder meant something else."""
         path, plan = self.folder / "plan.json", json.loads(json.dumps({"schema": SCHEMA, **plan}))
