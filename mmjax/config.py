@@ -11,6 +11,7 @@ intervals, and how things are computed.
 """
 
 import dataclasses
+import re
 
 import ml_collections
 
@@ -207,6 +208,11 @@ class Train:
             yield "photomaker", self.photomaker, "empty with train.adapter, whose ID perceiver is trained already"
         if not self.trainable:
             yield "trainable", self.trainable, "at least one path pattern, such as 'face_encoder/.*'"
+        for pattern in self.trainable:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                yield "trainable", self.trainable, f"regular expressions; {pattern!r} is none ({error})"
 
 
 SAMPLER_NAMES = ("ddim", "dpm", "dpmpp_2m")  # the rows of `mmjax.diffusion.samplers.SAMPLERS`, which needs JAX

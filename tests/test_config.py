@@ -63,6 +63,7 @@ WRONG = [
     ({"precision__trained": "bfloat16"}, "precision.trained = bfloat16: expected float32: at these learning rates"),
     ({"train__accumulate": 3}, "data.batches = .*: expected a multiple of train.accumulate = 3"),
     ({"train__trainable": ()}, "train.trainable = .*: expected at least one path pattern"),
+    ({"train__trainable": (".*", "(")}, "train.trainable = .*: expected regular expressions; '\\(' is none"),
     ({"data__height": 30}, "data.height = 30: expected a multiple of 4 pixels"),
     ({"autoencoder__name": "cogvideox"}, "latent_channels = 3: expected 16, as the cogvideox autoencoder has"),
     ({"sampling__steps": 2000}, "sampling.steps = 2000: expected at most schedule.steps = 1000"),
