@@ -1,7 +1,9 @@
 """`convert --overwrite` replaces the component that it writes and nothing else; what fails leaves what stood there."""
 
+import contextlib
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -167,11 +169,30 @@ def test_paths_that_cannot_be_are_one_line(tmp_path):
     assert contents(tmp_path) == {"file": "mine"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_one_line(tmp_path):
-    (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(ConversionError, match="could not be written"):
-        write(tmp_path / "locked" / "w", "new")
+@contextlib.contextmanager
+def nobody():
+    """Root may write everywhere, so for a while it is somebody else; whoever is not root stays who they are."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_read_only_folder_is_one_line():
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        os.chmod(folder, 0o755)
+        for name, mode in {"open": 0o777, "locked": 0o555}.items():
+            Path(folder, name).mkdir()
+            os.chmod(Path(folder, name), mode)
+        with nobody():
+            write(Path(folder, "open", "w"), "new")
+            with pytest.raises(ConversionError, match="could not be written"):
+                write(Path(folder, "locked", "w"), "new")
+        assert (Path(folder) / "open" / "w" / MANIFEST).is_file()
+        assert not list(Path(folder, "locked").iterdir())
 
 
 def test_two_conversions_at_once_do_not_meet(tmp_path):
