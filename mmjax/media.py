@@ -18,8 +18,6 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from mmjax import files
 from mmjax.config import FPS
 from mmjax.errors import DataError
-from mmjax.pictures import read_picture as read_picture  # offered here beside the writers
-from mmjax.pictures import to_rgb as to_rgb
 
 Picture = str | os.PathLike | Image.Image  # a file, or an opened picture
 AI_NOTICE = "AI-generated: made with mmjax by a diffusion model; not a recording of a real event."

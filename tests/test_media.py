@@ -10,7 +10,7 @@ import pytest
 from av.video.reformatter import Interpolation
 from PIL import Image
 
-from mmjax import media
+from mmjax import media, pictures
 from mmjax.errors import ConfigError, DataError
 from tests.test_config import ROOT
 
@@ -136,9 +136,9 @@ def test_reference_pictures_are_read_upright_in_rgb(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held sideways
     picture.save(tmp_path / "turned.png", exif=exif)
-    assert media.read_picture(tmp_path / "turned.png").size == (4, 8)
+    assert pictures.read_picture(tmp_path / "turned.png").size == (4, 8)
     Image.new("RGBA", (3, 3)).save(tmp_path / "alpha.png")
-    assert media.read_picture(tmp_path / "alpha.png").mode == "RGB"
+    assert pictures.read_picture(tmp_path / "alpha.png").mode == "RGB"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
@@ -147,7 +147,7 @@ def test_a_missing_or_broken_picture_is_named(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match="face.png: expected .* found") as error:
-        media.read_picture(path)
+        pictures.read_picture(path)
     assert "\n" not in str(error.value)
 
 
@@ -156,7 +156,7 @@ def test_a_truncated_picture_is_named(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(DataError, match="does not decode"):
-        media.read_picture(path)
+        pictures.read_picture(path)
 
 
 @pytest.mark.parametrize("count, total, expected", [(4, 13, [0, 4, 8, 12]), (4, 3, [0, 1, 2]), (1, 5, [0])])

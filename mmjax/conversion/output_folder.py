@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmjax import outputs
 from mmjax.conversion.recognise import MANIFEST, PIPELINE
 from mmjax.errors import ConversionError
 
 PARAMS = "params"
-NOTICE = "made with mmjax"  # in the first bytes of every file of published weights that mmjax writes
+NOTICE = outputs.MARK  # in the first bytes of every file of published weights that mmjax writes
 _HEAD_BYTES = 2**20
 _LAST = (MANIFEST, "model_index.json", "config.json")  # what says that a folder is complete
 

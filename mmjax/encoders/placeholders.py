@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from mmjax import media
+from mmjax import pictures
 from mmjax.config import Experiment
 from mmjax.encoders.fingerprints import fingerprint
 from mmjax.encoders.interface import FaceFeatures, reference_side
@@ -154,7 +154,7 @@ class SeededPatches:
 
     def _load(self, picture: Picture) -> Image.Image:
         """The picture as RGB, its middle square, `side` pixels a side; text chunks stay with it."""
-        opened = picture if isinstance(picture, Image.Image) else media.read_picture(picture)
+        opened = picture if isinstance(picture, Image.Image) else pictures.read_picture(picture)
         info, rgb = opened.info, opened.convert("RGB")
         short = min(rgb.size)
         left, top = (rgb.width - short) // 2, (rgb.height - short) // 2

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from mmjax import media
+from mmjax import pictures
 from mmjax.errors import DataError
 from mmjax.faces.detection import Face
 from mmjax.faces.embeddings import cosine_similarity
@@ -89,7 +89,7 @@ def check_references(pictures: Sequence[Picture], tools: FaceTools, strict: bool
 
 
 def _check(picture: Picture, name: str, tools: FaceTools, strict: bool) -> CheckedReference:
-    image = media.to_rgb(picture) if isinstance(picture, Image.Image) else media.read_picture(picture)
+    image = pictures.to_rgb(picture) if isinstance(picture, Image.Image) else pictures.read_picture(picture)
     upright = find_upright(np.asarray(image), tools.detect)
     pixels = upright.picture
     face, notes = _main_face(upright.faces, name, image.size)

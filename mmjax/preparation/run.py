@@ -49,7 +49,7 @@ from mmjax.preparation.processes.pool import WorkerPool
 from mmjax.preparation.processes.waiting import Patience, command_line, wait_for
 from mmjax.preparation.processes.work import Work
 from mmjax.preparation.reasons import Rejected
-from mmjax.preparation.report.summary import Summary, merge, write_report
+from mmjax.preparation.report.summary import Summary, merge, report_of, write_report
 from mmjax.preparation.settings import Settings
 from mmjax.preparation.writing.encoding import RecordMaker, with_portraits
 from mmjax.preparation.writing.pixels import read_pixels, start_reading
@@ -352,15 +352,8 @@ def _finish(
         summary, seconds = merge(summary, Summary.from_json(done["summary"])), seconds + done["seconds"]
     summary.add_pairs(pairs, lambda still: found.stored.read([still])[still_name(still)].portrait)
     seconds /= job.work.processes
-    write_report(
-        job.work.output,
-        summary,
-        job.settings,
-        command_line(),
-        seconds=seconds,
-        versions=versions(),
-        ignored=ignored,
-    )
+    numbers = report_of(summary, job.settings, command_line(), seconds, versions(), ignored)
+    write_report(job.work.output, summary, numbers)
     kept = [name for name in job.frames if _publish(job, name, lengths[name])]
     if not kept:
         raise DataError(f"{job.work.output}: nothing was kept; its report.html shows what was dropped, and why")

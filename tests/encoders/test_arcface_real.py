@@ -96,7 +96,7 @@ def aligned_faces(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def aligned(path: Path) -> np.ndarray:
     """The crop of the face nearest to the middle; the middle itself, as LFW has it, where the detector finds none."""
-    from mmjax.media import read_picture
+    from mmjax.pictures import read_picture
 
     crops, distances = aligned_faces(path)
     return crops[distances.argmin()] if len(crops) else np.asarray(read_picture(path))[69:181, 69:181]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from mmjax import colours, media
+from mmjax import colours, pictures
 from mmjax.errors import DataError
 from tests.helpers.told_videos import flat, written
 
@@ -22,7 +22,7 @@ def picture(seed=0, height=40, width=30):
 
 def saved(tmp_path, image, name, **options):
     image.save(tmp_path / name, **options)
-    return np.asarray(media.read_picture(tmp_path / name)).astype(int)
+    return np.asarray(pictures.read_picture(tmp_path / name)).astype(int)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_floats_that_end_at_one_are_scaled(tmp_path):
 def test_what_shows_through_is_white(tmp_path, mode, options):
     Image.new(mode, (4, 4), (1, 2, 3) if mode == "RGB" else 0).save(tmp_path / "a.png", **options)
     with Image.open(tmp_path / "a.png") as opened:
-        assert np.asarray(media.to_rgb(opened)).min() == 255
+        assert np.asarray(pictures.to_rgb(opened)).min() == 255
 
 
 @pytest.mark.parametrize("form", ["gif", "png", "webp", "tiff"])
@@ -95,7 +95,7 @@ def test_samples_of_few_bits_in_sixteen_are_not_black(tmp_path, bits, channels):
         values = np.concatenate([values, np.full((40, 30, 1), 65535, np.uint16)], -1)
     values = values[..., 0] if "gray" in channels else values
     (tmp_path / "a").write_bytes(deep(np.ascontiguousarray(values), channels))
-    found = np.asarray(media.read_picture(tmp_path / "a")).astype(int)
+    found = np.asarray(pictures.read_picture(tmp_path / "a")).astype(int)
     assert np.abs(found - np.round(pixels / pixels.max() * 255)).max() <= 1
 
 
@@ -142,7 +142,7 @@ def test_the_turn_counts_for_few_bits_too(tmp_path, turn):
     chunk = len(held).to_bytes(4, "big") + b"eXIf" + held + zlib.crc32(b"eXIf" + held).to_bytes(4, "big")
     data = deep(values, "rgb48be")
     (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
-    found = np.asarray(media.read_picture(tmp_path / "a.png")).astype(int)
+    found = np.asarray(pictures.read_picture(tmp_path / "a.png")).astype(int)
     assert np.abs(found - ORIENTATIONS[turn](picture())).max() <= 1
 
 
@@ -158,8 +158,8 @@ def test_a_colour_profile_is_converted_and_a_broken_one_ignored(tmp_path):
 def test_rgb_of_rgb_changes_nothing_and_keeps_its_notes():
     image = Image.fromarray(picture())
     image.info = {"note": "a", "transparency": (0, 0, 0)}
-    once = media.to_rgb(image)
-    assert once.info == {"note": "a"} and media.to_rgb(once).tobytes() == once.tobytes()
+    once = pictures.to_rgb(image)
+    assert once.info == {"note": "a"} and pictures.to_rgb(once).tobytes() == once.tobytes()
 
 
 @pytest.mark.parametrize("width, height", [(11_000, 10_000), (20_000, 10_000)])
@@ -171,7 +171,7 @@ def test_a_picture_that_unpacks_to_gigabytes_is_refused_unread(tmp_path, width, 
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     (tmp_path / "huge.png").write_bytes(data)
     with pytest.raises(DataError, match=r"huge.png: found .*, expected at most 100 million; save it smaller"):
-        media.read_picture(tmp_path / "huge.png")
+        pictures.read_picture(tmp_path / "huge.png")
 
 
 @pytest.mark.parametrize(("light", "expected"), [(26, 100), (203, 229), (1000, 255)])
@@ -188,7 +188,7 @@ def test_bright_pictures_are_brought_into_range(tmp_path, light, expected):
     chunk = len(chunk[4:]).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
     (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
     for name in ("a.avif", "a.png"):
-        assert np.abs(np.asarray(media.read_picture(tmp_path / name)).astype(int) - expected).max() <= 4
+        assert np.abs(np.asarray(pictures.read_picture(tmp_path / name)).astype(int) - expected).max() <= 4
 
 
 def test_what_cannot_be_opened_is_told_from_what_is_damaged(tmp_path, monkeypatch):
@@ -196,10 +196,10 @@ def test_what_cannot_be_opened_is_told_from_what_is_damaged(tmp_path, monkeypatc
     (tmp_path / "folder.png").mkdir()
     for name in ("pipe.png", "folder.png"):
         with pytest.raises(DataError, match=f"{name}: expected a picture file, found a folder or device"):
-            media.read_picture(tmp_path / name)
+            pictures.read_picture(tmp_path / name)
     with pytest.raises(DataError, match="found one that cannot be opened .File name too long.; check its path"):
-        media.read_picture(tmp_path / ("n" * 300 + ".png"))
+        pictures.read_picture(tmp_path / ("n" * 300 + ".png"))
     Image.fromarray(picture()).save(tmp_path / "mine.png")
     monkeypatch.setattr("builtins.open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     with pytest.raises(DataError, match="mine.png: .* cannot be opened .Permission denied.; check its path and perm"):
-        media.read_picture(tmp_path / "mine.png")
+        pictures.read_picture(tmp_path / "mine.png")

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from mmjax import media
+from mmjax import pictures
 from mmjax.faces.detection import alignment, load_detector
 from mmjax.faces.reference_check import FaceTools
 
@@ -58,7 +58,7 @@ def embed(aligned: np.ndarray) -> np.ndarray:
 
 
 def read(path: Path) -> np.ndarray:
-    return np.asarray(media.read_picture(path))
+    return np.asarray(pictures.read_picture(path))
 
 
 def photo(person: str, number: int = 1) -> Path:

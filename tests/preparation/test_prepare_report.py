@@ -194,7 +194,7 @@ def page(tmp_path):
     summary = summary_of(range(120))
     summary.add_finding(Finding(HOSTILE, dropped=(Dropped(HOSTILE, "unreadable", HOSTILE),)), HOSTILE)
     summary.add_pairs([pair(HOSTILE, 0.1, "shot"), pair("me", 1.0, "self")])
-    write_report(tmp_path, summary, Settings(), f"prepare {HOSTILE}", seconds=10.0, versions=VERSIONS)
+    write_report(tmp_path, summary, report_of(summary, Settings(), f"prepare {HOSTILE}", 10.0, VERSIONS))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
     return (tmp_path / "report.html").read_text(encoding="utf-8"), json.loads((tmp_path / "report.json").read_text())
 
@@ -225,7 +225,7 @@ def test_the_page_tells_counts_reasons_and_thresholds(page):
 
 
 def test_a_run_that_found_nothing_has_a_page(tmp_path):
-    write_report(tmp_path / "new", Summary(), Settings(), "prepare", seconds=0.0, versions={})
+    write_report(tmp_path / "new", Summary(), report_of(Summary(), Settings(), "prepare", 0.0, {}))
     text = (tmp_path / "new" / "report.html").read_text()
     assert not Reader(text).open_ and "0 records from 0 photos" in text
     assert json.loads((tmp_path / "new" / "report.json").read_text())["items_per_second"] is None
@@ -233,7 +233,7 @@ def test_a_run_that_found_nothing_has_a_page(tmp_path):
 
 def test_what_was_not_taken_is_told_on_the_page_in_the_numbers_and_last(tmp_path, capsys):
     ignored = [Ignored(".heic", 12, "HEIC, for which `pip install x` brings a reader"), Ignored(HOSTILE[:-1], 1, OTHER)]
-    write_report(tmp_path, Summary(), Settings(), "prepare", seconds=0.0, versions={}, ignored=ignored)
+    write_report(tmp_path, Summary(), report_of(Summary(), Settings(), "prepare", 0.0, {}, ignored))
     numbers, page = json.loads((tmp_path / "report.json").read_text()), (tmp_path / "report.html").read_text()
     assert numbers["ignored"][0] == {"ending": ".heic", "count": 12, "reason": ignored[0].reason}
     text = " ".join(" ".join(Reader(page).texts).split())

@@ -12,7 +12,7 @@ from mmjax.preparation.analysis.chunks import ChunkFindings, read_findings, writ
 from mmjax.preparation.analysis.faces import upright_faces
 from mmjax.preparation.analysis.windows import Window
 from mmjax.preparation.items import Finding, Item, Turned
-from mmjax.preparation.report.summary import Summary, merge, write_report
+from mmjax.preparation.report.summary import Summary, merge, report_of, write_report
 from mmjax.preparation.settings import Settings
 from mmjax.preparation.writing.pixels import read_pixels
 from tests.helpers import face_pictures as fp
@@ -85,7 +85,8 @@ def test_the_report_shows_what_was_turned(tmp_path):
     for number, part in enumerate(parts):
         said = Turned(f"photo-{number}.jpg", f"was turned by {number}", np.full((9, 9, 3), 99, np.uint8))
         part.add_finding(Finding(said.key, turned=(said,)), "photos")
-    write_report(tmp_path, merge(*parts), Settings(), "prepare", seconds=1.0, versions={})
+    both = merge(*parts)
+    write_report(tmp_path, both, report_of(both, Settings(), "prepare", 1.0, {}))
     page, numbers = (tmp_path / "report.html").read_text(), (tmp_path / "report.json").read_text()
     assert '"turned": 2' in numbers and "Not upright: 2" in page
     assert all(text in page for text in ("photo-0.jpg", "was turned by 1"))

@@ -180,29 +180,15 @@ def merge(a: Summary, b: Summary) -> Summary:
     return merged
 
 
-def write_report(
-    folder: str | os.PathLike,
-    summary: Summary,
-    settings: Settings,
-    command: str,
-    *,
-    seconds: float,
-    versions: Mapping[str, str],
-    ignored: Sequence[Ignored] = (),
-) -> None:
+def write_report(folder: str | os.PathLike, summary: Summary, numbers: dict) -> None:
     """Writes `report.json`, all numbers, and `report.html`, one page with the pictures that needs no other file.
 
     Args:
-      command: the line that made it, as it can be run again.
-      seconds: that the run took, for items a second.
-      versions: of the packages, by name.
-      ignored: files of the input that were not taken.
+      numbers: of `report_of`.
     """
     folder = Path(folder)
-    numbers = report_of(summary, settings, command, seconds, versions, ignored)
-    pictures = summary.as_json()["pictures"]
     write_json(folder / "report.json", numbers)
-    write_text(folder / "report.html", render(numbers, pictures, REASONS))
+    write_text(folder / "report.html", render(numbers, summary.as_json()["pictures"], REASONS))
 
 
 def report_of(
@@ -213,7 +199,14 @@ def report_of(
     versions: Mapping[str, str],
     ignored: Sequence[Ignored] = (),
 ) -> dict:
-    """The numbers of a report as JSON values; reasons and collections with the most first."""
+    """The numbers of a report as JSON values; reasons and collections with the most first.
+
+    Args:
+      command: the line that made it, as it can be run again.
+      seconds: that the run took, for items a second.
+      versions: of the packages, by name.
+      ignored: files of the input that were not taken.
+    """
     histograms = {}
     for name, sides in summary.histograms.items():
         score = SCORES[name]
