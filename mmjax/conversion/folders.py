@@ -151,7 +151,7 @@ def _read_rounded(folder: Path, stored: dict, wanted: dict, setting: str) -> Tre
     """The leaves as `wanted`; float16 that becomes bfloat16 is read as it is and rounded here, a leaf at a time."""
     rounded = [path for path, leaf in wanted.items() if rounding.is_rounded(stored[path].dtype, leaf.dtype)]
     as_stored = {path: wanted[path].update(dtype=rounding.FROM) for path in rounded}
-    params, loss = flatten(store.read_params(folder, unflatten(wanted | as_stored))), rounding.Loss()
+    params, loss = flatten(store.read_params(folder, unflatten(wanted | as_stored))), rounding.RoundingLoss()
     for path in rounded:
         params[path], lost = rounding.round_leaf(params[path])
         loss += lost

@@ -21,7 +21,7 @@ _CHUNK = 2**22  # values that are widened to float32 at a time on the host
 
 
 @dataclasses.dataclass(frozen=True)
-class Loss:
+class RoundingLoss:
     """The error of values that were rounded to bfloat16, summed so that parts add up.
 
     values: how many. error, size: sums of squares, of what was lost and of the values. largest: relative error.
@@ -32,9 +32,9 @@ class Loss:
     size: float = 0.0
     largest: float = 0.0
 
-    def __add__(self, other: "Loss") -> "Loss":
+    def __add__(self, other: "RoundingLoss") -> "RoundingLoss":
         largest = max(self.largest, other.largest)
-        return Loss(self.values + other.values, self.error + other.error, self.size + other.size, largest)
+        return RoundingLoss(self.values + other.values, self.error + other.error, self.size + other.size, largest)
 
     @property
     def relative_rms(self) -> float:
@@ -47,7 +47,7 @@ def is_rounded(stored, wanted) -> bool:
     return np.dtype(stored) == FROM and np.dtype(wanted) == TO
 
 
-def round_leaf(leaf: jax.Array) -> tuple[jax.Array, Loss]:
+def round_leaf(leaf: jax.Array) -> tuple[jax.Array, RoundingLoss]:
     """A float16 array as bfloat16, in the same shards on the same devices, and what that lost.
 
     Of an array in host memory (`sharding.in_host_memory`) the loss is that of this process's shards.
@@ -56,15 +56,15 @@ def round_leaf(leaf: jax.Array) -> tuple[jax.Array, Loss]:
         return _round_on_host(leaf)
     values, *sums = _program(leaf.sharding)(leaf)
     error, size, largest = (np.asarray(part, np.float64) for part in sums)
-    return values, Loss(leaf.size, float(error.sum()), float(size.sum()), float(largest.max(initial=0)))
+    return values, RoundingLoss(leaf.size, float(error.sum()), float(size.sum()), float(largest.max(initial=0)))
 
 
-def measure(leaves: Iterable[jax.Array | np.ndarray]) -> Loss:
+def measure(leaves: Iterable[jax.Array | np.ndarray]) -> RoundingLoss:
     """What the float16 arrays among the leaves lose where they are computed with in bfloat16; nothing is changed."""
-    return sum((_round_in_chunks(np.asarray(leaf))[1] for leaf in leaves if leaf.dtype == FROM), Loss())
+    return sum((_round_in_chunks(np.asarray(leaf))[1] for leaf in leaves if leaf.dtype == FROM), RoundingLoss())
 
 
-def report(what: str, loss: Loss, setting: str) -> None:
+def report(what: str, loss: RoundingLoss, setting: str) -> None:
     """Logs the loss in one line, with the setting that keeps the values exact; nothing where nothing was rounded."""
     if loss.values and jax.process_index() == 0:
         logging.warning(
@@ -90,18 +90,18 @@ def _program(place: jax.sharding.Sharding):
     return jax.jit(run, out_shardings=(place, *3 * (everywhere,)))
 
 
-def _round_on_host(leaf: jax.Array) -> tuple[jax.Array, Loss]:
-    shards, loss = [], Loss()
+def _round_on_host(leaf: jax.Array) -> tuple[jax.Array, RoundingLoss]:
+    shards, loss = [], RoundingLoss()
     for shard in leaf.addressable_shards:
         values, lost = _round_in_chunks(np.asarray(shard.data))
         place = jax.sharding.SingleDeviceSharding(shard.device, memory_kind=leaf.sharding.memory_kind)
         shards.append(jax.device_put(values, place))
-        loss += lost if shard.replica_id == 0 else Loss()
+        loss += lost if shard.replica_id == 0 else RoundingLoss()
     return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, shards), loss
 
 
-def _round_in_chunks(values: np.ndarray) -> tuple[np.ndarray, Loss]:
-    flat, loss = values.reshape(-1), Loss()
+def _round_in_chunks(values: np.ndarray) -> tuple[np.ndarray, RoundingLoss]:
+    flat, loss = values.reshape(-1), RoundingLoss()
     rounded = np.empty(flat.shape, TO)
     for start in range(0, flat.size, _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -110,5 +110,5 @@ def _round_in_chunks(values: np.ndarray) -> tuple[np.ndarray, Loss]:
         lost, size = np.abs(rounded[part].astype(np.float32) - exact), np.abs(exact)
         relative = np.divide(lost, size, out=np.zeros_like(lost), where=size > 0)
         squares = (float(np.sum(np.square(each), dtype=np.float64)) for each in (lost, size))
-        loss += Loss(exact.size, *squares, float(relative.max()))
+        loss += RoundingLoss(exact.size, *squares, float(relative.max()))
     return rounded.reshape(values.shape), loss

@@ -19,7 +19,7 @@ from mmjax import outputs
 from mmjax.errors import DataError, MMJaxError, OutputError, error_text
 from mmjax.sampling import products
 from mmjax.sampling.latents import read_latents
-from mmjax.sampling.products import Video
+from mmjax.sampling.products import PlannedVideo
 from mmjax.sampling.size import Size
 from mmjax.sampling.text_to_video import Clip, Encoded, Request, Sampler
 
@@ -32,7 +32,7 @@ class Job:
     """
 
     sampler: Sampler
-    todo: Sequence[tuple[Video, Request]]
+    todo: Sequence[tuple[PlannedVideo, Request]]
     finished: int
     size: Size
     noise: Float[np.ndarray, "T h w C"] | None
@@ -58,7 +58,7 @@ class Job:
             raise MMJaxError(f"{self.todo[len(clips)][0].path}: the device ran out of memory; {hint}") from error
         return clips
 
-    def _make(self, video: Video, encoded: Encoded) -> Clip:
+    def _make(self, video: PlannedVideo, encoded: Encoded) -> Clip:
         from tqdm import tqdm
 
         noise = None if self.noise is None else self.noise[None]
@@ -153,7 +153,7 @@ def decode(
 
 
 @contextlib.contextmanager
-def _kept(sampler: Sampler, video: Video, latents: Path | None) -> Iterator[None]:
+def _kept(sampler: Sampler, video: PlannedVideo, latents: Path | None) -> Iterator[None]:
     """Has what fails in the block say where the latents are and which command goes on from them."""
     try:
         yield
@@ -176,7 +176,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error))
 
 
-def _how_to_go_on(sampler: Sampler, video: Video, latents: Path | None) -> str:
+def _how_to_go_on(sampler: Sampler, video: PlannedVideo, latents: Path | None) -> str:
     if latents is None:
         return "the latents could not be kept"
     flags = {"model": sampler.source.get("model", "MODEL"), "decode": latents, "output": video.path}

@@ -37,7 +37,7 @@ _NAME_BYTES = 200  # of a latents file's name before its ending
 
 
 @dataclasses.dataclass(frozen=True)
-class Video:
+class PlannedVideo:
     """One video to be made: where it goes and the settings that it depends on, as plain JSON values."""
 
     path: Path
@@ -92,7 +92,7 @@ def video(
     size: Size,
     fps: float,
     noise: Float[np.ndarray, "T h w C"] | None = None,
-) -> Video:
+) -> PlannedVideo:
     """The video that a request gives with a sampler's weights and settings."""
     config = sampler.config
     settings = {
@@ -110,12 +110,12 @@ def video(
         "experiment": config.name,
         "noise": None if noise is None else _hash(np.ascontiguousarray(noise).tobytes()),
     }
-    return Video(Path(path), json.loads(json.dumps(settings)))
+    return PlannedVideo(Path(path), json.loads(json.dumps(settings)))
 
 
 def decoded_video(
     sampler: Sampler, shape: Sequence[int], settings: dict | None, path: str | os.PathLike, fps: float | None
-) -> Video:
+) -> PlannedVideo:
     """The video of latents [T, h, w, C] that were saved; of `settings`, where they are known."""
     if settings is None:
         autoencoder, (frames, height, width) = sampler.config.autoencoder, shape[:3]
@@ -126,10 +126,10 @@ def decoded_video(
             "size": dict(zip(("frames", "height", "width"), pixels, strict=True)),
         }
         settings |= {"fps": float(sampler.config.data.fps), "source": sampler.source}
-    return Video(Path(path), settings | ({} if fps is None else {"fps": float(fps)}))
+    return PlannedVideo(Path(path), settings | ({} if fps is None else {"fps": float(fps)}))
 
 
-def write(made: Video, clip: Clip, sampler: Sampler) -> None:
+def write(made: PlannedVideo, clip: Clip, sampler: Sampler) -> None:
     """Writes the video, its contact sheet and its record, each whole or not at all."""
     began, prompt = time.monotonic(), made.settings["prompt"]
     tags = {"prompt": prompt, "seed": str(made.settings.get("seed", "")), "title": prompt, "settings": made.hash}
@@ -145,7 +145,7 @@ def write(made: Video, clip: Clip, sampler: Sampler) -> None:
     files.write_json(made.record, record)
 
 
-def latents_output(made: Video, shape: Sequence[int], path: str | os.PathLike | None) -> Output:
+def latents_output(made: PlannedVideo, shape: Sequence[int], path: str | os.PathLike | None) -> Output:
     """The latents file of a video, at `path` or beside it."""
     size = 4 * int(np.prod(shape)) + 2**13
     if path is None:
@@ -161,7 +161,7 @@ def unused_latents(path: Path) -> Path:
     return found
 
 
-def write_latents(path: str | os.PathLike, latents: Float[np.ndarray, "T h w C"], made: Video) -> Path:
+def write_latents(path: str | os.PathLike, latents: Float[np.ndarray, "T h w C"], made: PlannedVideo) -> Path:
     """Writes latents as `np.load` reads them, the settings behind them; whole or not at all."""
     with files.written_whole(path, ".npy") as partial, open(partial, "wb") as opened:
         np.save(opened, latents)
@@ -171,7 +171,7 @@ def write_latents(path: str | os.PathLike, latents: Float[np.ndarray, "T h w C"]
     return Path(path)
 
 
-def keep_latents(latents: Float[np.ndarray, "T h w C"], made: Video, path: Path | None) -> Path | None:
+def keep_latents(latents: Float[np.ndarray, "T h w C"], made: PlannedVideo, path: Path | None) -> Path | None:
     """Writes latents to `path` or beside the video, and where there is no room, among the system's temporary files.
 
     Returns the file, None where nothing could be written; what failed is printed.
@@ -195,7 +195,7 @@ def settings_behind(path: str | os.PathLike) -> dict | None:
     if not isinstance(settings, dict) or not settings.keys() >= {"prompt", "references", "size", "fps"}:
         return None
     written = settings.pop("hash", None)
-    return settings if written == Video(Path(), settings).hash else None
+    return settings if written == PlannedVideo(Path(), settings).hash else None
 
 
 def _temporary(path: Path) -> Path:

@@ -89,7 +89,7 @@ def test_a_reference_is_not_taken_for_the_sheet(sampler, capsys):
 @pytest.mark.parametrize("flag", ["--prompts", "--init-latents", "--decode"])
 def test_no_input_is_written_to(sampler, capsys, flag):
     name, given = ("clip-000.json", ()) if flag == "--prompts" else ("clip.json", PROMPT)
-    products.write_latents(name, LATENTS, products.Video(Path(), {}))
+    products.write_latents(name, LATENTS, products.PlannedVideo(Path(), {}))
     if flag == "--prompts":
         Path(name).write_bytes(b"a prompt")
     before = Path(name).read_bytes()
@@ -333,7 +333,7 @@ def test_latents_of_another_program_are_decoded(sampler, dtype):
 
 def damaged(kind):
     path = Path("x.npy")
-    products.write_latents(path, LATENTS, products.Video(Path(), SETTINGS))
+    products.write_latents(path, LATENTS, products.PlannedVideo(Path(), SETTINGS))
     content = path.read_bytes()
     arrays = {
         "NaN": np.where(LATENTS > 0.99, np.nan, LATENTS),
@@ -375,7 +375,7 @@ def test_latents_that_cannot_be_decoded_are_told(sampler, capsys, kind):
 def test_bytes_that_are_damaged_anywhere_give_a_line_or_an_array(tmp_path):
     """Two hundred damaged files (seed 0): no error of another kind, and settings only where they are whole."""
     rng, path = np.random.default_rng(0), tmp_path / "x.npy"
-    products.write_latents(path, LATENTS, products.Video(Path(), SETTINGS))
+    products.write_latents(path, LATENTS, products.PlannedVideo(Path(), SETTINGS))
     whole = path.read_bytes()
     for _ in range(200):
         content = bytearray(whole)
