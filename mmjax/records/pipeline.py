@@ -7,6 +7,7 @@ alone. Every process takes the same source at the same step.
 
 import json
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ Batch = dict[str, np.ndarray]
 
 NUMBERS = ("source_number", "record_number")  # of each sample: in `data.sources`, and in that source's training split
 _GRACE = 30.0  # seconds that a worker goes on after a SIGTERM
+_HELD = (signal.SIGINT, signal.SIGTERM)  # what may come to a whole group of processes
 _EPOCHS = 2**31  # for ever; Grain's own endless repeat overflows where batches of one are mixed
 
 
@@ -56,6 +58,21 @@ def make_train_iterator(
         options = grain.MultiprocessingOptions(num_workers=data.workers, per_worker_buffer_size=2)
         batches = batches.mp_prefetch(options, worker_init_fn=_start_worker).map(_own)
     return iter(batches)
+
+
+def start_workers(iterator: "grain.DatasetIterator") -> None:
+    """Starts the worker processes, where there are any, of an iterator that is in its place; does not wait for a batch.
+
+    They begin with signals held back that go to a whole group, until `_start_worker` has said what becomes of them:
+    importing takes seconds, and a Ctrl-C would end them. This process gets what came meanwhile.
+    """
+    multiprocessing.resource_tracker.ensure_running()  # when that starts, it lets them through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    try:
+        iterator.get_state()  # makes the workers' iterators, which are started next
+        iterator.start_prefetch()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def order_fingerprint(config: Experiment, sources: Sources, process_count: int = 1) -> str:
@@ -198,6 +215,7 @@ def _start_worker(worker_index: int, worker_count: int) -> None:
         sys.modules["jax"].config.update("jax_platforms", "cpu")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _run_aside(_end_after, _GRACE))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
     if parent := multiprocessing.parent_process():
         _run_aside(_end_with, parent.sentinel)
 

@@ -87,6 +87,7 @@ def train(
             known = start.load_start(config, build.abstract_params(config, mesh))
             state = states.create_state(config, tx, mesh, known)
             del known  # the state's now: the step uses its memory again
+        pipeline.start_workers(batches)
         loss_fn = steps.make_loss(config, build.make_model(config), sources.unconditional_text)
         train_step = steps.make_train_step(config, loss_fn, tx, streams.train)
         evaluators = [ValidationLoss(config, sources, loss_fn, mesh, streams.validation), *evaluators]

@@ -427,9 +427,11 @@ TRAINER = """
 import sys, time
 from absl import flags
 flags.FLAGS.mark_as_parsed()
-from tests.records.test_pipeline import experiment, iterate
+from tests.records.test_pipeline import experiment, iterate, pipeline
 if __name__ == "__main__":
     iterator = iterate(experiment(sys.argv[1], workers=2))
+    pipeline.start_workers(iterator)
+    print("started", flush=True)
     next(iterator)
     print("begun", flush=True)
     time.sleep(60)
@@ -438,7 +440,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_workers_leave_signals_to_the_trainer_and_end_with_it(folder, tmp_path):
-    """Ctrl-C and SIGTERM go to the whole group; kill -9 to the trainer alone."""
+    """Ctrl-C and SIGTERM go to the whole group, from the workers' first moment on; kill -9 to the trainer alone."""
     iterate(experiment(folder))  # the records are made
     program = tmp_path / "trainer.py"
     program.write_text(TRAINER)
@@ -451,13 +453,26 @@ def test_workers_leave_signals_to_the_trainer_and_end_with_it(folder, tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
     )
-    try:
-        while (line := trainer.stdout.readline()) != "begun\n":
-            assert line, "it ended"
-        workers = children(trainer.pid)
+
+    def wait_for(line):
+        said = []
+        while not said or said[-1] != f"{line}\n":
+            said.append(trainer.stdout.readline())
+            assert said[-1], "it ended: " + "".join(said)
+
+    def signal_all(workers):
         for worker in workers:
             os.kill(worker, signal.SIGINT)
             os.kill(worker, signal.SIGTERM)
+
+    try:
+        wait_for("started")
+        while len(workers := children(trainer.pid)) < 2:  # seen as soon as they are
+            signal_all(workers)
+        signal_all(workers)
+        wait_for("begun")
+        assert children(trainer.pid) == workers
+        signal_all(workers)
         time.sleep(1)
         assert len(workers) == 2 and children(trainer.pid) == workers
         trainer.kill()
@@ -465,6 +480,25 @@ def test_workers_leave_signals_to_the_trainer_and_end_with_it(folder, tmp_path):
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(trainer.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_workers_that_are_started_early_give_the_same_batches(folder):
+    config = experiment(folder, workers=2)
+    with contextlib.closing(iterate(config)) as plain:
+        expected = take(plain, 2)
+        state = plain.get_state()
+        expected += take(plain, 2)
+    with contextlib.closing(iterate(config)) as early:
+        pipeline.start_workers(early)
+        assert all(map(same, take(early, 4), expected))
+    with contextlib.closing(iterate(config)) as resumed:
+        resumed.set_state(state)
+        pipeline.start_workers(resumed)
+        assert all(map(same, take(resumed, 2), expected[2:]))
+    alone = iterate(experiment(folder))
+    pipeline.start_workers(alone)  # no workers: nothing to start
+    assert next(alone)
 
 
 def children(parent):
