@@ -38,6 +38,7 @@ __all__ = [
     "Data",
     "Encoders",
     "Experiment",
+    "IdentityLoss",
     "Loss",
     "Mesh",
     "Model",
@@ -99,13 +100,32 @@ class Schedule:
 
 
 @dataclasses.dataclass(frozen=True)
+class IdentityLoss:
+    """`weight (1 - cos)` of the embeddings of the predicted face and of the person's, on one frame (METHOD 4)."""
+
+    weight: float = 0.0  # lambda; 0: off, and no judge is loaded
+    judge: str = free("")  # the recogniser: a model pack by name or folder, an .onnx file, or a converted folder
+    target: str = "reference"  # reference: the record's q_id, of the same recogniser | frame: the judge's, of the clip
+    timesteps: int = 500  # counts for t below this, where x0^ means something
+    frame: str = "random"  # random | first | largest: which of the frames whose landmarks are valid
+    crop: int = 40  # latent pixels a side that are decoded round the face; 0: the whole frame
+
+    def problems(self):
+        yield from within(self, weight=Number(float, 0, 1e6), timesteps=STEPS, crop=Number(int, 0, 4096, "0 is all"))
+        yield from one_of(self, target=("reference", "frame"), frame=("random", "first", "largest"))
+        if self.weight and not self.judge:
+            yield "judge", self.judge, "a recogniser (an insightface model pack, an .onnx file) beside a weight"
+
+
+@dataclasses.dataclass(frozen=True)
 class Loss:
-    """The denoising loss (METHOD 4) and conditioning dropout. The three drops exclude each other in a sample."""
+    """The objectives (METHOD 4) and conditioning dropout. The three drops exclude each other in a sample."""
 
     face_region_probability: float = 0.5  # samples whose loss counts the face region alone
     drop_text: float = 0.1
     drop_identity: float = 0.1
     drop_both: float = 0.05
+    identity: IdentityLoss = IdentityLoss()
 
     def problems(self):
         for name in ("face_region_probability", "drop_text", "drop_identity", "drop_both"):
