@@ -287,7 +287,7 @@ def _training_step(config: c.Experiment, mesh, params, batch):
     state = states.TrainState(jnp.zeros((), jnp.int32), trained, frozen, moments, ema)
     loss = steps.make_loss(config, build.make_model(config), jnp.zeros(batch["text"].shape[1:]))
     step = steps.make_train_step(config, loss, tx, states.random_keys(config.seed).train)
-    return steps.jit_train_step(step, abstract), (state, batch)
+    return steps.jit_train_step(step, abstract), (state, {}, batch)
 
 
 def _latents(config: c.Experiment) -> tuple[int, ...]:

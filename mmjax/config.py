@@ -217,10 +217,11 @@ class Train:
     checkpoint_every: int = free(500)
     checkpoint_minutes: float = free(30.0)
     keep_checkpoints: int = free(2)
+    max_skipped: int = free(10)  # steps in a row whose loss or gradient is not finite, after which the run stops
 
     def problems(self):
         yield from positive(self, "steps", "accumulate", "keep_checkpoints", "validation_batches", "sample_count")
-        yield from positive(self, "log_every")
+        yield from positive(self, "log_every", "max_skipped")
 
         yield from within(self, validate_every=_INTERVAL, sample_every=_INTERVAL, checkpoint_every=_INTERVAL)
         yield from within(self, checkpoint_minutes=Number(float, 0, LARGEST_INT, "0 is off"), ema_decay=_BELOW_ONE)

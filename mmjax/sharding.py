@@ -90,7 +90,7 @@ def spec(
 def constrain(x: Array, *names: str | None) -> Array:
     """`x` with its logical axes' sharding, inside a jitted function under `use_mesh`; elsewhere `x` itself."""
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.size == 1:
+    if mesh.empty or mesh.size == 1 or mesh.manual_axes:  # `on_own_samples`: what is here is one device's
         return x
     return jax.lax.with_sharding_constraint(x, spec(names, x.shape, mesh, uneven=True))
 
@@ -142,6 +142,24 @@ def batch_shares(mesh: jax.sharding.Mesh) -> int:
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
     """Sharding of what every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def on_own_samples(function: Callable, whole, samples):
+    """`function(whole, samples)` on each device for its own samples, inside a jitted function; control flow is its own.
+
+    Under the compiler's partitioning a branch that samples decide is taken by all of them or computed both ways; here
+    each device decides. Devices along `tensor` and `context` compute the same.
+
+    Args:
+      whole: arrays that every device holds, such as weights.
+      samples: arrays whose leading axis is the batch; what the function returns has that axis too.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return function(whole, samples)
+    batch = spec(("batch",), jax.tree.leaves(samples)[0].shape[:1], mesh)
+    split = jax.shard_map(function, in_specs=(PartitionSpec(), batch), out_specs=batch, check_vma=False)
+    return split(whole, samples)
 
 
 def per_shard_attention(

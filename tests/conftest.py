@@ -16,7 +16,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads would wait for each other's cores
 _flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in _flags:
-    os.environ["XLA_FLAGS"] = f"{_flags} --xla_force_host_platform_device_count=8".strip()
+    _patient = "--xla_cpu_collective_call_terminate_timeout_seconds=600"  # of a machine that is busy with other work
+    os.environ["XLA_FLAGS"] = f"{_flags} --xla_force_host_platform_device_count=8 {_patient}".strip()
 
 
 def pytest_collection_modifyitems(items):

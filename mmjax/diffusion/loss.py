@@ -19,6 +19,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from mmjax import config
 from mmjax.diffusion.conditioning_dropout import draw_kept_conditions
 
+_FRAME = 4  # the keys before it are those of `split`
+
 
 @flax.struct.dataclass
 class Draws:
@@ -29,6 +31,7 @@ class Draws:
     face_region: Bool[Array, " B"]  # the sample's loss counts its face alone
     keep_text: Bool[Array, " B"]  # False: the sample trains with the empty prompt
     keep_identity: Bool[Array, " B"]  # False: the sample trains without its identity
+    frame: Float[Array, " B"]  # 0 .. 1: which of the frames that may be judged is
 
 
 def draw(key: Key[Array, ""], shape: tuple[int, ...], train_steps: int, settings: config.Loss) -> Draws:
@@ -49,6 +52,7 @@ def draw(key: Key[Array, ""], shape: tuple[int, ...], train_steps: int, settings
         face_region=jax.random.bernoulli(for_face, settings.face_region_probability, (batch,)),
         keep_text=keep_text,
         keep_identity=keep_identity,
+        frame=jax.random.uniform(jax.random.fold_in(key, _FRAME), (batch,)),
     )
 
 
@@ -69,10 +73,16 @@ def fixed_draws(
       train_steps: timesteps N of the schedule.
     """
     numbers = jnp.asarray(numbers)
-    noise = jax.vmap(lambda number: jax.random.normal(jax.random.fold_in(key, number), shape[1:]))(numbers)
+    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
     always = jnp.ones(shape[:1], bool)
-    timesteps = (2 * numbers + 1) * train_steps // (2 * total)
-    return Draws(timesteps=timesteps, noise=noise, face_region=~always, keep_text=always, keep_identity=always)
+    return Draws(
+        timesteps=(2 * numbers + 1) * train_steps // (2 * total),
+        noise=jax.vmap(lambda key: jax.random.normal(key, shape[1:]))(keys),
+        face_region=~always,
+        keep_text=always,
+        keep_identity=always,
+        frame=jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, _FRAME)))(keys),
+    )
 
 
 def denoising_loss(
@@ -96,20 +106,31 @@ def denoising_loss(
     Returns:
       One loss a sample, in units of the latents squared.
     """
-    masked = face_region & jnp.any(face_mask > 0, axis=(1, 2, 3))
+    masked = counts_face_alone(face_mask, face_region)
     weight = jnp.where(masked[:, None, None, None], face_mask, 1.0)
     error = jnp.mean(jnp.square(v - target), axis=-1)
     return jnp.sum(weight * error, axis=(1, 2, 3)) / jnp.sum(weight, axis=(1, 2, 3))
 
 
+def counts_face_alone(face_mask: Float[Array, "B T H W"], face_region: Bool[Array, " B"]) -> Bool[Array, " B"]:
+    """Which samples of `face_region` have a face to count."""
+    return face_region & jnp.any(face_mask > 0, axis=(1, 2, 3))
+
+
 def bucket_losses(
-    losses: Float[Array, " B"], timesteps: Int[Array, " B"], train_steps: int, buckets: int = 10
+    losses: Float[Array, " B"],
+    timesteps: Int[Array, " B"],
+    train_steps: int,
+    buckets: int = 10,
+    counted: Bool[Array, " B"] | None = None,
 ) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
     """Sums and counts of the losses by timestep, in K = `buckets` equal ranges of 0 .. N - 1, least noisy first.
 
     Sums and counts add up over micro-batches, devices and steps; a bucket's mean is their quotient, wherever the
     count is not zero. Timesteps differ so much in difficulty that the plain mean hides what a model has learned.
+    Samples that are not `counted` are left out.
     """
     bucket = timesteps * buckets // train_steps
-    sums = jax.ops.segment_sum(losses, bucket, num_segments=buckets)
-    return sums, jax.ops.segment_sum(jnp.ones_like(losses), bucket, num_segments=buckets)
+    weight = jnp.ones_like(losses) if counted is None else counted.astype(losses.dtype)
+    sums = jax.ops.segment_sum(jnp.where(weight > 0, losses, 0), bucket, num_segments=buckets)
+    return sums, jax.ops.segment_sum(weight, bucket, num_segments=buckets)

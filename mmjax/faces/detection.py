@@ -30,12 +30,8 @@ from PIL import Image
 
 from mmjax.errors import CheckpointError
 from mmjax.faces.packs import ADVICE, PROVIDERS, file_fingerprint, open_network
+from mmjax.faces.template import ALIGNED_SIDE, TEMPLATE
 
-ALIGNED_SIDE = 112  # pixels of the crop that ArcFace networks take
-# where the aligned crop has left eye, right eye, nose tip and corners of the mouth, as insightface trains its networks
-TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
-)
 MIN_SCORE = 0.5  # of a detection
 PORTRAIT_SCALE = 2.0  # side of the portrait by the longer side of the face's box
 _SIDE, _BORDERED_SIDE, _LARGEST_SIDE = 640, 320, 1920  # pixels that the detector sees

@@ -12,6 +12,8 @@ from mmjax.encoders.interface import FaceEncoder, FaceFeatures, TextEncoder, Vid
 from mmjax.errors import ConfigError
 from mmjax.records.schema import BFLOAT16, Record, describe
 
+_EYES = 1.0  # pixels between the eyes, below which landmarks stand for no face
+
 
 @dataclasses.dataclass(frozen=True)
 class EncoderSet:
@@ -44,6 +46,13 @@ class Footage:
     mask: Float[np.ndarray, "F h w"]  # face region, 0..1
     boxes: Float[np.ndarray, "F 4"]
     landmarks: Float[np.ndarray, "F 5 2"]
+
+    @property
+    def face_visible(self) -> Bool[np.ndarray, " F"]:
+        """Frames whose landmarks are valid: all five inside of the frame, and the eyes apart."""
+        height, width = self.pixels.shape[1:3]
+        inside = np.all((self.landmarks >= 0) & (self.landmarks <= [width - 1, height - 1]), axis=(1, 2))
+        return inside & (np.linalg.norm(self.landmarks[:, 1] - self.landmarks[:, 0], axis=-1) >= _EYES)
 
 
 def description(config: Experiment, frames: int) -> dict:
@@ -90,6 +99,7 @@ def record_of(
         "face_mask": mask_on_latents(footage.mask, latents.shape[:3]),
         "boxes": footage.boxes.astype(np.float32),
         "landmarks": footage.landmarks.astype(np.float32),
+        "face_visible": footage.face_visible,
         "reference": faces.picture,
         "person": person,
         "caption": caption,

@@ -16,7 +16,7 @@ from mmjax.encoders.interface import reference_side
 from mmjax.errors import DataError
 from mmjax.models.magicmirror.inputs import BFLOAT16, Field, condition_fields
 
-SCHEMA_VERSION = 2  # raise it when fields, their meaning or the files beside the records change
+SCHEMA_VERSION = 3  # raise it when fields, their meaning or the files beside the records change
 SPLITS = ("train", "validation")
 STRINGS = ("person", "caption", "source")  # fields that stay on the host
 LARGEST = 1e4  # of any number in a record; neither features, nor latents, nor coordinates in pixels come near
@@ -36,6 +36,7 @@ def record_fields(config: Experiment, frames: int) -> dict[str, Field]:
         "face_mask": (latent[:3], np.float32),
         "boxes": ((frames, 4), np.float32),
         "landmarks": ((frames, 5, 2), np.float32),
+        "face_visible": ((frames,), np.bool_),  # frames whose landmarks are valid
         "reference": ((data.references, side, side, 3), np.uint8),
     }
     fields = {name: Field(tuple(shape), np.dtype(dtype)) for name, (shape, dtype) in shapes.items()}

@@ -12,6 +12,7 @@ from mmjax.training.progress import Progress
 from mmjax.training.state import TrainState
 from mmjax.training.step import Batch, Metrics, jit_train_step
 from mmjax.training.telemetry import Telemetry
+from mmjax.trees import Tree
 
 
 class CompiledStep(NamedTuple):
@@ -20,8 +21,8 @@ class CompiledStep(NamedTuple):
     program: jax.stages.Compiled
     operations: float  # floating-point operations of the step
 
-    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return self.program(state, batch)
+    def __call__(self, state: TrainState, judges: Tree, batch: Batch) -> tuple[TrainState, Metrics]:
+        return self.program(state, judges, batch)
 
 
 class CompiledSteps:
@@ -43,18 +44,18 @@ class CompiledSteps:
         self._progress = progress
         self._compiled: dict[tuple[int, ...], CompiledStep] = {}
 
-    def of(self, state: TrainState, batch: Batch, done: int) -> CompiledStep:
+    def of(self, state: TrainState, judges: Tree, batch: Batch, done: int) -> CompiledStep:
         """The step for this batch, after `done` steps."""
         shape = batch["latents"].shape
         if shape not in self._compiled:
-            self._compiled[shape] = self._compile(state, batch, done)
+            self._compiled[shape] = self._compile(state, judges, batch, done)
         return self._compiled[shape]
 
-    def _compile(self, state: TrainState, batch: Batch, done: int) -> CompiledStep:
+    def _compile(self, state: TrainState, judges: Tree, batch: Batch, done: int) -> CompiledStep:
         shape = batch["latents"].shape
         with self._progress.aside():
             began = time.monotonic()
-            program = self._jitted.lower(state, batch).compile()
+            program = self._jitted.lower(state, judges, batch).compile()
             seconds = time.monotonic() - began
         needed = flops.sample_flops(self._config, self._abstract.trained, self._abstract.frozen, shape)
         memory = program.memory_analysis()

@@ -23,7 +23,8 @@ from mmjax.records.sources import Sources
 from mmjax.training import step as steps
 from mmjax.training.batches import put_batch, put_samples
 from mmjax.training.state import TrainState
-from mmjax.training.telemetry import Telemetry, bucket_row
+from mmjax.training.telemetry import Figures, Telemetry, add_figures, figures_row
+from mmjax.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,6 +78,7 @@ class ValidationLoss:
 
     Args:
       loss_fn: from `step.make_loss`.
+      judges: weights of the networks that judge, or {}.
       key: of the noise; the same for the whole run.
     """
 
@@ -87,12 +89,13 @@ class ValidationLoss:
         config: c.Experiment,
         sources: Sources,
         loss_fn: steps.LossFn,
+        judges: Tree,
         mesh: jax.sharding.Mesh,
         key: Key[Array, ""],
     ):
         self.every = config.train.validate_every
         self._train_steps = config.schedule.steps
-        self._mesh = mesh
+        self._judges, self._mesh = judges, mesh
         names = config.data.sources if self.every else ()
         self._sets = [_HeldOut.of(config, sources, name, loss_fn, key) for name in names]
 
@@ -100,10 +103,10 @@ class ValidationLoss:
         trained = state.trained if state.ema is None else state.ema
         figures, losses = {}, []
         for held_out in self._sets:
-            sums, counts = held_out.bucket_losses(trained, state.frozen, self._mesh)
+            loss, found = held_out.measure(trained, state.frozen, self._judges, self._mesh)
             tag = f"{self.name}/{held_out.name}"
-            losses.append(float(sums.sum() / counts.sum()))
-            figures |= {f"{tag}/loss": losses[-1]} | bucket_row(tag, sums, counts, self._train_steps)
+            losses.append(loss)
+            figures |= {f"{tag}/loss": loss} | figures_row(tag, found, self._train_steps)
         mean = float(np.mean(losses))
         return Evaluation(figures | {f"{self.name}/loss": mean}, f"validation loss {mean:.4f}")
 
@@ -113,7 +116,7 @@ class _HeldOut:
     """Batches of one source's held-out records, on the host."""
 
     name: str
-    step: Callable[[Params, Params, steps.Batch, Array], steps.Metrics]
+    step: Callable[[Params, Params, Tree, steps.Batch, Array], steps.Metrics]
     batches: list[dict[str, np.ndarray]]
     numbers: list[np.ndarray]  # of the samples of each batch among all that are held out
 
@@ -128,11 +131,15 @@ class _HeldOut:
         step = jax.jit(steps.make_validation_step(config, loss_fn, key, count * size))
         return cls(Path(name).name, step, batches, numbers)
 
-    def bucket_losses(self, trained: Params, frozen: Params, mesh: jax.sharding.Mesh) -> tuple[np.ndarray, np.ndarray]:
-        """Sums and counts of the losses by timestep."""
-        found = [
-            self.step(trained, frozen, put_batch(batch, mesh), put_samples(numbers, mesh))
-            for batch, numbers in zip(self.batches, self.numbers, strict=True)
-        ]
-        sums, counts = (sum(np.asarray(each[name]) for each in found) for name in ("bucket_sums", "bucket_counts"))
-        return sums, counts
+    def measure(self, trained: Params, frozen: Params, judges: Tree, mesh: jax.sharding.Mesh) -> tuple[float, Figures]:
+        """The mean loss, and what the terms say; nothing is dropped here."""
+        losses, figures = [], {"sums": {}, "counts": {}}
+        for batch, numbers in zip(self.batches, self.numbers, strict=True):
+            inputs = put_batch(batch, mesh), put_samples(numbers, mesh)
+            metrics = jax.device_get(self.step(trained, frozen, judges, *inputs))
+            losses.append(float(metrics["loss"]))
+            figures = add_figures(figures, metrics)
+        said = {
+            kind: {k: v for k, v in found.items() if not k.startswith("dropped/")} for kind, found in figures.items()
+        }
+        return float(np.mean(losses)), said

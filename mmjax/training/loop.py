@@ -30,6 +30,7 @@ from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.compiled import CompiledSteps
 from mmjax.training.evaluators import Evaluator, ValidationLoss, write_evaluation
 from mmjax.training.finite import FiniteCheck
+from mmjax.training.objectives import judges
 from mmjax.training.progress import Progress
 from mmjax.training.signals import StopSignals, agreed
 from mmjax.training.telemetry import Telemetry
@@ -57,7 +58,7 @@ def train(
     Raises:
       ConfigError: settings that cannot work, or not in this workdir.
       CheckpointError: a checkpoint or base that cannot be used. DataError: records that cannot be used.
-      MMJaxError: the loss is not finite any more.
+      MMJaxError: the loss is not finite any more, `train.max_skipped` times in a row.
     """
     config, workdir = config.validated(), Path(workdir)
     check(config, workdir)
@@ -70,6 +71,7 @@ def train(
         streams = states.random_keys(config.seed)
         tx = optimizer.make_optimizer(config.optim, config.train.steps)
         abstract = states.abstract_state(config, tx, mesh)
+        judging = judges.load_judges(config, sources.encoders["face"], mesh)
         batches = stack.enter_context(training_batches(config, sources))
         order = pipeline.order_fingerprint(config, sources, jax.process_count())
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, config, order)))
@@ -88,19 +90,20 @@ def train(
             state = states.create_state(config, tx, mesh, known)
             del known  # the state's now: the step uses its memory again
         pipeline.start_workers(batches)
-        loss_fn = steps.make_loss(config, build.make_model(config), sources.unconditional_text)
+        terms, judged_by = judges.make_terms(config, judging), judging.params if judging else {}
+        loss_fn = steps.make_loss(config, build.make_model(config), sources.unconditional_text, terms)
         train_step = steps.make_train_step(config, loss_fn, tx, streams.train)
-        evaluators = [ValidationLoss(config, sources, loss_fn, mesh, streams.validation), *evaluators]
+        evaluators = [ValidationLoss(config, sources, loss_fn, judged_by, mesh, streams.validation), *evaluators]
         stack.enter_context(sharding.use_mesh(mesh))
         stop = stack.enter_context(StopSignals(checkpoints.preempted))
-        progress = Progress(telemetry, FiniteCheck(config, checkpoints), config.schedule.steps)
+        progress = Progress(telemetry, FiniteCheck(config, telemetry, checkpoints), config.schedule.steps)
         compiled = CompiledSteps(config, train_step, abstract, telemetry, progress)
 
         for step in range(first + 1, last + 1):
             on_host = progress.next_batch(batches)
             batch = put_batch(on_host, mesh)
-            one_step = compiled.of(state, batch, done=step - 1)
-            state, metrics = one_step(state, batch)
+            one_step = compiled.of(state, judged_by, batch, done=step - 1)
+            state, metrics = one_step(state, judged_by, batch)
             progress.add(step, metrics, on_host, one_step.operations)
 
             if step == first + 1:
@@ -137,6 +140,7 @@ def check(config: c.Experiment, workdir: str | Path) -> None:
       CheckpointError: a folder of weights to start from that is not there; a run that goes on needs it no more.
     """
     check_alone(Path(workdir))
+    judges.check_judges(config)
     if last_step(workdir) is None:
         start.check_folders(config)
     mesh = sharding.make_mesh(config.mesh)

@@ -92,7 +92,7 @@ class Progress:
 
     def _take_in(self, done: _UnderWay | None) -> None:
         if done is not None:
-            metrics = {name: np.asarray(value) for name, value in jax.device_get(done.metrics).items()}
+            metrics = jax.device_get(done.metrics)
             self._check(done.step, metrics, done.batch)
             self._meter.add(metrics, jax.process_count() * len(done.batch["latents"]), done.operations)
             self._telemetry.advance(float(metrics["loss"]))

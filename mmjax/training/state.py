@@ -22,7 +22,8 @@ from mmjax.seeds import random_key
 from mmjax.trainable import split_trainable
 from mmjax.training import optimizer
 
-BATCH_FIELDS = ("latents", "face_mask", *CONDITION_FIELDS)  # of a record: what a training step reads
+# of a record: what a training step reads
+BATCH_FIELDS = ("latents", "face_mask", "landmarks", "face_visible", *CONDITION_FIELDS)
 
 
 class RandomKeys(NamedTuple):

@@ -5,7 +5,9 @@ moment or average of a frozen leaf is ever made. All chance comes from `fold_in(
 resume sees the same noise.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,70 +23,90 @@ from mmjax.diffusion.conditioning_dropout import drop_conditions
 from mmjax.models.build import Params
 from mmjax.models.cogvideox.patches import pad_frames
 from mmjax.training import optimizer
+from mmjax.training.objectives.terms import DENOISING, Figures, Prediction, Term, objective
 from mmjax.training.state import TrainState
+from mmjax.training.summary import subtree
+from mmjax.trees import Tree
 
 Batch = dict[str, Array]  # fields of `mmjax.records.schema`, leading axis: samples
-Metrics = dict[str, Array]
-LossFn = Callable[[Params, Params, Batch, diffusion_loss.Draws], tuple[Array, Metrics]]
+Metrics = dict[str, Any]  # arrays by name, and the `terms.Figures`
+LossFn = Callable[[Params, Params, Tree, Batch, diffusion_loss.Draws], tuple[Array, Figures]]
 
 
-def make_loss(config: c.Experiment, model: nn.Module, unconditional_text: Float[Array, "L text_dim"]) -> LossFn:
-    """`loss(trained, frozen, batch, draws) -> (mean loss, metrics)`, for training and for validation alike.
+def make_loss(
+    config: c.Experiment,
+    model: nn.Module,
+    unconditional_text: Float[Array, "L text_dim"],
+    terms: Sequence[Term] = DENOISING,
+) -> LossFn:
+    """`loss(trained, frozen, judges, batch, draws) -> (mean loss, figures)`, for training and for validation alike.
 
     Args:
       unconditional_text: embedding of the empty prompt, in place of the text that `draws` drops.
+      terms: of the objective, see `objectives.terms`; `judges` are the weights that they ask, {} where none does.
     """
     schedule = noise_schedule.make_schedule(config.schedule)
 
-    def loss_fn(trained: Params, frozen: Params, batch: Batch, draws: diffusion_loss.Draws):
+    def loss_fn(trained: Params, frozen: Params, judges: Tree, batch: Batch, draws: diffusion_loss.Draws):
         params, t = trees.merge(trained, frozen), draws.timesteps
         noisy = noise_schedule.add_noise(schedule, batch["latents"], draws.noise, t)
         target = noise_schedule.velocity(schedule, batch["latents"], draws.noise, t)
         kept = drop_conditions(batch, draws.keep_text, draws.keep_identity, unconditional_text)
         v = model.apply({"params": params}, kept, noisy, t)
-        losses = diffusion_loss.denoising_loss(v, target, batch["face_mask"], draws.face_region)
-        sums, counts = diffusion_loss.bucket_losses(losses, t, schedule.steps)
-        return jnp.mean(losses), {"bucket_sums": sums, "bucket_counts": counts}
+        return objective(terms, Prediction(batch, draws, schedule, noisy, v, target), judges)
 
     return loss_fn
 
 
 def make_train_step(
     config: c.Experiment, loss_fn: LossFn, tx: optax.GradientTransformation, key: Key[Array, ""]
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`step(state, batch) -> (state, metrics)`; jit it with `jit_train_step`.
+) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, Metrics]]:
+    """`step(state, judges, batch) -> (state, metrics)`; jit it with `jit_train_step`.
 
     The batch is worked through in `train.accumulate` micro-batches. Everything random is drawn for the whole batch
-    first, and each sample weighs the same, so their number changes nothing but memory and rounding.
+    first, and each sample weighs the same, so their number changes nothing but memory and rounding. A step whose loss
+    or gradient is not finite changes nothing but the step's number: the next one sees other records.
 
-    Metrics: loss; norms of the gradient (before clipping), of the trained parameters and of their change; the
-    learning rate; sums and counts of the loss by timestep.
+    Metrics: loss; whether the step was skipped; norms of the gradient (before clipping, also by subtree), of the
+    trained parameters and of their change; the learning rate; `sums` and `counts` of the terms' figures.
     """
     rate, pieces = optimizer.learning_rate(config.optim, config.train.steps), config.train.accumulate
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
-    def train_step(state: TrainState, batch: Batch):
+    def train_step(state: TrainState, judges: Tree, batch: Batch):
         batch = _whole_patches(config, batch)
         rng = jax.random.fold_in(key, state.step)
         draws = diffusion_loss.draw(rng, batch["latents"].shape, config.schedule.steps, config.loss)
 
         def of_micro_batch(piece):
-            (loss, metrics), grads = gradient(state.trained, state.frozen, *piece)
-            return (loss / pieces, jax.tree.map(lambda leaf: leaf / pieces, optimizer.float32(grads))), metrics
+            (loss, figures), grads = gradient(state.trained, state.frozen, judges, *piece)
+            return (loss / pieces, jax.tree.map(lambda leaf: leaf / pieces, optimizer.float32(grads))), figures
 
-        (loss, grads), metrics = _scan_sum(of_micro_batch, _split_batch((batch, draws), pieces))
+        (loss, grads), figures = _scan_sum(of_micro_batch, _split_batch((batch, draws), pieces))
+        grad_norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        kept = functools.partial(jax.tree.map, lambda new, old: jnp.where(finite, new, old))
         weights = optimizer.float32(state.trained)
         updates, opt_state = tx.update(grads, state.opt_state, weights)
-        trained = optax.apply_updates(state.trained, updates)
-        metrics |= {
+        trained = kept(optax.apply_updates(state.trained, updates), state.trained)
+        metrics = {
             "loss": loss,
-            "grad_norm": optax.tree.norm(grads),
+            "skipped": ~finite,
+            "grad_norm": grad_norm,
             "param_norm": optax.tree.norm(weights),
-            "update_norm": optax.tree.norm(updates),
+            "update_norm": jnp.where(finite, optax.tree.norm(updates), 0.0),
             "learning_rate": rate(state.step),
+            **{f"grad_norm/{name}": optax.tree.norm(part) for name, part in _subtrees(grads).items()},
+            **figures,
         }
-        ema = _average(state.ema, trained, state.step, config.train.ema_decay)
-        return state.replace(step=state.step + 1, trained=trained, opt_state=opt_state, ema=ema), metrics
+        after = TrainState(
+            step=state.step + 1,
+            trained=trained,
+            frozen=state.frozen,
+            opt_state=kept(opt_state, state.opt_state),
+            ema=kept(_average(state.ema, trained, state.step, config.train.ema_decay), state.ema),
+        )
+        return after, metrics
 
     return train_step
 
@@ -97,8 +119,8 @@ def jit_train_step(train_step, abstract: TrainState):
 
 def make_validation_step(
     config: c.Experiment, loss_fn: LossFn, key: Key[Array, ""], total: int
-) -> Callable[[Params, Params, Batch, Array], Metrics]:
-    """`step(trained, frozen, batch, numbers) -> metrics`: the loss at noise and timesteps that never change.
+) -> Callable[[Params, Params, Tree, Batch, Array], Metrics]:
+    """`step(trained, frozen, judges, batch, numbers) -> metrics`: the loss at noise and timesteps that never change.
 
     Args:
       key: of validation; the same for the whole run.
@@ -107,14 +129,22 @@ def make_validation_step(
     `numbers` [B] says which of them the batch holds. No condition is dropped, and the loss counts whole latents.
     """
 
-    def validation_step(trained: Params, frozen: Params, batch: Batch, numbers: Int[Array, " B"]):
+    def validation_step(trained: Params, frozen: Params, judges: Tree, batch: Batch, numbers: Int[Array, " B"]):
         batch = _whole_patches(config, batch)
         shape = batch["latents"].shape
         draws = diffusion_loss.fixed_draws(key, numbers, total, shape, config.schedule.steps)
-        loss, metrics = loss_fn(trained, frozen, batch, draws)
-        return metrics | {"loss": loss}
+        loss, figures = loss_fn(trained, frozen, judges, batch, draws)
+        return figures | {"loss": loss}
 
     return validation_step
+
+
+def _subtrees(tree: Params) -> dict[str, list[Array]]:
+    """The leaves of a tree by the part of the model that they belong to."""
+    parts: dict[str, list[Array]] = {}
+    for path, leaf in trees.flatten(tree).items():
+        parts.setdefault(subtree(path), []).append(leaf)
+    return parts
 
 
 def _whole_patches(config: c.Experiment, batch: Batch) -> Batch:

@@ -87,7 +87,8 @@ class Telemetry:
         if not self._watched and "speed/seconds_per_step" in row:
             pace = row["speed/seconds_per_step"]
             left = self._bar.format_interval((self.total - step) * pace)
-            self.log(f"step {step} of {self.total}: loss {row['train/loss']:.4f}, {pace:.3g} s a step, {left} left")
+            loss = f"loss {row['train/loss']:.4f}" if "train/loss" in row else "no loss"
+            self.log(f"step {step} of {self.total}: {loss}, {pace:.3g} s a step, {left} left")
 
     def picture(self, step: int, picture: UInt8[np.ndarray, "h w 3"], name: str = "samples") -> None:
         """A picture such as a contact sheet of samples: `NAME/STEP.png`, and TensorBoard."""
@@ -179,30 +180,36 @@ class Meter:
         self.flops = 0.0
         self.seconds = 0.0
         self.waited = 0.0  # seconds, for batches
-        self._loss = 0.0  # sum over the steps
+        self._loss = 0.0  # sum over the steps that were not skipped
+        self._skipped = 0
         self._last: dict[str, float] = {}
-        self._sums = 0.0  # of the losses by timestep
-        self._counts = 0.0
+        self._figures: dict[str, dict[str, np.ndarray]] = {"sums": {}, "counts": {}}
 
     def add(self, metrics: dict[str, np.ndarray], samples: int, flops: float) -> None:
         """The metrics of one step, on the host, with its batch size and floating-point operations."""
         self.steps += 1
         self.samples += samples
         self.flops += flops
+        if metrics["skipped"]:
+            self._skipped += 1
+            return
         self._loss += float(metrics["loss"])
-        self._sums = self._sums + metrics["bucket_sums"]
-        self._counts = self._counts + metrics["bucket_counts"]
-        self._last = {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
+        self._figures = add_figures(self._figures, metrics)
+        scalars = {name: value for name, value in metrics.items() if name not in ("sums", "counts", "skipped")}
+        self._last = {name: float(value) for name, value in scalars.items()}
 
     def row(self, devices: int, peak: float | None) -> dict[str, float]:
         """Tags and figures; `peak` is one device's FLOP/s, None leaves out MFU.
 
-        The loss and its split by timestep are means over the window, norms and learning rate are the last step's.
+        The loss, its terms and what is split by timestep are means over the window, without the steps that were skipped
+        (their share is `skipped`); norms and learning rate are the last step's.
         `data_wait` is the share of the time that the loop stood waiting for a batch; the device may have been busy
         meanwhile with the step before, so it is an upper bound of what faster data would save.
         """
         row = {f"train/{name}": value for name, value in self._last.items()}
-        row |= {"train/loss": self._loss / self.steps} | bucket_row("train", self._sums, self._counts, self.train_steps)
+        row["train/skipped"] = self._skipped / self.steps
+        if counted := self.steps - self._skipped:
+            row |= {"train/loss": self._loss / counted} | figures_row("train", self._figures, self.train_steps)
         if self.seconds:
             rate = self.flops / self.seconds / devices
             row |= {
@@ -215,14 +222,28 @@ class Meter:
         return row
 
 
-def bucket_row(prefix: str, sums: np.ndarray, counts: np.ndarray, train_steps: int) -> dict[str, float]:
-    """The loss by timestep, `{"train/loss_t000-099": ...}`, for the buckets that have samples."""
-    width = train_steps // len(sums)
+Figures = Mapping[str, Mapping[str, np.ndarray]]  # {"sums": by name, "counts": by name}
+
+
+def add_figures(one: Figures, other: Figures) -> dict[str, dict[str, np.ndarray]]:
+    """The sums and counts of both; `one` may be empty."""
     return {
-        f"{prefix}/loss_t{i * width:03d}-{(i + 1) * width - 1:03d}": float(total / count)
-        for i, (total, count) in enumerate(zip(sums, counts, strict=True))
-        if count
+        kind: {name: one[kind].get(name, 0.0) + np.asarray(value) for name, value in other[kind].items()}
+        for kind in ("sums", "counts")
     }
+
+
+def figures_row(prefix: str, figures: Figures, train_steps: int) -> dict[str, float]:
+    """Means of what was counted: `train/identity`, and by timestep `train/loss_t000-099`."""
+    row = {}
+    for name, sums in figures["sums"].items():
+        counts = figures["counts"][name]
+        width = train_steps // np.size(sums)
+        for i, (total, count) in enumerate(zip(np.ravel(sums), np.ravel(counts), strict=True)):
+            if count:
+                place = f"_t{i * width:03d}-{(i + 1) * width - 1:03d}" if np.ndim(sums) else ""
+                row[f"{prefix}/{name}{place}"] = float(total / count)
+    return row
 
 
 def drop_rows_after(path: Path, step: int) -> int:

@@ -37,7 +37,7 @@ def test_every_configuration_traces_at_full_size(path):
     loss = step.make_loss(config, build.make_model(config), reference.null_text(config))
     train_step = step.make_train_step(config, loss, tx, jax.random.key(0))
     for frames, size in zip(config.data.frames, config.data.batches, strict=True):
-        after, metrics = jax.eval_shape(train_step, abstract, reference.records(config, frames, size))
+        after, metrics = jax.eval_shape(train_step, abstract, {}, reference.records(config, frames, size))
         assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
             lambda leaf: (leaf.shape, leaf.dtype), abstract
         )

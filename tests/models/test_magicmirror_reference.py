@@ -117,11 +117,11 @@ def test_loss_and_gradients_under_conditioning_dropout(ablation):
     noise = rng.standard_normal(latents.shape).astype(np.float32)
     keep_text, keep_identity = np.array([False, True, True]), np.array([True, False, True])
     region = np.array([True, False, True])
-    draws = diffusion_loss.Draws(timesteps, noise, region, keep_text, keep_identity)
+    draws = diffusion_loss.Draws(timesteps, noise, region, keep_text, keep_identity, frame=np.zeros(3))
     trained, frozen = split_adapter(params)
     loss_fn = steps.make_loss(config, tiny.make(model), null_text)
     data = batch | {"latents": latents, "face_mask": mask}
-    (loss, _), gradients = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(trained, frozen, data, draws)
+    (loss, _), gradients = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(trained, frozen, {}, data, draws)
 
     schedule = noise_schedule.make_schedule(config.schedule)
     noisy = noise_schedule.add_noise(schedule, latents, noise, timesteps)

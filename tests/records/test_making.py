@@ -31,6 +31,7 @@ def test_every_field_is_its_own():
         "face_mask": footage.mask,
         "boxes": footage.boxes,
         "landmarks": footage.landmarks,
+        "face_visible": np.array([False]),  # the eyes are not a pixel apart
         "reference": faces.picture,
     }
     strings = {"caption": "A man img", "person": "anna", "source": "a.jpg"}

@@ -99,7 +99,7 @@ def test_a_description_that_fits_is_accepted_and_any_other_named():
         "fields.text: expected .*24.*, found .*48": description(experiment(text_dim=48), 9),
         r"fields.reference: expected \['uint8', 2, .*found \['uint8', 1": description(experiment(references=1), 9),
         "frames: expected 9, found 1": description(experiment(), 1),
-        "schema_version: expected 2, found 0": {**mine, "schema_version": 0},
+        "schema_version: expected 3, found 0": {**mine, "schema_version": 0},
         "autoencoder: expected pixel, found cogvideox": {**mine, "autoencoder": "cogvideox"},
         "fields.text: expected .*, found nothing": {
             **mine,

@@ -52,8 +52,12 @@ def test_the_meter_means_over_its_window():
     for loss, bucket in ((1.0, 0), (3.0, 9)):
         sums, counts = np.zeros(10), np.zeros(10)
         sums[bucket], counts[bucket] = 4 * loss, 4
-        metrics = {"loss": loss, "grad_norm": loss, "bucket_sums": sums, "bucket_counts": counts}
-        meter.add({name: np.asarray(value) for name, value in metrics.items()}, samples=4, flops=6e12)
+        figures = {
+            "sums": {"loss": sums, "identity": np.float32(2 * loss), "dropped/text": np.float32(0)},
+            "counts": {"loss": counts, "identity": np.float32(2 if bucket else 0), "dropped/text": np.float32(4)},
+        }
+        metrics = {"loss": np.float32(loss), "grad_norm": np.float32(loss), "skipped": np.False_} | figures
+        meter.add(metrics, samples=4, flops=6e12)
     meter.seconds, meter.waited = 2.0, 0.5
     row = meter.row(devices=2, peak=10e12)
     assert row["train/loss"] == 2.0 and row["train/grad_norm"] == 3.0
@@ -61,8 +65,23 @@ def test_the_meter_means_over_its_window():
     assert sum("loss_t" in tag for tag in row) == 2, "buckets without samples have no mean"
     assert row["speed/seconds_per_step"] == 1.0 and row["speed/samples_per_second"] == 4.0
     assert row["speed/data_wait"] == 0.25
+    assert row["train/identity"] == 4.0, "of the steps in which it counted"
+    assert row["train/dropped/text"] == 0.0 and row["train/skipped"] == 0.0
     assert row["speed/tflops_per_device"] == 3.0 and row["speed/mfu"] == pytest.approx(0.3)
     assert "speed/mfu" not in meter.row(devices=2, peak=None)
+
+
+def test_skipped_steps_are_counted_and_left_out_of_all_means():
+    meter = telemetry.Meter(train_steps=1000)
+    for loss, skipped in ((1.0, False), (np.nan, True), (3.0, False)):
+        figures = {"sums": {"loss": np.full(10, loss)}, "counts": {"loss": np.ones(10)}}
+        meter.add({"loss": np.float32(loss), "skipped": np.bool_(skipped)} | figures, samples=4, flops=6e12)
+    row = meter.row(devices=1, peak=None)
+    assert row["train/loss"] == 2.0 and row["train/loss_t000-099"] == 2.0
+    assert row["train/skipped"] == pytest.approx(1 / 3)
+    meter.clear()
+    meter.add({"loss": np.float32(np.nan), "skipped": np.True_} | figures, samples=4, flops=6e12)
+    assert meter.row(devices=1, peak=None) == {"train/skipped": 1.0}
 
 
 def test_the_parameter_table_adds_up():

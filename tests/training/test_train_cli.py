@@ -4,6 +4,7 @@ A resumed run must be the uninterrupted one, bit for bit: parameters, moments, a
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import random
@@ -21,7 +22,7 @@ import pytest
 
 from mmjax.errors import CheckpointError, ConfigError, MMJaxError
 from mmjax.train import train
-from mmjax.training import loop, step
+from mmjax.training import loop
 from mmjax.training.evaluators import SampleSheets
 from mmjax.weights import parameters, runs
 from tests.helpers import tiny_run
@@ -145,25 +146,29 @@ def test_a_batch_that_devices_cannot_share_is_refused(folder):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_stops_the_run(uninterrupted, folder, monkeypatch):
-    """The message names the step; the last good checkpoint stays the last."""
-    config, _, _ = uninterrupted
-    make_train_step = step.make_train_step
+@pytest.mark.parametrize(("bad", "stops"), [((6,), False), ((6, 7), True)])
+def test_steps_that_are_not_finite_are_skipped_until_there_are_too_many(uninterrupted, folder, monkeypatch, bad, stops):
+    """One costs its step alone; with two in a row the message names the step, and the last good checkpoint stays."""
+    config = dataclasses.replace(uninterrupted[0], train=dataclasses.replace(uninterrupted[0].train, max_skipped=2))
+    put = loop.put_batch
+    count = itertools.count(1)
 
-    def poisoned(*args):
-        train_step = make_train_step(*args)
+    def poisoned(batch, mesh):
+        made = put(batch, mesh)
+        number = next(count)
+        return made | {"latents": made["latents"] * np.float32(np.nan)} if number in bad else made
 
-        def poisoned_step(state, batch):
-            after, metrics = train_step(state, batch)
-            return after, metrics | {"loss": jax.numpy.where(state.step == 5, jax.numpy.nan, metrics["loss"])}
-
-        return poisoned_step
-
-    monkeypatch.setattr(step, "make_train_step", poisoned)
-    workdir = folder / "poisoned"
-    with pytest.raises(MMJaxError, match="step 6: loss not finite.*the checkpoint of step 4 is good"):
+    monkeypatch.setattr(loop, "put_batch", poisoned)
+    workdir = folder / f"poisoned{stops}"
+    if stops:
+        with pytest.raises(MMJaxError, match="step 7: loss, grad_norm not finite, 2 .*checkpoint of step 4 is good"):
+            train(config, workdir)
+        assert parameters.complete_step(workdir) == 4
+    else:
         train(config, workdir)
-    assert parameters.complete_step(workdir) == 4
+        assert parameters.complete_step(workdir) == 12
+        assert all(np.isfinite(row["train/loss"]) for row in rows(workdir) if "train/loss" in row)
+    assert [json.loads(line)["step"] for line in (workdir / "skipped.jsonl").read_text().splitlines()] == list(bad)
 
 
 def test_a_damaged_checkpoint_stops_the_run(uninterrupted, folder):

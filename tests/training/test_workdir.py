@@ -1,6 +1,7 @@
 """The folder of a run: one trains in it at a time, and a start that fails leaves it as it was."""
 
 import dataclasses
+import json
 import os
 import re
 import signal
@@ -177,13 +178,27 @@ def test_a_launch_line_that_is_complete_passes(launch):
 class _Saved:
     """What `FiniteCheck` asks of checkpoints."""
 
-    last_saved, workdir = 4, Path("run")
+    last_saved = 4
+
+    def __init__(self, workdir):
+        self.workdir = workdir
 
     def wait(self):
         pass
 
 
-FINE = {"loss": 1.0, "grad_norm": 1.0, "param_norm": 1.0, "update_norm": 1.0}
+class _Said:
+    """What `FiniteCheck` asks of telemetry."""
+
+    def __init__(self):
+        self.lines = []
+
+    def log(self, text):
+        self.lines.append(text)
+
+
+FINE = {"loss": 1.0, "grad_norm": 1.0, "param_norm": 1.0, "skipped": False}
+NOT_FINITE = {"loss": np.nan, "grad_norm": np.inf, "param_norm": 1.0, "skipped": True}
 
 
 def batch(**changes):
@@ -211,16 +226,36 @@ def batch(**changes):
         ([], {}, "Optimisation is the likelier cause: no record"),
     ],
 )
-def test_a_step_that_is_not_finite_names_records_and_the_likelier_cause(norms, changes, said):
-    check = FiniteCheck(CONFIG, _Saved())
+def test_a_run_that_stops_names_records_and_the_likelier_cause(norms, changes, said, tmp_path):
+    check = FiniteCheck(dataclasses.replace(CONFIG, train=c.Train(max_skipped=1)), _Said(), _Saved(tmp_path))
     for number, norm in enumerate(norms):
         check(number, FINE | {"grad_norm": norm}, batch())
     with pytest.raises(
         MMJaxError, match="step 9: loss, grad_norm not finite.*the checkpoint of step 4 is good"
     ) as caught:
-        check(9, FINE | {"loss": np.nan, "grad_norm": np.inf}, batch(**changes))
+        check(9, NOT_FINITE, batch(**changes))
     assert re.search(said, str(caught.value)), str(caught.value)
     assert "records were drawn_images: train records 30, 31, 32, 33, 34, 35, 36, 37" in str(caught.value)
+
+
+def test_skipped_steps_are_told_written_down_and_stop_the_run_in_a_row_alone(tmp_path):
+    told = _Said()
+    check = FiniteCheck(dataclasses.replace(CONFIG, train=c.Train(max_skipped=3)), told, _Saved(tmp_path))
+    for step, metrics in enumerate((NOT_FINITE, NOT_FINITE, FINE, NOT_FINITE, NOT_FINITE), 1):
+        check(step, metrics, batch())
+    with pytest.raises(MMJaxError, match="step 6: loss, grad_norm not finite, 3 times in a row, so the run stops"):
+        check(6, NOT_FINITE, batch())
+    assert len(told.lines) == 4
+    assert told.lines[1].startswith("step 2: loss, grad_norm not finite; the step is skipped (2 in a row)")
+    rows = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 4, 5, 6]
+    assert rows[0]["loss"] == "nan" and rows[0]["grad_norm"] == "inf" and "records 30, 31" in rows[0]["records"]
+
+
+def test_weights_that_are_not_finite_stop_the_run_at_once(tmp_path):
+    check = FiniteCheck(CONFIG, _Said(), _Saved(tmp_path))
+    with pytest.raises(MMJaxError, match="step 2: param_norm not finite, so the run stops"):
+        check(2, FINE | {"param_norm": np.nan}, batch())
 
 
 INTERRUPTED = """

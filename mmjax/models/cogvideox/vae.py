@@ -11,7 +11,7 @@ Reference: `AutoencoderKLCogVideoX` of diffusers, whose numbers these are.
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mmjax.model_settings import FRAME_GROUP
 from mmjax.models.cogvideox.vae_layers import CausalConv, Downsample, ResnetBlock, Upsample, norm
@@ -33,13 +33,15 @@ class Level(nn.Module):
     policy: Policy
     resample: str = ""
     time: bool = False  # the change of size is one of time as well
+    remat: bool = False  # the backward pass computes the inside of each residual block again
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b T H W i"], latents: Float[Array, "b t h w z"] | None = None
     ) -> Float[Array, "b T_ H_ W_ o"]:
+        block = nn.remat(ResnetBlock) if self.remat else ResnetBlock
         for i in range(self.resnets):
-            x = ResnetBlock(self.features, self.groups, self.policy, name=f"resnet_{i}")(x, latents)
+            x = block(self.features, self.groups, self.policy, name=f"resnet_{i}")(x, latents)
         if not self.resample:
             return x
         kind = {"down": Downsample, "up": Upsample}[self.resample]
@@ -70,16 +72,17 @@ class Decoder(nn.Module):
 
     vae: VAE
     policy: Policy
+    remat: bool = False
 
     @nn.compact
     def __call__(self, latents: Float[Array, "b t h w z"]) -> Float[Array, "b F H W 3"]:
-        vae, policy = self.vae, self.policy
+        vae, policy, groups, remat = self.vae, self.policy, self.vae.norm_groups, self.remat
         x = CausalConv(vae.channels[-1], policy, name="conv_in")(latents)
-        x = Level(x.shape[-1], 2, vae.norm_groups, policy, name="mid")(x, latents)
+        x = Level(x.shape[-1], 2, groups, policy, remat=remat, name="mid")(x, latents)
         for i, features in enumerate(reversed(vae.channels)):
             resample = "up" if i < len(vae.channels) - 1 else ""
             time = 2**i < vae.temporal_compression
-            x = Level(features, vae.resnets + 1, vae.norm_groups, policy, resample, time, name=f"up_{i}")(x, latents)
+            x = Level(features, vae.resnets + 1, groups, policy, resample, time, remat, name=f"up_{i}")(x, latents)
         x = nn.silu(norm(vae.norm_groups, "norm_out", x, latents))
         return CausalConv(3, policy, jnp.float32, name="conv_out")(x)
 
@@ -101,18 +104,56 @@ def decode(vae: VAE, decoder: Tree, latents: Float[Array, "b t h w z"], policy: 
     return _in_groups(Decoder(vae, policy), decoder, latents, LATENT_FRAMES)
 
 
+def decode_frame(
+    vae: VAE, decoder: Tree, latents: Float[Array, "t h w z"], frame: Int[Array, ""], policy: Policy
+) -> Float[Array, "H W 3"]:
+    """One frame of `decode`, the same numbers, for a loss on it: computes the groups up to the frame's own, no more.
+
+    Differentiable in the latents of the frame's own group. What the groups before it hand on, two frames a causal
+    convolution, counts as given: with its gradient, all of them would have to be kept or computed again.
+
+    Args:
+      latents: an odd number of them.
+      frame: of the video's; which groups are computed is decided as the program runs, so do not `vmap` over it.
+    """
+    step = _stepper(Decoder(vae, policy, remat=True), decoder)
+    size = first_group(len(latents), LATENT_FRAMES)
+    first, rest = latents[None, :size], latents[size:]
+    memory_after = lambda memory, group: step(memory, jax.lax.stop_gradient(group))[0]  # noqa: E731
+    opening = 1 + vae.temporal_compression * (size - 1)  # frames of the first group
+
+    def of_first():
+        return step({}, first)[1][0, frame]
+
+    def of_later():
+        groups = rest.reshape(-1, 1, LATENT_FRAMES, *rest.shape[1:])
+        own, place = jnp.divmod(frame - opening, vae.temporal_compression * LATENT_FRAMES)
+        memory = memory_after({}, first)
+        memory = jax.lax.fori_loop(0, own, lambda i, memory: memory_after(memory, groups[i]), memory)
+        return step(memory, groups[own])[1][0, place]
+
+    return of_first() if size == len(latents) else jax.lax.cond(frame < opening, of_first, of_later)
+
+
 def first_group(frames: int, group: int) -> int:
     """How many of `frames` the first group takes: a full group and what does not make another one, or all."""
     return group + frames % group if frames >= group else frames
 
 
-def _in_groups(module, params, x, group):
-    """The network over groups of frames, the causal convolutions' memory handed on from each to the next."""
+def _stepper(module, params):
+    """(memory, group of frames) -> (memory, its result); the memory of a video's beginning is {}."""
 
     def run(memory, frames):
         y, memory = module.apply({"params": params, **memory}, frames, mutable=["cache"])
         return memory, y
 
+    return run
+
+
+def _in_groups(module, params, x, group):
+    """The network over groups of frames, the causal convolutions' memory handed on from each to the next."""
+
+    run = _stepper(module, params)
     size = first_group(x.shape[1], group)
     memory, first = run({}, x[:, :size])
     if size == x.shape[1]:

@@ -1,0 +1,177 @@
+"""The identity loss: `1 - cos` between a recogniser's embedding of a predicted frame and the person's (METHOD 4).
+
+Of each sample one frame is judged, among those whose landmarks are valid. x0^ is cut round the face, decoded up to that
+frame (`vae.decode_frame`), warped to the recogniser's crop by the true landmarks, embedded. Samples whose x0^ means
+little (t of `timesteps` or more), whose identity was dropped, or that show no face have no part in it and cost nothing.
+
+The loss of a sample is a number and its gradient as large as x0^. Both are computed together in the forward pass, one
+sample after the other, and the backward pass only scales the gradient: nothing of the decoder is kept meanwhile.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mmjax import config as c
+from mmjax import sharding
+from mmjax.faces.template import TEMPLATE
+from mmjax.models.arcface import graph as arcface
+from mmjax.models.arcface.alignment import align, aligned_square
+from mmjax.models.cogvideox import vae
+from mmjax.models.sizes import VAE
+from mmjax.precision import Policy
+from mmjax.training.objectives.terms import Judged, Prediction
+from mmjax.trees import Tree
+
+
+class _Sample(NamedTuple):
+    """What of a sample is judged; all but x0 is given."""
+
+    x0: Float[Array, "T H W C"]
+    truth: Float[Array, "T H W C"]
+    embeddings: Float[Array, "R width"]
+    landmarks: Float[Array, "5 2"]
+    frame: Int[Array, ""]
+    counts: Bool[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """The term. Its judges are {"recogniser": ..., "decoder": ...}, the decoder where there is a `vae`.
+
+    Args:
+      autoencoder: how latents and frames belong together.
+      graph: of the recogniser.
+      vae: None for latents that are pixels.
+      policy: of the decoder.
+    """
+
+    settings: c.IdentityLoss
+    autoencoder: c.Autoencoder
+    graph: arcface.OnnxGraph
+    vae: VAE | None = None
+    policy: Policy = Policy()
+    name: str = "identity"
+
+    @property
+    def weight(self) -> float:
+        return self.settings.weight
+
+    def __call__(self, prediction: Prediction, judges: Tree) -> Judged:
+        batch, draws = prediction.batch, prediction.draws
+        seen = self._judged_frames(batch["landmarks"], batch["face_visible"], prediction.v.shape)
+        frame = choose_frame(seen, batch["landmarks"], draws.frame, self.settings.frame)
+        counts = seen.any(axis=1) & draws.keep_identity & (draws.timesteps < self.settings.timesteps)
+        # an extra latent frame in front, of whole temporal patches, stands for no picture
+        own = 1 + (batch["landmarks"].shape[1] - 1) // self.autoencoder.temporal
+        landmarks = jnp.take_along_axis(batch["landmarks"], frame[:, None, None, None], axis=1)[:, 0]
+        samples = _Sample(
+            prediction.x0[:, -own:],
+            batch["latents"][:, -own:].astype(jnp.float32),
+            batch["id_embedding"],
+            jnp.where(counts[:, None, None], landmarks, jnp.asarray(TEMPLATE)),
+            frame,
+            counts,
+        )
+        cosines = _cosines(self, judges, samples)
+        return Judged(1 - cosines, counts, {"identity_cosine": cosines})
+
+    def cosine(self, judges: Tree, sample: _Sample) -> Float[Array, ""]:
+        """Of the predicted face's embedding and the person's."""
+        found = self._embedding(judges, sample.x0, sample)
+        if self.settings.target == "frame":
+            person = _unit(self._embedding(judges, sample.truth, sample))
+        else:
+            person = _unit(sample.embeddings).mean(0)
+        return _unit(found) @ jax.lax.stop_gradient(_unit(person))
+
+    def _embedding(self, judges: Tree, latents: Float[Array, "T H W C"], sample: _Sample) -> Float[Array, " width"]:
+        latents, corner = self._crop(latents, sample.landmarks)
+        if self.vae is None:
+            picture = latents[sample.frame]
+        else:
+            scaled = latents / self.vae.scaling_factor
+            picture = vae.decode_frame(self.vae, judges["decoder"], scaled, sample.frame, self.policy)
+        pixels = 127.5 * (picture + 1)  # not clipped: what is too bright still has a gradient
+        aligned = align(pixels, sample.landmarks - corner, self.graph.side)
+        return arcface.apply(self.graph, judges["recogniser"], aligned[None])[0]
+
+    def _crop(self, latents: Float[Array, "T H W C"], landmarks: Float[Array, "5 2"]):
+        """(latents round the face, x and y of their corner in pixels)."""
+        side, unit = self.settings.crop, self.autoencoder.spatial
+        if not side:
+            return latents, jnp.zeros(2)
+        sizes = [min(side, size) for size in latents.shape[1:3]]
+        centre = aligned_square(landmarks)[0][::-1] / unit  # row, column
+        corner = [
+            jnp.clip(jnp.round(middle - size / 2).astype(jnp.int32), 0, whole - size)
+            for middle, size, whole in zip(centre, sizes, latents.shape[1:3], strict=True)
+        ]
+        cut = jax.lax.dynamic_slice(latents, (0, *corner, 0), (len(latents), *sizes, latents.shape[-1]))
+        return cut, jnp.stack(corner[::-1]).astype(jnp.float32) * unit
+
+    def _judged_frames(self, landmarks, visible, shape) -> Bool[Array, "B F"]:
+        """Frames that show a face which the crop can hold."""
+        side = self.settings.crop
+        if not side or side >= max(shape[2:4]):
+            return visible
+        safe = jnp.where(visible[..., None, None], landmarks, jnp.asarray(TEMPLATE))
+        return visible & (aligned_square(safe)[1] <= side * self.autoencoder.spatial)
+
+
+def choose_frame(
+    visible: Bool[Array, "B F"], landmarks: Float[Array, "B F 5 2"], uniform: Float[Array, " B"], how: str
+) -> Int[Array, " B"]:
+    """One of the frames that are visible, for each sample; frame 0 where none is.
+
+    Args:
+      uniform: 0 .. 1, decides for "random".
+      how: "random", "first", or "largest", whose landmarks lie widest apart.
+    """
+    if how == "first":
+        return jnp.argmax(visible, axis=1)
+    if how == "largest":
+        spread = jnp.var(landmarks.astype(jnp.float32), axis=2).sum(-1)
+        return jnp.argmax(jnp.where(visible, spread, -1.0), axis=1)
+    rank = jnp.floor(uniform * visible.sum(1)).astype(jnp.int32)
+    return jnp.argmax(jnp.cumsum(visible, axis=1) > rank[:, None], axis=1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _cosines(term: Identity, judges: Tree, samples: _Sample) -> Float[Array, " B"]:
+    """The cosine of each sample, 0 for those that do not count; differentiable in x0."""
+
+    def one(judges, sample):
+        return jax.lax.cond(sample.counts, lambda: term.cosine(judges, sample), lambda: jnp.float32(0))
+
+    return _one_by_one(one, judges, samples)
+
+
+def _cosines_and_gradients(term: Identity, judges: Tree, samples: _Sample):
+    def one(judges, sample):
+        of_x0 = jax.value_and_grad(lambda x0: term.cosine(judges, sample._replace(x0=x0)))
+        nothing = jnp.float32(0), jnp.zeros_like(sample.x0)
+        return jax.lax.cond(sample.counts, lambda: of_x0(sample.x0), lambda: nothing)
+
+    return _one_by_one(one, judges, samples)
+
+
+def _scaled_gradients(term: Identity, gradients: Float[Array, "B T H W C"], cotangent: Float[Array, " B"]):
+    return None, _Sample(cotangent[:, None, None, None, None] * gradients, *(None,) * (len(_Sample._fields) - 1))
+
+
+_cosines.defvjp(_cosines_and_gradients, _scaled_gradients)
+
+
+def _one_by_one(function, judges: Tree, samples: _Sample):
+    """`function(judges, sample)` for one sample after the other, on the device that has it."""
+    over_all = lambda judges, own: jax.lax.map(lambda sample: function(judges, sample), own)  # noqa: E731
+    return sharding.on_own_samples(over_all, judges, samples)
+
+
+def _unit(vectors: Float[Array, "*n width"]) -> Float[Array, "*n width"]:
+    return vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)

@@ -1,0 +1,136 @@
+"""The whole objective: against finite differences in float64, and the same on eight devices as on one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from mmjax import sharding
+from mmjax.faces.template import TEMPLATE
+from mmjax.models import build
+from mmjax.training import state, step
+from mmjax.training.batches import put_batch
+from mmjax.training.objectives import judges
+from tests.helpers import onnx_models, tiny_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# In a process of its own: every float32 of the package is float64 there, from the first import on.
+IN_FLOAT64 = """
+import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_disable_most_optimizations", True)
+jnp.float32 = jnp.float64
+from tests.training import test_objective
+print(test_objective.finite_differences({judge!r}))
+"""
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    return onnx_models.mobilefacenet(tmp_path_factory.mktemp("judge") / "judge.onnx", 8, 24)
+
+
+def experiment(judge, **changes):
+    """Every objective on, for most of the samples; the identity weighs as much as the rest."""
+    identity = tiny_run.c.IdentityLoss(weight=1.0, judge=str(judge), target="frame", timesteps=900, crop=0)
+    loss = {"identity": identity, "face_region_probability": 0.5, "drop_text": 0.2, "drop_identity": 0.2}
+    return tiny_run.experiment(adapter=True, loss=loss, **changes)
+
+
+def records(config):
+    """Random features, with faces where the pictures are; the first sample shows none."""
+    made = tiny_run.batch(config)
+    side = config.data.height
+    template = (TEMPLATE - 56) * side / 130 + side / 2
+    made["landmarks"][:] = template
+    made["face_visible"][:] = True
+    made["face_visible"][0], made["landmarks"][0] = False, 0
+    return made
+
+
+def objective_of(config, mesh):
+    """(loss function, judges' weights)."""
+    judging = judges.load_judges(config, "drawn/1", mesh)
+    null_text = np.zeros((config.model.transformer.text_length, config.model.transformer.text_dim), np.float32)
+    terms = judges.make_terms(config, judging)
+    return step.make_loss(config, build.make_model(config), null_text, terms), judging.params
+
+
+def finite_differences(judge) -> float:
+    """Largest relative difference between directional derivatives and central differences, along eight directions."""
+    import jax.numpy as jnp
+
+    from mmjax.diffusion import loss as diffusion_loss
+    from mmjax.precision import Policy
+
+    Policy.dtype = property(lambda self: jnp.dtype("float64"))
+    config = experiment(judge)
+    _, mesh, made = tiny_run.fresh_state(config)
+    double = lambda tree: jax.tree.map(lambda x: x.astype(np.float64) if x.dtype.kind in "fV" else x, tree)  # noqa: E731
+    rng = np.random.default_rng(0)
+    shaken = lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape)  # noqa: E731
+    trained, frozen = jax.tree.map(shaken, double(made.trained)), double(made.frozen)
+    loss_fn, weights = objective_of(config, mesh)
+    batch = double({name: np.asarray(value) for name, value in records(config).items() if name in state.BATCH_FIELDS})
+    draws = diffusion_loss.draw(jax.random.key(3), batch["latents"].shape, 1000, config.loss)
+    value = jax.jit(lambda trained: loss_fn(trained, frozen, double(weights), batch, draws)[0])
+    gradient = jax.jit(jax.grad(value))(trained)
+    assert value(trained).dtype == np.float64
+    worst = 0.0
+    for _ in range(8):
+        direction = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape), trained)
+        along = lambda h: value(jax.tree.map(lambda leaf, d: leaf + h * d, trained, direction))  # noqa: B023, E731
+        h = 1e-8  # the recogniser has kinks: of thousands of numbers, few may cross theirs
+        numeric = (along(h) - along(-h)) / (2 * h)
+        exact = sum(float(np.vdot(g, d)) for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
+        worst = max(worst, abs(float(numeric) - exact) / abs(exact))
+    return worst
+
+
+@pytest.mark.slow
+def test_the_gradient_is_that_of_finite_differences_in_float64(judge):
+    code = IN_FLOAT64.format(judge=str(judge))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    error = float(done.stdout.split()[-1])
+    print(f"measured: {error:.1e}")
+    assert error < 1e-6
+
+
+def one_step(config, judge, devices=1):
+    tx, mesh, made = tiny_run.fresh_state(config, devices)
+    shift = lambda leaf: jax.device_put(np.asarray(leaf) + 0.05 * _wave(leaf), leaf.sharding)  # noqa: E731
+    made = made.replace(trained=jax.tree.map(shift, made.trained))
+    loss_fn, weights = objective_of(config, mesh)
+    train_step = step.make_train_step(config, loss_fn, tx, state.random_keys(config.seed).train)
+    jitted = step.jit_train_step(train_step, state.abstract_state(config, tx, mesh))
+    with sharding.use_mesh(mesh):
+        return jax.device_get(jitted(made, weights, put_batch(records(config), mesh)))
+
+
+def _wave(leaf):
+    return np.sin(np.arange(leaf.size, dtype=np.float32)).reshape(leaf.shape)
+
+
+@pytest.mark.slow
+def test_eight_devices_give_the_loss_and_every_gradient_of_one(judge):
+    """The first moment of the first step is a tenth of the clipped gradient."""
+    (one, expected), (eight, found) = (
+        one_step(experiment(judge, mesh=mesh), judge, devices)
+        for mesh, devices in (({}, 1), ({"data": 2, "fsdp": 4}, 8))
+    )
+    assert expected["counts"]["identity"] == found["counts"]["identity"] > 1
+    loss = abs(found["loss"] / expected["loss"] - 1)
+    moments = [jax.tree.leaves(_moments(made.opt_state)) for made in (one, eight)]
+    worst = max(np.abs(a - b).max() / np.abs(a).max() for a, b in zip(*moments, strict=True) if a.any())
+    print(f"measured: loss {loss:.1e}, gradients {worst:.1e} of each one's largest")
+    assert loss < 1e-5 and worst < 1e-5
+
+
+def _moments(opt_state):
+    is_moments = lambda x: hasattr(x, "mu")  # noqa: E731
+    return next(each.mu for each in jax.tree.leaves(opt_state, is_leaf=is_moments) if is_moments(each))
