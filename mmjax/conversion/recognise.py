@@ -42,6 +42,11 @@ def is_adapter(name: str) -> bool:
     return "lora" in name or name.startswith("adapter_")
 
 
+def is_lora(path: Path) -> bool:
+    """Whether the file of tensors is a LoRA's, by its name or its keys."""
+    return (is_adapter(path.name) and not is_exported_adapter(path)) or bool(_LORA_KEY.search(_head(path)))
+
+
 def is_exported_adapter(path: Path) -> bool:
     """Whether the file is one that `python -m mmjax.convert adapter` wrote, by its first bytes."""
     return path.is_file() and path.suffix == ".safetensors" and ADAPTER_FORMAT.encode() in _head(path)
@@ -142,8 +147,7 @@ def _lora(path: Path) -> str:
         return f"found {', '.join(each.name for each in there)}. {LORA}" if alone else ""
     if not path.is_file() or path.suffix != ".safetensors":
         return ""
-    lora = (is_adapter(path.name) and not is_exported_adapter(path)) or _LORA_KEY.search(_head(path))
-    return f"found a LoRA's tensors. {LORA}" if lora else ""
+    return f"found a LoRA's tensors. {LORA}" if is_lora(path) else ""
 
 
 def _head(path: Path) -> bytes:

@@ -20,7 +20,7 @@ import numpy as np
 from mmjax import config as c
 from mmjax import trees
 from mmjax.conversion import safetensors_io, store
-from mmjax.conversion.recognise import ADAPTER, ADAPTER_FORMAT, MANIFEST, advice
+from mmjax.conversion.recognise import ADAPTER, ADAPTER_FORMAT, MANIFEST, is_lora
 from mmjax.conversion.soundness import check_params
 from mmjax.errors import CheckpointError, ConfigError, ConversionError
 from mmjax.models.build import Params
@@ -100,10 +100,15 @@ def open_file(path: Path, what: str) -> tuple[AdapterRecord, dict[str, safetenso
     try:
         tensors, metadata = safetensors_io.read_headers([path]), safetensors_io.read_metadata(path)
     except ConversionError as error:
-        raise CheckpointError(f"{what}: expected an exported adapter; {error}") from error
+        raise CheckpointError(f"{what}: {str(error).removeprefix(f'{path}: ')}") from error
     if metadata.get("format") != ADAPTER_FORMAT:
-        found = advice(path) if "LoRA" in advice(path) else f"found {len(tensors)} tensors that are none"
-        raise CheckpointError(f"{what}: expected an adapter that python -m mmjax.convert adapter exported; {found}")
+        kind = (
+            "a LoRA's tensors, which are none" if is_lora(path) else f"other tensors, such as {next(iter(tensors), '')}"
+        )
+        raise CheckpointError(
+            f"{what}: expected an adapter that python -m mmjax.convert adapter exported, found {kind}; "
+            "give such a file, or the workdir of the training run"
+        )
     check_version(metadata, what)
     if not checksums.is_sealed(path, BEFORE_CHECKSUM):
         raise CheckpointError(f"{what}: expected the file as it was exported, found another checksum; copy it again")

@@ -11,7 +11,6 @@ in other kernels of the blocks alone is not noticed.
 """
 
 import hashlib
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from mmjax.conversion import store
 from mmjax.conversion.transformer import COMPONENT as TRANSFORMER
 from mmjax.models.build import abstract_params
 from mmjax.sharding import make_mesh
-from mmjax.trainable import is_adapter, is_trainable
+from mmjax.trainable import is_adapter
 from mmjax.weights.parameters import load_part
 from mmjax.weights.runs import read_config
 
@@ -51,14 +50,6 @@ def of_run(workdir: Path | str, step: int | None = None, ema: bool = True) -> st
     telling = trees.unflatten({path: leaf for path, leaf in leaves.items() if _tells(path)})
     params = trees.flatten(load_part(workdir, telling, step, ema))
     return _fingerprint((path, np.asarray(values)) for path, values in params.items())
-
-
-def trained_count(config: c.Experiment) -> int:
-    """How many parameters of the transformer itself a run trains, beside those of its adapter."""
-    leaves = trees.flatten(abstract_params(config, one_device()))
-    return sum(
-        math.prod(leaf.shape) for path, leaf in leaves.items() if is_trainable(config, path) and not is_adapter(path)
-    )
 
 
 def one_device() -> jax.sharding.Mesh:

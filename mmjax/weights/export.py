@@ -27,6 +27,7 @@ from mmjax.weights import base as bases
 from mmjax.weights.adapter_record import UNKNOWN_LICENCE, AdapterRecord, Base, known_licence, without_paths
 
 SUFFIX = ".safetensors"
+_ENCODER = {"text": "text encoder", "face": "face encoder"}
 Leaves = Mapping[str, store.PromisedLeaf]
 
 
@@ -97,7 +98,7 @@ def _check_output(source: Path, output: Path, overwrite: bool) -> None:
 
 def _of_run(workdir: Path, step: int | None) -> tuple[AdapterRecord, Leaves, list[str]]:
     config = runs.read_config(workdir)
-    added, _ = split_adapter(abstract_params(config, bases.one_device()))
+    added, base = split_adapter(abstract_params(config, bases.one_device()))
     trained = [path for path in trees.flatten(added) if is_trainable(config, path)]
     if not trained:
         raise ConversionError(
@@ -106,7 +107,7 @@ def _of_run(workdir: Path, step: int | None) -> tuple[AdapterRecord, Leaves, lis
         )
     step = parameters.complete_step(workdir, step)
     params = trees.flatten(parameters.load_part(workdir, added, step))
-    more = bases.trained_count(config)
+    more = sum(math.prod(leaf.shape) for path, leaf in trees.flatten(base).items() if is_trainable(config, path))
     record = AdapterRecord(
         config=without_paths(config),
         step=step,
@@ -201,7 +202,7 @@ def _write_folder(output: Path, source: Path, record: AdapterRecord, leaves: Lea
 
 def _report(output: Path, record: AdapterRecord, leaves: Leaves, seconds: float, notes: list[str]) -> Report:
     which = {"ema": "averaged weights", "raw": "raw weights, since the run kept no average"}[record.weights]
-    encoders = [f"{what} encoder: {line}" for what, line in record.encoders.items()]
+    encoders = [f"{_ENCODER.get(what, what)}: {line}" for what, line in record.encoders.items()]
     licence = record.licence if record.licence != UNKNOWN_LICENCE else f"{UNKNOWN_LICENCE}; --licence TEXT says it"
     lines = [
         f"{record.config.name}, step {record.step}: the {which}",
