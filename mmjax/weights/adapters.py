@@ -5,7 +5,7 @@
     DIR/                   `python -m mmjax.convert adapter --source FILE.safetensors --output DIR`
 
 `open_adapter` says what it is and fits, and reads weights later. A file is compared with its checksum when it is
-opened: 0.2 s for a GB in the page cache.
+opened, in 0.18 s of one core a GB (at that rate 1.1 s for the 6.2 of a 5B adapter).
 """
 
 import dataclasses
@@ -102,9 +102,8 @@ def open_file(path: Path, what: str) -> tuple[AdapterRecord, dict[str, safetenso
     except ConversionError as error:
         raise CheckpointError(f"{what}: {str(error).removeprefix(f'{path}: ')}") from error
     if metadata.get("format") != ADAPTER_FORMAT:
-        kind = (
-            "a LoRA's tensors, which are none" if is_lora(path) else f"other tensors, such as {next(iter(tensors), '')}"
-        )
+        other = f"other tensors, such as {next(iter(tensors), 'none')}"
+        kind = "a LoRA's tensors, which are none" if is_lora(path) else other
         raise CheckpointError(
             f"{what}: expected an adapter that python -m mmjax.convert adapter exported, found {kind}; "
             "give such a file, or the workdir of the training run"

@@ -5,6 +5,7 @@ Both hold the same record (`mmjax.weights.adapter_record`) and the same leaves, 
 """
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -60,7 +61,7 @@ def convert_adapter(
     _check_output(source, output, overwrite)
     record, leaves, notes = _of_run(source, step) if is_run else _of_export(source)
     if licence is not None:
-        record = AdapterRecord(**(vars(record) | {"licence": licence}))
+        record = dataclasses.replace(record, licence=licence)
     leaves = {path: _cast(leaf, target) for path, leaf in leaves.items()}
     write = _write_folder if source.is_file() else _write_file
     write(output, source, record, leaves, overwrite)
