@@ -206,7 +206,7 @@ class Train:
     accumulate: int = free(1)  # micro-batches a step; each source's batch is split into this many
     trainable: tuple[str, ...] = ADAPTER_PATTERNS  # what is trained: full-match patterns of paths (METHOD 7)
     base: str = free("")  # folder of a converted base transformer, or `random`: drawn weights, to try speed
-    adapter: str = free("")  # folder of adapter weights to start from
+    adapter: str = free("")  # to start from: a run's workdir, or what `mmjax.convert adapter` made of one
     photomaker: str = free("")  # folder of converted PhotoMaker V2 weights, to start the ID perceiver from
     ema_decay: float = 0.999  # 0: no EMA
     log_every: int = free(10)

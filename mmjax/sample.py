@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="converted CogVideoX weights, or the workdir of a training run",
     )
-    add("--adapter", type=cli.path, metavar="DIR", help="workdir of a run, whose adapter to use")
+    add("--adapter", type=cli.path, metavar="RUN|FILE", help="workdir of a run, or its exported adapter")
     more = {"nargs": "+", "action": "extend", "default": []}
     add("--reference", type=cli.path, **more, metavar="FACE.jpg", help="pictures of one person")
     add("--lenient", dest="strict", action="store_false", help="take references that are small, blurred or turned away")

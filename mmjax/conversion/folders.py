@@ -10,6 +10,7 @@ from mmjax.conversion import plans, rounding, soundness, store
 from mmjax.conversion.component import Component
 from mmjax.conversion.output_folder import new_folder
 from mmjax.conversion.plans import Report
+from mmjax.conversion.recognise import ADAPTER
 from mmjax.conversion.registry import PIPELINE, component
 from mmjax.conversion.transformer import COMPONENT as TRANSFORMER
 from mmjax.errors import CheckpointError, ConfigError, ConversionError, TreeError
@@ -130,6 +131,8 @@ def read_record(folder: str | Path, name: str | None = None) -> Any:
 def _open_converted(folder: Path, name: str | None = None) -> tuple[Component, Any, Tree]:
     """(component, record, stored tree's shapes and dtypes), checked against the model."""
     manifest = store.read_manifest(folder, name)
+    if manifest["component"] == ADAPTER:
+        raise CheckpointError(f"{folder}: expected a converted {name or 'component'}, found a trained adapter")
     if manifest["component"] == PIPELINE:
         parts = ", ".join(str(folder / part) for part in manifest.get("parts", ()))
         raise CheckpointError(f"{folder}: expected one component, found a whole {PIPELINE}; give one of {parts}")

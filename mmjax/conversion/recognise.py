@@ -12,6 +12,7 @@ from mmjax.errors import ConversionError
 
 MANIFEST = "mmjax.json"
 PIPELINE = "cogvideox"  # transformer, VAE and text encoder together; see `mmjax.conversion.pipeline`
+ADAPTER = "adapter"  # a trained adapter of ours, which `mmjax.weights.export` writes
 PARTS = {  # class of a published config.json -> (folder in a pipeline, our component)
     "CogVideoXTransformer3DModel": ("transformer", "transformer"),
     "AutoencoderKLCogVideoX": ("vae", "vae"),
@@ -26,6 +27,8 @@ _WEB = re.compile(
 _NEEDED = {".json", ".safetensors", ".bin", ".pt", ".pth", ".model", ".onnx"}
 _SAT = ("mp_rank_*_model_states.pt", "*/mp_rank_*_model_states.pt", "transformer/*/mp_rank_*_model_states.pt")
 _SAT_VAE = ("3d-vae.pt", "vae/3d-vae.pt")
+ADAPTER_FORMAT = "mmjax adapter"  # in the metadata of an exported one's file
+_HEAD = 2**16  # bytes at the beginning of a file, which tell what it is
 _LORA_KEY = re.compile(rb'"[^"]*(?:lora_[AB]|lora\.(?:up|down)|lora_(?:up|down))[^"]*"')
 
 
@@ -39,12 +42,24 @@ def is_adapter(name: str) -> bool:
     return "lora" in name or name.startswith("adapter_")
 
 
+def is_lora(path: Path) -> bool:
+    """Whether the file of tensors is a LoRA's, by its name or its keys."""
+    return (is_adapter(path.name) and not is_exported_adapter(path)) or bool(_LORA_KEY.search(_head(path)))
+
+
+def is_exported_adapter(path: Path) -> bool:
+    """Whether the file is one that `python -m mmjax.convert adapter` wrote, by its first bytes."""
+    return path.is_file() and path.suffix == ".safetensors" and ADAPTER_FORMAT.encode() in _head(path)
+
+
 def check_source(source: str) -> None:
     """Refuses what cannot be converted as it is named, with what to give instead (`ConversionError`)."""
     path = Path(source)
     if not path.exists() and (name := _WEB.match(source)):
         raise ConversionError(f"{source}: expected a folder or a hub id, found a web address; its id is {name[1]}")
     wrong = _dead_link(path) or _in_the_cache(path) or _sat(path) or _lora(path)
+    if not wrong and is_exported_adapter(path):
+        wrong = f"expected published weights, found an adapter that mmjax exported: python -m mmjax.convert {ADAPTER}"
     if not wrong and (path / MANIFEST).is_file():
         wrong = "expected published weights, found a folder that mmjax.convert wrote; --reverse writes it as published"
     if wrong:
@@ -64,6 +79,8 @@ def advice(path: str | Path, component: str | None = None) -> str:
         return wrong
     if found := _converted(path):
         return f"it is a converted {found}"
+    if is_exported_adapter(path):
+        return "it is an adapter that mmjax exported; give it as --adapter, or as train.adapter"
     what, kind = _published(path)
     if not what:
         return ""
@@ -130,9 +147,12 @@ def _lora(path: Path) -> str:
         return f"found {', '.join(each.name for each in there)}. {LORA}" if alone else ""
     if not path.is_file() or path.suffix != ".safetensors":
         return ""
+    return f"found a LoRA's tensors. {LORA}" if is_lora(path) else ""
+
+
+def _head(path: Path) -> bytes:
     with open(path, "rb") as file:
-        header = file.read(2**16)
-    return f"found a LoRA's tensors. {LORA}" if is_adapter(path.name) or _LORA_KEY.search(header) else ""
+        return file.read(_HEAD)
 
 
 def _converted(path: Path) -> str:

@@ -71,6 +71,15 @@ def merged(by_file: dict[Path, dict[str, Any]]) -> dict[str, Any]:
     return {key: by_file[file][key] for key, file in homes.items()}
 
 
+def read_metadata(file: Path) -> dict[str, str]:
+    """What the header of a safetensors file says of itself beside its tensors; {} where it says nothing.
+
+    Raises `ConversionError` for a file that has no such header.
+    """
+    found = _read_json(file)[0].get("__metadata__")
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
 def weight_map(index: Path) -> dict[str, str]:
     """{key: file name} of an index of shards. Raises `ConversionError` when it is none."""
     try:
@@ -110,7 +119,8 @@ class ShardedWriter:
         for number, keys in enumerate(shards, start=1):
             part = f"-{number:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
             file = folder / f"{stem}{part}.safetensors"
-            self._tensors |= _write_header(file, {key: planned[key] for key in keys})
+            metadata = {"format": "pt", "notice": f"{NOTICE}.convert"}
+            self._tensors |= write_header(file, {key: planned[key] for key in keys}, metadata)
         self._unwritten = set(planned)
         if len(shards) > 1:
             total = sum(tensor.nbytes for tensor in self._tensors.values())
@@ -125,9 +135,7 @@ class ShardedWriter:
             raise ConversionError(
                 f"{key}: expected {tensor.dtype} {list(tensor.shape)}, found {values.dtype} {list(values.shape)}"
             )
-        with open(tensor.file, "r+b") as file:
-            file.seek(tensor.offset)
-            file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+        write_tensor(tensor, values)
         self._unwritten.discard(key)
 
     def close(self) -> None:
@@ -136,7 +144,37 @@ class ShardedWriter:
             raise ConversionError(f"{len(self._unwritten)} tensors were never written: {sorted(self._unwritten)}")
 
 
-def _read_header(file: Path) -> dict[str, Tensor]:
+def write_header(
+    file: Path, planned: dict[str, tuple[tuple[int, ...], np.dtype]], metadata: dict[str, str]
+) -> dict[str, Tensor]:
+    """Makes the file at its full length and returns where each tensor goes. Wide dtypes come first: alignment."""
+    header: dict[str, dict] = {"__metadata__": metadata}
+    begin, tensors = 0, {}
+    for key in sorted(planned, key=lambda key: (-planned[key][1].itemsize, key)):
+        tensor = tensors[key] = Tensor(file, begin, *planned[key])
+        begin += tensor.nbytes
+        header[key] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [tensor.offset, begin],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(file, "wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.truncate(8 + len(text) + begin)
+    return {key: dataclasses.replace(each, offset=8 + len(text) + each.offset) for key, each in tensors.items()}
+
+
+def write_tensor(tensor: Tensor, values: np.ndarray) -> None:
+    """Puts values of the tensor's shape and dtype in its place."""
+    with open(tensor.file, "r+b") as file:
+        file.seek(tensor.offset)
+        file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+
+
+def _read_json(file: Path) -> tuple[dict[str, Any], int]:
+    """(the header's JSON object, where the tensors' bytes begin)."""
     if not file.is_file():
         raise ConversionError(f"{file}: no such file. {_again()}")
     size = file.stat().st_size
@@ -156,16 +194,23 @@ def _read_header(file: Path) -> dict[str, Tensor]:
         )
     try:
         header = json.loads(text)
-        header.pop("__metadata__", None)
-    except (ValueError, AttributeError, RecursionError) as error:
+        if not isinstance(header, dict):
+            raise ValueError("expected an object")
+    except (ValueError, RecursionError) as error:
         raise ConversionError(f"{file}: expected a safetensors file, found no header in it. {_again()}") from error
+    return header, 8 + length
+
+
+def _read_header(file: Path) -> dict[str, Tensor]:
+    header, start = _read_json(file)
+    header.pop("__metadata__", None)
     try:
-        tensors = {key: _tensor(file, 8 + length, key, entry) for key, entry in header.items()}
+        tensors = {key: _tensor(file, start, key, entry) for key, entry in header.items()}
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
         raise ConversionError(f"{file}: expected tensors in the header, found other values. {_again()}") from error
     _check_apart(file, tensors)
-    end = max((tensor.offset + tensor.nbytes for tensor in tensors.values()), default=8 + length)
-    if end > size:
+    end = max((tensor.offset + tensor.nbytes for tensor in tensors.values()), default=start)
+    if end > (size := file.stat().st_size):
         raise ConversionError(f"{file}: expected {end:,} bytes, found {size:,}: the file is truncated. {_again()}")
     return tensors
 
@@ -193,26 +238,6 @@ def _check_apart(file: Path, tensors: dict[str, Tensor]) -> None:
         if tensor.offset < end:
             raise ConversionError(f"{file}: {key} lies on another tensor's bytes: the header is damaged. {_again()}")
         end = tensor.offset + tensor.nbytes
-
-
-def _write_header(file: Path, planned: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, Tensor]:
-    """Makes the file at its full length and returns where each tensor goes. Wide dtypes come first: alignment."""
-    header: dict[str, dict] = {"__metadata__": {"format": "pt", "notice": f"{NOTICE}.convert"}}
-    begin, tensors = 0, {}
-    for key in sorted(planned, key=lambda key: (-planned[key][1].itemsize, key)):
-        tensor = tensors[key] = Tensor(file, begin, *planned[key])
-        begin += tensor.nbytes
-        header[key] = {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [tensor.offset, begin],
-        }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open(file, "wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        stream.truncate(8 + len(text) + begin)
-    return {key: dataclasses.replace(each, offset=8 + len(text) + each.offset) for key, each in tensors.items()}
 
 
 def _split(planned: dict[str, tuple[tuple[int, ...], np.dtype]], max_bytes: int) -> list[list[str]]:

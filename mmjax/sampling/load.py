@@ -19,6 +19,8 @@ from mmjax.sampling.mistaken import check_folder
 from mmjax.sampling.text_to_video import PromisedParams, Sampler
 from mmjax.trainable import split_adapter
 from mmjax.weights import parameters, runs
+from mmjax.weights.adapters import TrainedAdapter, open_adapter
+from mmjax.weights.base import of_folder, of_run
 from mmjax.weights.same_model import check_same_model
 
 STREAMED = (r"transformer/blocks/.*",)  # what stays in host memory with `low_memory`
@@ -45,7 +47,8 @@ def load_sampler(
 
     Args:
       folder: a workdir of `mmjax.train`, or a folder that `python -m mmjax.convert cogvideox` wrote.
-      adapter: a workdir, whose adapter is used; with converted weights and none, plain CogVideoX samples text alone.
+      adapter: a workdir, whose adapter is used, or a file or folder that `python -m mmjax.convert adapter` wrote of
+        one; with converted weights and none, plain CogVideoX samples text alone.
       weights: "ema", the averaged ones where the run kept an average, or "raw".
       step: of the checkpoint; by default the last one.
       mesh: by default all devices along `data`, whatever mesh the model was trained on.
@@ -70,22 +73,25 @@ def load_sampler(
     check_folder(folder, "--model")
     if adapter is not None:
         check_folder(adapter, "--adapter")
-    folder, adapter = Path(folder), None if adapter is None else Path(adapter)
+    folder = Path(folder)
     published = (folder / store.MANIFEST).is_file()
-    config = _published_experiment(folder, adapter) if published else runs.read_config(folder)
+    added = adapter and open_adapter(adapter, f"--adapter {os.fspath(adapter)}", step if published else None, weights)
+    config = _published_experiment(folder, added) if published else runs.read_config(folder)
     config = _with_settings(config, folder, mesh, photomaker, face_models, precision, low_memory, settings)
     devices = sharding.make_mesh(config.mesh)
     source, abstract = {"model": str(folder)}, _abstract(config, devices, low_memory, cast=published)
-    if adapter is not None:
-        source["adapter"] = str(adapter)
     if published:
-        source |= _run(adapter, weights, step) if adapter else {}
-        read = functools.partial(_read_published, config, folder, adapter, abstract, step, weights == "ema")
+        source |= {"step": added.step, "weights": added.weights} if added else {}
+        base = functools.partial(of_folder, conversion.read_pipeline(folder).folders["transformer"])
+        read = functools.partial(_read_published, folder, added, abstract)
     else:
-        if adapter is not None:
-            check_same_model(runs.read_config(adapter).model, config.model, f"adapter {adapter}")
         source |= _run(folder, weights, step)
-        read = functools.partial(_read_run, config, folder, adapter, abstract, source["step"], weights == "ema")
+        base = functools.partial(of_run, folder, source["step"], weights == "ema")
+        read = functools.partial(_read_run, folder, added, abstract, source["step"], weights == "ema")
+    if added:
+        source["adapter"] = os.fspath(adapter)
+        check_same_model(added.config.model, config.model, added.what)
+        added.check_base(base, f"--model {folder}")
     promised = PromisedParams(abstract, read)
     return Sampler(
         config,
@@ -95,17 +101,17 @@ def load_sampler(
         tiling=low_memory,
         text_cache=text_cache,
         strict=strict,
-        trained_with=runs.read_encoders(adapter or folder),
+        trained_with=added.encoders if added else runs.read_encoders(folder),
     )
 
 
-def _published_experiment(folder: Path, adapter: Path | None) -> c.Experiment:
+def _published_experiment(folder: Path, adapter: TrainedAdapter | None) -> c.Experiment:
     """The experiment of converted weights: that of the adapter's run, if any, with the published pipeline's parts."""
     pipeline = conversion.read_pipeline(folder)
     model = c.Model(pipeline.transformer, c.Adapter(enabled=False))
     config = c.Experiment(name=folder.name, model=model)
     if adapter is not None:
-        config = runs.read_config(adapter)
+        config = adapter.config
         check_same_model(c.Model(pipeline.transformer, config.model.adapter), config.model, f"--model {folder}")
     data = dataclasses.replace(
         config.data,
@@ -173,8 +179,8 @@ def _abstract(config: c.Experiment, devices: jax.sharding.Mesh, low_memory: bool
     )
 
 
-def _read_published(config, folder: Path, adapter: Path | None, abstract: Params, step, ema: bool) -> Params:
-    """The converted transformer, and the adapter of a run."""
+def _read_published(folder: Path, adapter: TrainedAdapter | None, abstract: Params) -> Params:
+    """The converted transformer, and an adapter."""
     added, base = split_adapter(abstract)
     wanted = base["transformer"]
     part = conversion.read_pipeline(folder).folders["transformer"]
@@ -182,17 +188,17 @@ def _read_published(config, folder: Path, adapter: Path | None, abstract: Params
     params = {"transformer": conversion.load_component(part, shardings, dtypes)[1]}
     if adapter is None:
         return params
-    return trees.merge(params, _like(parameters.load_trained(adapter, added, step, ema), added))
+    return trees.merge(params, _like(adapter.read(added), added))
 
 
-def _read_run(config, folder: Path, adapter: Path | None, abstract: Params, step: int, ema: bool) -> Params:
-    """A run's parameters, with another run's adapter where one is named."""
+def _read_run(folder: Path, adapter: TrainedAdapter | None, abstract: Params, step: int, ema: bool) -> Params:
+    """A run's parameters, with another adapter where one is named."""
     params = parameters.load_params(folder, step, ema, abstract=abstract)
     if adapter is None:
         return params
     old, rest = split_adapter(params)
     wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), old)
-    return trees.merge(parameters.load_trained(adapter, wanted, None, ema), rest)
+    return trees.merge(adapter.read(wanted), rest)
 
 
 def _like(params: Params, abstract: Params) -> Params:

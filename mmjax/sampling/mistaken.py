@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from mmjax.conversion import store
-from mmjax.conversion.recognise import advice
+from mmjax.conversion.recognise import ADAPTER, advice
 from mmjax.errors import CheckpointError
 
 
@@ -15,14 +15,17 @@ def check_folder(given: str | os.PathLike, flag: str) -> None:
       flag: what messages call it: "--model" or "--adapter".
     """
     given = os.fspath(given)
-    expected = "the workdir of a training run" + (", or a folder of converted weights" if flag == "--model" else "")
+    if flag == "--adapter" and Path(given).is_file():
+        return  # `open_adapter` says what a file is
+    other = {"--model": "a folder of converted weights", "--adapter": "an adapter that was exported"}[flag]
+    expected = f"the workdir of a training run, or {other}"
     if found := _mistake(given, Path(given), flag):
         raise CheckpointError(f"{flag} {given}: expected {expected}; {found}")
 
 
 def _mistake(given: str, folder: Path, flag: str) -> str | None:
     if (folder / store.MANIFEST).is_file():
-        return None if flag == "--model" else "it is converted weights; give them as --model, and a run as --adapter"
+        return _other_flag(advice(folder) == f"it is a converted {ADAPTER}", flag)
     if (folder.parent / "model_index.json").is_file() and (folder / "config.json").is_file():
         return f"it is a part of a pipeline; {advice(folder.parent)}"
     if known := advice(given):
@@ -39,3 +42,12 @@ def _mistake(given: str, folder: Path, flag: str) -> str | None:
     for part in sorted(folder.glob(f"*/{store.MANIFEST}")):
         return f"there is no {store.MANIFEST} in it, but in {part.parent}; give that"
     return "found no config.json in it; check the path"
+
+
+def _other_flag(is_adapter: bool, flag: str) -> str | None:
+    """Of a converted folder, that it belongs to the other flag."""
+    if is_adapter == (flag == "--adapter"):
+        return None
+    if is_adapter:
+        return "it is an adapter; give it as --adapter, and the base that it was trained on as --model"
+    return "it is converted weights; give them as --model, and a run as --adapter"

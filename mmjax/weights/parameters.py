@@ -19,7 +19,7 @@ from mmjax.conversion.soundness import check_params
 from mmjax.conversion.store import late_errors_silenced
 from mmjax.errors import CheckpointError
 from mmjax.models.build import Params, abstract_params
-from mmjax.trainable import split_trainable
+from mmjax.trainable import is_trainable
 from mmjax.weights.checksums import damage
 from mmjax.weights.runs import read_config
 
@@ -42,10 +42,18 @@ def load_params(
     Raises:
       CheckpointError: no such run or step, or one that is damaged.
     """
-    config, workdir = read_config(workdir), Path(workdir)
+    config = read_config(workdir)
     abstract = abstract or abstract_params(config, mesh or sharding.make_mesh(config.mesh))
-    trained, frozen = split_trainable(config, abstract)
-    return trees.merge(load_trained(workdir, trained, step, ema), read_frozen(workdir, frozen))
+    return load_part(workdir, abstract, step, ema)
+
+
+def load_part(workdir: Path | str, abstract: Params, step: int | None = None, ema: bool = True) -> Params:
+    """The leaves that `abstract` names, some or all, whichever of them the run trains. Errors as of `load_params`."""
+    config, leaves = read_config(workdir), trees.flatten(abstract)
+    trained = {path: leaf for path, leaf in leaves.items() if is_trainable(config, path)}
+    frozen = {path: leaf for path, leaf in leaves.items() if path not in trained}
+    params = load_trained(workdir, trees.unflatten(trained), step, ema) if trained else {}
+    return trees.merge(params, read_frozen(workdir, trees.unflatten(frozen)))
 
 
 def load_trained(workdir: Path | str, abstract: Params, step: int | None = None, ema: bool = True) -> Params:

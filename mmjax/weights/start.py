@@ -1,4 +1,4 @@
-"""Weights to start from: a converted base, PhotoMaker's ID perceiver, an earlier run's adapter.
+"""Weights to start from: a converted base, PhotoMaker's ID perceiver, a trained adapter.
 
 What they give is never drawn at random.
 """
@@ -17,7 +17,8 @@ from mmjax.conversion.soundness import check_params
 from mmjax.errors import CheckpointError, ConfigError
 from mmjax.models.build import Params
 from mmjax.trainable import is_adapter, is_trainable, split_adapter
-from mmjax.weights import parameters, runs
+from mmjax.weights.adapters import open_adapter
+from mmjax.weights.base import of_folder
 from mmjax.weights.same_model import check_same_model
 
 
@@ -68,7 +69,7 @@ def check_frozen(config: c.Experiment, abstract: Params) -> None:
 
 
 def check_folders(config: c.Experiment) -> None:
-    """Refuses folders of `train.base`, `train.photomaker` and `train.adapter` that are not there; reads nothing.
+    """Refuses paths of `train.base`, `train.photomaker` and `train.adapter` that are not there; reads nothing.
 
     Raises `CheckpointError`, naming the setting. `load_start` says what is wrong with a folder that is there.
     """
@@ -79,7 +80,8 @@ def check_folders(config: c.Experiment) -> None:
     }
     for setting, command in made_by.items():
         folder = getattr(config.train, setting)
-        if folder not in ("", c.RANDOM) and not Path(folder).is_dir():
+        there = Path(folder).exists() if setting == "adapter" else Path(folder).is_dir()
+        if folder not in ("", c.RANDOM) and not there:
             known = advice(folder, {"base": "transformer"}.get(setting, setting)) if setting != "adapter" else ""
             raise CheckpointError(
                 f"train.{setting} = {folder}: expected a folder that {command} has written, found none of this name; "
@@ -117,9 +119,11 @@ def _load_id_perceiver(config: c.Experiment, abstract: Params) -> Params:
 
 
 def _load_adapter(config: c.Experiment, abstract: Params) -> Params:
-    """The averaged adapter of an earlier run's last checkpoint; `train.adapter` is its workdir."""
-    found = runs.read_config(config.train.adapter).model
-    check_same_model(found, config.model, f"train.adapter = {config.train.adapter}")
+    """The averaged adapter of an earlier run's last checkpoint, or of an exported file or folder."""
+    adapter = open_adapter(config.train.adapter, f"train.adapter = {config.train.adapter}")
+    check_same_model(adapter.config.model, config.model, adapter.what)
+    if config.train.base not in ("", c.RANDOM):
+        adapter.check_base(lambda: of_folder(config.train.base), f"train.base = {config.train.base}")
     wanted, _ = split_adapter(abstract)
-    params = parameters.load_trained(config.train.adapter, wanted)
+    params = adapter.read(wanted)
     return jax.tree.map(lambda array, leaf: array.astype(leaf.dtype), params, wanted)

@@ -72,5 +72,7 @@ def test_an_adapter_that_is_none(folder, given, message):
     Path("weights/5b/mmjax.json").write_text("{}")
     with pytest.raises(CheckpointError) as refused:
         load_sampler("run", adapter=given)
-    assert str(refused.value).startswith(f"--adapter {given}: expected the workdir of a training run; ")
+    assert str(refused.value).startswith(
+        f"--adapter {given}: expected the workdir of a training run, or an adapter that was exported; "
+    )
     assert message in str(refused.value)

@@ -8,18 +8,20 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
 from mmjax import config as c  # noqa: E402
-from mmjax import conversion, media, sample, sharding  # noqa: E402
-from mmjax.errors import ConfigError  # noqa: E402
+from mmjax import conversion, convert, media, sample, sharding  # noqa: E402
+from mmjax.errors import CheckpointError, ConfigError  # noqa: E402
+from mmjax.models import build  # noqa: E402
 from mmjax.precision import FLOAT32  # noqa: E402
 from mmjax.sampling import Request, load_sampler  # noqa: E402
 from mmjax.training import optimizer, state  # noqa: E402
 from mmjax.training.checkpoints import Checkpoints  # noqa: E402
 from mmjax.training.workdir import write_run  # noqa: E402
+from mmjax.weights import start  # noqa: E402
 from tests.helpers import diffusers_folders, face_pictures, photomaker_files, tiny  # noqa: E402
 
 SIZE = (9, 64, 96)
@@ -143,14 +145,16 @@ def test_an_unknown_setting_of_the_sampler_is_refused(published):
 
 @pytest.fixture(scope="module")
 def adapter(published, tmp_path_factory):
-    """The workdir of a run that trained an adapter on the published transformer: weights drawn, nothing trained."""
+    """The workdir of a run that trained an adapter on the published transformer: its weights are drawn."""
     transformer = conversion.read_pipeline(published[1]).transformer
     settings = dict(perceiver_width=64, perceiver_depth=1, perceiver_head_dim=32, queries=4, can_hidden=16)
     model = c.Model(transformer, c.Adapter(**(FACES.adapter_settings | settings | {"can_condition_dim": 16})))
     data = c.Data(sources=("clips",), weights=(1.0,), batches=(8,), frames=(9,), height=64, width=96)
-    config = c.Experiment(model=model, data=data, precision=FLOAT32).validated()
+    train = c.Train(base=str(published[1] / "transformer"))
+    config = c.Experiment(model=model, data=data, train=train, precision=FLOAT32).validated()
     workdir, mesh = tmp_path_factory.mktemp("adapter"), sharding.make_mesh(config.mesh, jax.devices()[:1])
-    fresh = state.create_state(config, optimizer.make_optimizer(config.optim, 2), mesh)
+    known = start.load_start(config, build.abstract_params(config, mesh))
+    fresh = state.create_state(config, optimizer.make_optimizer(config.optim, 2), mesh, known)
     drawn = jax.device_put(tiny.redrawn(fresh.trained), jax.tree.map(lambda leaf: leaf.sharding, fresh.trained))
     write_run(workdir, config, {})
     checkpoints = Checkpoints(workdir, config, "no records")
@@ -158,6 +162,34 @@ def adapter(published, tmp_path_factory):
     checkpoints.save(fresh.replace(step=fresh.step + 7, trained=drawn, ema=drawn), position)
     checkpoints.close()
     return workdir
+
+
+@pytest.mark.parametrize("settings", [{"precision": "float32"}, {"low_memory": True}], ids=["float32", "low memory"])
+def test_an_exported_adapter_gives_the_weights_of_the_run(published, adapter, settings, tmp_path):
+    convert.convert("adapter", adapter, tmp_path / "a.safetensors")
+    convert.convert("adapter", tmp_path / "a.safetensors", tmp_path / "made")
+    given = (adapter, tmp_path / "a.safetensors", tmp_path / "made")
+    one, *others = (load_sampler(published[1], adapter=each, **settings) for each in given)
+    for other in others:
+        jax.tree.map(np.testing.assert_array_equal, other.params, one.params)
+        assert other.source | {"adapter": str(adapter)} == one.source
+
+
+def test_an_exported_adapter_is_refused_on_another_base(published, adapter, tmp_path):
+    convert.convert("adapter", adapter, tmp_path / "a.safetensors")
+    diffusers_folders.pipeline(
+        tmp_path / "theirs",
+        transformer=dict(in_channels=16, out_channels=16, max_text_seq_length=20),
+        vae=dict(latent_channels=16),
+    )
+    file = tmp_path / "theirs/transformer/diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors["transformer_blocks.0.attn1.to_q.weight"] *= 1.5  # as a LoRA that was merged would
+    save_file(tensors, file)
+    conversion.convert_pipeline(tmp_path / "theirs", tmp_path / "ours")
+    with pytest.raises(CheckpointError, match="trained on another base than --model .*/ours: expected ") as refused:
+        load_sampler(tmp_path / "ours", adapter=tmp_path / "a.safetensors")
+    assert "\n" not in str(refused.value)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +230,9 @@ def test_a_photo_and_a_prompt_become_a_video(published, adapter, photomaker, tmp
     assert record["timings"]["faces_seconds"] > 0 and printed.count("people who agreed") == 1
     with Image.open(tmp_path / "clip.png") as sheet:
         assert sheet.width > 7 * 96
-    sample.main([*command, "--output", str(tmp_path / "b.mp4"), "--save-latents", str(tmp_path / "b.npy")])
+    convert.convert("adapter", adapter, tmp_path / "a.safetensors")
+    exported = [str(tmp_path / "a.safetensors") if part == str(adapter) else part for part in command]
+    sample.main([*exported, "--output", str(tmp_path / "b.mp4"), "--save-latents", str(tmp_path / "b.npy")])
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), np.load(tmp_path / "a.npy"))
     command += ["--identity-scale", "0.2"]
     sample.main([*command, "--output", str(tmp_path / "c.mp4"), "--save-latents", str(tmp_path / "c.npy")])

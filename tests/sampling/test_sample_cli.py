@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mmjax import config as c
-from mmjax import media, quickstart, sample, sharding
+from mmjax import convert, media, quickstart, sample, sharding
 from mmjax.diffusion import samplers, schedule
 from mmjax.errors import CheckpointError, ConfigError, DataError, PromptError
 from mmjax.records import pipeline
@@ -177,7 +177,7 @@ def test_progress_does_not_change_the_clip(sampler, faces):
 
 
 @pytest.mark.slow
-def test_identity_prompt_and_weights_reach_the_clip(run, sampler, faces):
+def test_identity_prompt_and_weights_reach_the_clip(run, sampler, faces, tmp_path):
     def frames(params=sampler.params, **request):
         chosen = Sampler(sampler.config, params)
         chosen.denoiser = sampler.denoiser  # compiled already
@@ -191,6 +191,10 @@ def test_identity_prompt_and_weights_reach_the_clip(run, sampler, faces):
     assert np.any(first != frames(negative_prompt="sad"))
     assert np.any(first != frames(load_sampler(run, weights="raw").params))
     np.testing.assert_array_equal(first, frames(load_sampler(run, adapter=run).params))
+    convert.convert("adapter", run, exported := tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(first, frames(load_sampler(run, adapter=exported).params))
+    with pytest.raises(ConfigError, match="expected raw weights"):
+        load_sampler(run, weights="raw", adapter=exported)
     ddim = load_sampler(run, sampler="ddim", steps=3)
     assert ddim.config.sampling == c.Sampling(sampler="ddim", steps=3)
 
