@@ -35,6 +35,7 @@ __all__ = [
     "ADAPTER_PATTERNS",
     "Adapter",
     "Autoencoder",
+    "BEST",
     "Data",
     "Encoders",
     "Experiment",
@@ -53,6 +54,7 @@ __all__ = [
 ]
 
 RANDOM = "random"  # in place of a folder of weights
+BEST = "best"  # in place of a checkpoint's step
 
 # What settings and flags of one meaning take; the upper ends are far beyond what anybody trained or sampled with.
 FRAMES = Number(int, 1, 4097, "8k + 1")
@@ -218,6 +220,8 @@ class Train:
     checkpoint_minutes: float = free(30.0)
     keep_checkpoints: int = free(2)
     max_skipped: int = free(10)  # steps in a row whose loss or gradient is not finite, after which the run stops
+    keep_best: str = free("")  # also keep the best checkpoint by a figure with this tag, such as validation/loss
+    identity_embedder: str = free("")  # who says whether samples are alike: a recogniser that conditions nothing
 
     def problems(self):
         yield from positive(self, "steps", "accumulate", "keep_checkpoints", "validation_batches", "sample_count")

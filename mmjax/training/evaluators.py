@@ -8,7 +8,7 @@ report goes to the log, `metrics.jsonl`, TensorBoard and the workdir.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -37,12 +37,33 @@ class Evaluation:
 
 
 class Evaluator(Protocol):
-    """Called after every `every` steps (0: never) and after the last one, by all processes at the same step."""
+    """Called after every `every` steps (0: never) and after the last one, by all processes at the same step.
+
+    Those of its figures that `train.keep_best` may choose by stand in `higher_is_better`, by tag; each of its reports
+    has them, NaN where one has no value.
+    """
 
     name: str
     every: int
+    higher_is_better: Mapping[str, bool]
 
     def __call__(self, state: TrainState, step: int) -> Evaluation: ...
+
+
+def figures_to_choose_by(config: c.Experiment, evaluators: Sequence[Evaluator]) -> dict[str, bool]:
+    """Whether more is better, by tag, of the figures that a run gives: of its validation and of more `evaluators`."""
+    found = validation_figures(config)
+    for evaluator in evaluators:
+        found |= evaluator.higher_is_better if evaluator.every else {}
+    return found
+
+
+def validation_figures(config: c.Experiment) -> dict[str, bool]:
+    """Those of `ValidationLoss`: the loss over all sources and of each of them."""
+    if not config.train.validate_every:
+        return {}
+    names = [ValidationLoss.name, *(f"{ValidationLoss.name}/{Path(name).name}" for name in config.data.sources)]
+    return {f"{name}/loss": False for name in names}
 
 
 def write_evaluation(telemetry: Telemetry, step: int, name: str, report: Evaluation) -> None:
@@ -64,6 +85,7 @@ class SampleSheets:
     """
 
     name = "samples"
+    higher_is_better: Mapping[str, bool] = {}
 
     def __init__(self, every: int, draw: Callable[[Params, int], UInt8[np.ndarray, "h w 3"]]):
         self.every = every
@@ -94,6 +116,7 @@ class ValidationLoss:
         key: Key[Array, ""],
     ):
         self.every = config.train.validate_every
+        self.higher_is_better = validation_figures(config)
         self._train_steps = config.schedule.steps
         self._judges, self._mesh = judges, mesh
         names = config.data.sources if self.every else ()
