@@ -15,7 +15,7 @@ from mmjax.diffusion import samplers, schedule
 from mmjax.errors import CheckpointError, ConfigError, DataError, PromptError
 from mmjax.records import pipeline
 from mmjax.sampling import Preview, Request, Sampler, checked_size, load_sampler
-from mmjax.synthetic import portraits
+from mmjax.synthetic import galleries, portraits
 from mmjax.training import optimizer, state
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.workdir import write_run
@@ -215,10 +215,13 @@ def test_other_sizes_on_the_grid(sampler):
 def test_preview_shows_held_out_people_and_repeats_itself(run, sampler):
     preview = Preview(sampler.config, sources(sampler.config))
     first = preview(sampler.params, 2)
-    assert first.shape[0] > 2 * 144 and first.shape[1] > 6 * 144
-    np.testing.assert_array_equal(first, preview(sampler.params, 2))
+    assert first.sheet.shape[0] > 2 * 144 and first.sheet.shape[1] > 6 * 144
+    assert len(first.people) == len(first.videos) and first.fps == sampler.config.data.fps
+    again = preview(sampler.params, 2)
+    np.testing.assert_array_equal(first.sheet, again.sheet)
+    np.testing.assert_array_equal(first.videos, again.videos)
     blank = jax.tree.map(lambda leaf: 0 * leaf, sampler.params)
-    assert np.any(preview(blank, 2) != first)
+    assert np.any(preview(blank, 2).sheet != first.sheet)
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
@@ -288,7 +291,7 @@ def test_what_cannot_work_ends_in_one_line(case, run, faces, tmp_path, monkeypat
 
 @pytest.mark.slow
 def test_quickstart_reports_rates_and_ends_with_the_path_of_its_sheet(run, monkeypatch, capsys):
-    monkeypatch.setattr(quickstart, "FIT_PEOPLE", 12)
+    monkeypatch.setattr(galleries, "FIT_PEOPLE", 12)
     monkeypatch.setattr(quickstart, "BATCH", 2)
     quickstart.main(["--workdir", str(run)])
     printed = capsys.readouterr().out
