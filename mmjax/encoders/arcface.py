@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from mmjax import config as c
+from mmjax import sharding
 from mmjax.conversion import arcface, load_component, read_record
 from mmjax.conversion.store import MANIFEST
 from mmjax.encoders.batching import run_in_batches
@@ -44,9 +46,13 @@ class ArcFace:
         return _embed(self.graph, self.params, pictures, self.dtype)
 
     def in_batches(self, aligned: UInt8[np.ndarray, "n 112 112 3"]) -> Float[np.ndarray, "n width"]:
-        """The same of one face or more, 64 at a time. Rows are filled up, so that two shapes are compiled."""
+        """The same of one face or more, 64 at a time, whatever mesh is in use around it.
+
+        Rows are filled up, so that two shapes are compiled.
+        """
         size = _FEW if len(aligned) <= _FEW else _MANY
-        return run_in_batches(self, aligned, size, lambda rows: size)
+        with sharding.use_mesh(sharding.make_mesh(c.Mesh(), jax.local_devices()[:1])):
+            return run_in_batches(self, aligned, size, lambda rows: size)
 
     @property
     def width(self) -> int:

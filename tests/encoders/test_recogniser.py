@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from mmjax import config as c
+from mmjax import sharding
 from mmjax.encoders.recogniser import load_recogniser
 from mmjax.errors import CheckpointError, ConfigError
 from mmjax.faces.detection import align
@@ -28,6 +30,13 @@ def test_a_recogniser_alone_takes_the_detector_of_the_face_models():
     alone = load_recogniser(fp.RECOGNISER, str(fp.PACK))
     assert alone.fingerprint == load_recogniser(fp.PACK).fingerprint
     assert alone.embed(np.zeros((2, 32, 32, 3), np.uint8)) == [None, None]
+
+
+def test_it_serves_a_run_on_any_mesh():
+    picture, recogniser = fp.astronaut()[None], load_recogniser(fp.PACK)
+    with sharding.use_mesh(sharding.make_mesh(c.Mesh(data=4, fsdp=2))):
+        found = recogniser.embed(picture)[0]
+    np.testing.assert_array_equal(found, recogniser.embed(picture)[0])
 
 
 def test_a_pack_that_is_not_there_is_named():
