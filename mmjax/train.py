@@ -63,43 +63,39 @@ def _judge(config: Experiment, sources: "Sources", preview: "Preview") -> "Ident
       ConfigError, CheckpointError, ConversionError: an embedder that cannot be used.
       DataError: one that finds no face on the references.
     """
-    from mmjax.evaluation.identity import IdentityJudge
-
-    if config.train.identity_embedder == FISHERFACES:
-        from mmjax.synthetic import builders, galleries
-
-        if preview.source not in (builders.DrawnImages.name, builders.DrawnClips.name):
-            raise ConfigError(
-                f"train.identity_embedder = {FISHERFACES}: expected samples of drawn people, whom alone it knows, "
-                f"found {preview.source}; give a model pack"
-            )
-        people = galleries.held_out_people(config, frames=galleries.PICTURES)
-        return IdentityJudge(galleries.fit_recogniser(config), {person.name: person.frames for person in people})
-
     from mmjax.encoders.recogniser import load_recogniser
+    from mmjax.evaluation.identity import IdentityJudge
     from mmjax.records import pipeline
 
-    recogniser = load_recogniser(config.train.identity_embedder, config.encoders.face_models)
+    name = config.train.identity_embedder
+    if name == FISHERFACES:
+        return _judge_of_drawn_people(config, preview.source)
+    recogniser = load_recogniser(name, config.encoders.face_models)
     others = pipeline.validation_records(config, sources, preview.source, _GALLERY)
     references = {str(record["person"]): record["reference"] for record in (*others, *preview.records)}
     part = _part_in_training(config, sources, recogniser.fingerprint)
     judge = IdentityJudge(recogniser, references, independent=not part)
+    setting = f"train.identity_embedder = {name}"
     if part:
-        logging.warning(
-            "train.identity_embedder = %s is %s: its figures, tagged %s/..., are NOT independent; give another "
-            "recogniser to learn how alike the samples are",
-            config.train.identity_embedder,
-            part,
-            judge.name,
-        )
+        logging.warning("%s is %s: its figures, tagged %s/..., are NOT independent", setting, part, judge.name)
     if judge.unseen:
-        logging.warning(
-            "train.identity_embedder finds no face on the references of %d of %d people, such as %s: they are left out",
-            len(judge.unseen),
-            len(references),
-            judge.unseen[0],
-        )
+        said = "%s finds no face on the references of %d of %d people, such as %s: they are left out"
+        logging.warning(said, setting, len(judge.unseen), len(references), judge.unseen[0])
     return judge
+
+
+def _judge_of_drawn_people(config: Experiment, source: str) -> "IdentityJudge":
+    """Fisherfaces, which know a person by scenes, as in the clips. Raises `ConfigError` for samples of other people."""
+    from mmjax.evaluation.identity import IdentityJudge
+    from mmjax.synthetic import builders, galleries
+
+    if source not in (builders.DrawnImages.name, builders.DrawnClips.name):
+        raise ConfigError(
+            f"train.identity_embedder = {FISHERFACES}: expected samples of drawn people, whom alone it knows, found "
+            f"{source}; give a model pack"
+        )
+    people = galleries.held_out_people(config, frames=galleries.PICTURES)
+    return IdentityJudge(galleries.fit_recogniser(config), {person.name: person.frames for person in people})
 
 
 def _part_in_training(config: Experiment, sources: "Sources", fingerprint: str) -> str:

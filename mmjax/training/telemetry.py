@@ -9,6 +9,7 @@ imported when a run begins.
 import contextlib
 import json
 import math
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -165,7 +166,7 @@ class _Board:
         from tensorboardX.proto.summary_pb2 import Summary
 
         content = media.encode_gif(frames, fps)
-        height, width = frames.shape[1:3]
+        width, height = struct.unpack("<HH", content[6:10])  # in a GIF's head
         shown = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
         self._write(step, summary=Summary(value=[Summary.Value(tag=tag, image=shown)]))
         self._flush_in_time()
