@@ -263,6 +263,8 @@ def test_sizes_off_the_grid_name_the_nearest(sampler, name, value, near):
 WRONG = {
     "no run": ({"model": "nowhere"}, "expected the workdir of a training run"),
     "no checkpoint of that step": ({"step": 77}, "no checkpoint of step 77"),
+    "the best of none": ({"step": "best"}, "expected a checkpoint that was kept as the best by a figure, found none"),
+    "a step in words": ({"step": "first"}, "argument --step: first: expected a whole number of 0 to"),
     "no adapter": ({"adapter": "nowhere"}, "expected the workdir of a training run"),
     "missing reference": ({"reference": "nowhere.png"}, "nowhere.png: expected a picture file"),
     "broken reference": ({"reference": "broken.png"}, "broken.png: expected a PNG"),
