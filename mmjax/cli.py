@@ -16,8 +16,9 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mmjax.config import Experiment
+from mmjax.config import BEST, Experiment
 from mmjax.errors import ConfigError, exits_cleanly
+from mmjax.validation import COUNT_OR_NONE
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,6 +64,11 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], default: Pat
 def path(text: str) -> str:
     """A path as a flag gives it, `~` at its beginning being a home: shells leave that to us in --output=~/x.mp4."""
     return os.path.expanduser(text)
+
+
+def checkpoint_step(text: str) -> int | str:
+    """Which checkpoint of a run a flag asks for: a step, or "best", for `type=` of argparse."""
+    return text if text == BEST else COUNT_OR_NONE(text)
 
 
 def define_path(name: str, default: str | None, help: str, multi: bool = False) -> None:

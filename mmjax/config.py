@@ -35,9 +35,11 @@ __all__ = [
     "ADAPTER_PATTERNS",
     "Adapter",
     "Autoencoder",
+    "BEST",
     "Data",
     "Encoders",
     "Experiment",
+    "FISHERFACES",
     "IdentityLoss",
     "Loss",
     "Mesh",
@@ -53,6 +55,8 @@ __all__ = [
 ]
 
 RANDOM = "random"  # in place of a folder of weights
+BEST = "best"  # in place of a checkpoint's step
+FISHERFACES = "fisherfaces"  # in place of a recogniser: the one of drawn people
 
 # What settings and flags of one meaning take; the upper ends are far beyond what anybody trained or sampled with.
 FRAMES = Number(int, 1, 4097, "8k + 1")
@@ -218,6 +222,10 @@ class Train:
     checkpoint_minutes: float = free(30.0)
     keep_checkpoints: int = free(2)
     max_skipped: int = free(10)  # steps in a row whose loss or gradient is not finite, after which the run stops
+    keep_best: str = free("")  # also keep the best checkpoint by a figure with this tag, such as validation/loss
+    # who compares samples with their people, and should have no other part in the training: a model pack by name or
+    # folder, an .onnx file, a converted folder, or fisherfaces, for drawn people
+    identity_embedder: str = free("")
 
     def problems(self):
         yield from positive(self, "steps", "accumulate", "keep_checkpoints", "validation_batches", "sample_count")
@@ -225,6 +233,12 @@ class Train:
 
         yield from within(self, validate_every=_INTERVAL, sample_every=_INTERVAL, checkpoint_every=_INTERVAL)
         yield from within(self, checkpoint_minutes=Number(float, 0, LARGEST_INT, "0 is off"), ema_decay=_BELOW_ONE)
+        if self.identity_embedder and not self.sample_every:
+            yield (
+                "identity_embedder",
+                self.identity_embedder,
+                "empty, or samples to look at: train.sample_every above 0",
+            )
         if self.photomaker and self.adapter:
             yield "photomaker", self.photomaker, "empty with train.adapter, whose ID perceiver is trained already"
         if not self.trainable:

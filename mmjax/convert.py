@@ -13,7 +13,6 @@ import jax
 
 from mmjax import callable_command, cli, conversion
 from mmjax.errors import ConversionError, exits_cleanly
-from mmjax.validation import COUNT_OR_NONE
 from mmjax.weights import export
 
 
@@ -26,7 +25,7 @@ def convert(
     dtype: str | None = None,
     tokenizer: str | Path | None = None,
     overwrite: bool = False,
-    step: int | None = None,
+    step: int | str | None = None,
     licence: str | None = None,
 ) -> conversion.Report:
     """Converts published weights into a folder that mmjax loads, or back; or the adapter of a run into one file.
@@ -41,7 +40,7 @@ def convert(
       dtype: "float32" or "bfloat16" casts; by default everything keeps the source's dtype, bit for bit.
       tokenizer: folder of the text encoder's tokenizer, where it is not beside the source.
       overwrite: replace what mmjax converted there before; other files in the folder stay.
-      step: of the run whose adapter is exported, by default the last checkpoint's.
+      step: of the run whose adapter is exported, "best" or by default the last checkpoint's.
       licence: of an exported adapter, in place of what is known of its base's.
 
     Raises:
@@ -114,7 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     of_adapter = "of an adapter: "
     parser.add_argument(
-        "--step", type=COUNT_OR_NONE, metavar="N", help=f"{of_adapter}the run's checkpoint (default: the last)"
+        "--step",
+        type=cli.checkpoint_step,
+        metavar="N",
+        help=f"{of_adapter}the run's checkpoint, or best (default: the last)",
     )
     parser.add_argument(
         "--licence", metavar="TEXT", help=f"{of_adapter}its licence (default: what is known of the base's)"

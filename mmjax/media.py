@@ -5,6 +5,8 @@ from a recording is a harm waiting to happen. The wording follows IPTC's digital
 """
 
 import dataclasses
+import io
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -92,6 +94,35 @@ def write_png(path: str | os.PathLike, picture: UInt8[np.ndarray, "height width 
     with files.written_whole(path) as partial:
         Image.fromarray(np.asarray(picture)).save(partial, format="png", pnginfo=notes)
     return Path(path)
+
+
+def encode_gif(frames: UInt8[np.ndarray, "frames height width 3"], fps: float, width: int = 480) -> bytes:
+    """An animated GIF that plays for ever, no wider than `width` pixels, for where an mp4 does not play: TensorBoard.
+
+    It has 256 colours a frame and whole hundredths of a second, so it shows what happens and not how fine it is; it
+    says that a model made it.
+    """
+    height = max(1, round(frames.shape[1] * width / frames.shape[2]))
+    pictures = [Image.fromarray(frame) for frame in frames]
+    if frames.shape[2] > width:
+        pictures = [picture.resize((width, height), Image.Resampling.LANCZOS) for picture in pictures]
+    content = io.BytesIO()
+    shown = {"save_all": True, "append_images": pictures[1:], "duration": 1000 / fps, "loop": 0}
+    pictures[0].save(content, format="gif", comment=AI_NOTICE.encode(), **shown)
+    return content.getvalue()
+
+
+def side_by_side(videos: UInt8[np.ndarray, "clips frames h w 3"]) -> UInt8[np.ndarray, "frames height width 3"]:
+    """Clips in rows and columns of one video, as near to a square as their number allows; its sides are even."""
+    count, frames, height, width = videos.shape[:4]
+    columns = math.ceil(math.sqrt(count))
+    rows = -(-count // columns)
+    sheet = np.empty((frames, rows * height + rows * height % 2, columns * width + columns * width % 2, 3), np.uint8)
+    sheet[:] = _PAPER
+    for number, video in enumerate(videos):
+        top, left = number // columns * height, number % columns * width
+        sheet[:, top : top + height, left : left + width] = video
+    return sheet
 
 
 def psnr(found: UInt8[np.ndarray, "*dims"], real: UInt8[np.ndarray, "*dims"]) -> float:

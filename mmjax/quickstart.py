@@ -27,13 +27,11 @@ from mmjax.records.schema import Record
 from mmjax.records.sources import find_sources
 from mmjax.sampling import Batch, Sampler, checked_size, frame_cells, load_sampler
 from mmjax.synthetic import galleries, portraits
-from mmjax.synthetic.fisherfaces import Fisherfaces, fit_fisherfaces
 from mmjax.validation import COUNT
 from mmjax.versions import versions
 from mmjax.weights import runs
 
 SOURCE = "drawn_clips"
-FIT_PEOPLE, PICTURES = 800, 12  # training people that the recogniser is fitted on; pictures of each person
 BATCH = 16  # clips denoised together
 SHOWN = 8  # people on the contact sheet
 FIGURES, SHEET = "report.json", "report.png"  # in the workdir
@@ -145,8 +143,8 @@ def make_clips(sampler: Sampler, records: Sequence[Record]) -> Clips:
 
 def judge(config: Experiment, records: Sequence[Record], clips: Clips) -> dict[str, Retrieval]:
     """Rank-1 rates of the three kinds of clips among the people of the records."""
-    recogniser = fit_recogniser(config)
-    people = galleries.held_out_people(config, len(records), PICTURES)
+    recogniser = galleries.fit_recogniser(config)
+    people = galleries.held_out_people(config, len(records), galleries.PICTURES)
     gallery = np.stack([mean_embedding(recogniser.embed(person.frames)) for person in people])
     own = np.arange(len(records))
 
@@ -154,14 +152,6 @@ def judge(config: Experiment, records: Sequence[Record], clips: Clips) -> dict[s
         return retrieval(np.stack([mean_embedding(recogniser.embed(video)) for video in videos]), gallery, own)
 
     return {name: rate(getattr(clips, name)) for name in NAMES}
-
-
-def fit_recogniser(config: Experiment) -> Fisherfaces:
-    """Fisherfaces of people of the training split, drawn at the experiment's size."""
-    people = galleries.training_people(config, FIT_PEOPLE, PICTURES)
-    return fit_fisherfaces(
-        np.concatenate([person.frames for person in people]), np.repeat(np.arange(len(people)), PICTURES)
-    )
 
 
 def describe(rates: dict[str, Retrieval]) -> str:

@@ -24,7 +24,7 @@ from mmjax.errors import ConfigError, DataError, error_text, exits_cleanly
 from mmjax.sampling import Clip, Request, Sampler, Size, checked_size, job, load_sampler
 from mmjax.sampling.latents import read_latents
 from mmjax.texts import decode_text
-from mmjax.validation import COUNT_OR_NONE, SEED, Number
+from mmjax.validation import SEED, Number
 
 RESPONSIBLE_USE = (
     "note: use pictures of yourself or of people who agreed; do not deceive, harass or impersonate. The video says in "
@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--decode", type=cli.path, metavar="FILE.npy", help="decode latents that were saved, and sample nothing")
     add = parser.add_argument_group("weights and machine").add_argument
     add("--weights", choices=("ema", "raw"), default="ema", help="averaged weights where there are any, or raw ones")
-    add("--step", type=COUNT_OR_NONE, metavar="N", help="checkpoint to use (default: the last)")
+    add("--step", type=cli.checkpoint_step, metavar="N", help="checkpoint to use, or best (default: the last)")
     add(
         "--photomaker", type=cli.path, metavar="DIR", help="converted PhotoMaker V2 weights (default: MODEL/photomaker)"
     )

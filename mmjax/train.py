@@ -9,22 +9,27 @@ python -m mmjax.train --workdir runs/short --config.train.steps=400      # on, w
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from absl import flags
+from absl import flags, logging
 
 from mmjax import callable_command, cli
-from mmjax.config import Experiment
+from mmjax.config import FISHERFACES, Experiment
 from mmjax.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mmjax.evaluation.identity import IdentityJudge
+    from mmjax.records.sources import Sources
+    from mmjax.sampling import Preview
     from mmjax.training.state import TrainState
+
+_GALLERY = 64  # held-out records whose people the samples are told from
 
 
 def train(config: Experiment, workdir: str | Path) -> "TrainState":
     """Trains an experiment in a workdir, or goes on with the run that is there; see `mmjax.training.loop.train`.
 
     Records of drawn people are made first, unless they are there; prepared ones are read, without any of the networks
-    that encoded them. With `train.sample_every` a contact sheet of held-out people is drawn every so many steps, which
-    needs the autoencoder's weights.
+    that encoded them. With `train.sample_every` clips of held-out people are sampled every so many steps, which needs
+    the autoencoder's weights; with `train.identity_embedder` they are compared with the people's references.
 
     Returns:
       The state after the last step, or at the step where a signal stopped the run.
@@ -45,8 +50,66 @@ def train(config: Experiment, workdir: str | Path) -> "TrainState":
     if config.train.sample_every:
         from mmjax.sampling import Preview
 
-        evaluators.append(SampleSheets(config.train.sample_every, Preview(config, sources)))
+        preview = Preview(config, sources)
+        judge = _judge(config, sources, preview) if config.train.identity_embedder else None
+        evaluators.append(SampleSheets(config.train.sample_every, preview, judge))
     return loop.train(config, workdir, sources, evaluators)
+
+
+def _judge(config: Experiment, sources: "Sources", preview: "Preview") -> "IdentityJudge":
+    """Who compares the preview's people with their references, and with those of as many as `_GALLERY` others.
+
+    Raises:
+      ConfigError, CheckpointError, ConversionError: an embedder that cannot be used.
+      DataError: one that finds no face on the references.
+    """
+    from mmjax.encoders.recogniser import load_recogniser
+    from mmjax.evaluation.identity import IdentityJudge
+    from mmjax.records import pipeline
+
+    name = config.train.identity_embedder
+    if name == FISHERFACES:
+        return _judge_of_drawn_people(config, preview.source)
+    recogniser = load_recogniser(name, config.encoders.face_models)
+    others = pipeline.validation_records(config, sources, preview.source, _GALLERY)
+    references = {str(record["person"]): record["reference"] for record in (*others, *preview.records)}
+    part = _part_in_training(config, sources, recogniser.fingerprint)
+    judge = IdentityJudge(recogniser, references, independent=not part)
+    setting = f"train.identity_embedder = {name}"
+    if part:
+        logging.warning("%s is %s: its figures, tagged %s/..., are NOT independent", setting, part, judge.name)
+    if judge.unseen:
+        said = "%s finds no face on the references of %d of %d people, such as %s: they are left out"
+        logging.warning(said, setting, len(judge.unseen), len(references), judge.unseen[0])
+    return judge
+
+
+def _judge_of_drawn_people(config: Experiment, source: str) -> "IdentityJudge":
+    """Fisherfaces, which know a person by scenes, as in the clips. Raises `ConfigError` for samples of other people."""
+    from mmjax.evaluation.identity import IdentityJudge
+    from mmjax.synthetic import builders, galleries
+
+    if source not in (builders.DrawnImages.name, builders.DrawnClips.name):
+        raise ConfigError(
+            f"train.identity_embedder = {FISHERFACES}: expected samples of drawn people, whom alone it knows, found "
+            f"{source}; give a model pack"
+        )
+    people = galleries.held_out_people(config, frames=galleries.PICTURES)
+    return IdentityJudge(galleries.fit_recogniser(config), {person.name: person.frames for person in people})
+
+
+def _part_in_training(config: Experiment, sources: "Sources", fingerprint: str) -> str:
+    """What the recogniser with this fingerprint has to do in the training that it is to judge; empty for nothing."""
+    from mmjax.encoders import fingerprints
+    from mmjax.encoders.arcface import load_arcface
+    from mmjax.faces.packs import find_pack
+
+    if fingerprints.names(sources.encoders["face"], fingerprint):
+        return "the recogniser whose embeddings condition the model"
+    identity = config.loss.identity
+    if identity.weight and load_arcface(find_pack(identity.judge)).fingerprint == fingerprint:
+        return "the judge of the identity loss"
+    return ""
 
 
 def define_flags() -> None:

@@ -1,5 +1,6 @@
 """Videos, pictures and contact sheets: what is written can be read back, and says that a model made it."""
 
+import io
 import os
 import subprocess
 import sys
@@ -186,3 +187,22 @@ def test_psnr_in_decibels():
     assert media.psnr(black, white) == 0
     assert media.psnr(black, black) == float("inf")
     assert media.psnr(black, black + 1) == pytest.approx(48.13, abs=0.01)
+
+
+def test_a_gif_plays_shrunk_and_says_that_a_model_made_it():
+    frames = smooth_frames(height=40, width=960)
+    with Image.open(io.BytesIO(media.encode_gif(frames, fps=8))) as found:
+        assert (found.format, found.size, found.n_frames) == ("GIF", (480, 20), 9)
+        assert found.info["duration"] in (120, 130) and found.info["comment"].decode() == media.AI_NOTICE
+        found.seek(8)
+        last = np.asarray(found.convert("RGB"), float)
+    expected = np.asarray(Image.fromarray(frames[8]).resize((480, 20), Image.Resampling.LANCZOS), float)
+    assert np.abs(last - expected).mean() < 8  # of 255; 256 colours
+
+
+@pytest.mark.parametrize("count, size", [(1, (5, 8)), (2, (5, 14)), (3, (10, 14)), (4, (10, 14)), (5, (10, 21))])
+def test_clips_side_by_side_are_all_there(count, size):
+    videos = np.arange(count, dtype=np.uint8)[:, None, None, None, None] + np.zeros((2, 5, 7, 3), np.uint8)
+    found = media.side_by_side(videos)
+    assert found.shape == (2, size[0] + size[0] % 2, size[1] + size[1] % 2, 3)
+    assert [int((found[1] == number).all(-1).sum()) for number in range(count)] == [35] * count

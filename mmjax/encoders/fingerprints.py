@@ -42,6 +42,11 @@ def agrees(found: str, expected: str, but: tuple[str, ...] = ()) -> bool:
     return name == wanted and {each for each in needed if each.partition("=")[0] not in but} <= set(values)
 
 
+def names(line: str, part: str) -> bool:
+    """Whether a line says that something was made with another fingerprint, `part`, among its values."""
+    return ":".join(part.split()) in (value.partition("=")[2] for value in line.split()[1:])
+
+
 def short_hash(*parts) -> str:
     """The first 16 hex digits of the SHA-256 of plain values, written as one JSON list with sorted keys."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

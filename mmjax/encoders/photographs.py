@@ -23,7 +23,6 @@ from PIL import Image
 
 from mmjax import config as c
 from mmjax.encoders.arcface import ArcFace, load_arcface
-from mmjax.encoders.batching import run_in_batches
 from mmjax.encoders.fingerprints import fingerprint
 from mmjax.encoders.interface import FaceFeatures
 from mmjax.encoders.placeholders import ArcFacePatches
@@ -32,8 +31,6 @@ from mmjax.faces.detection import FaceDetector, crop_portrait, load_detector
 from mmjax.faces.packs import find_pack
 from mmjax.faces.reference_check import CheckedReference, FaceTools, check_references
 from mmjax.media import Picture
-
-_FEW, _MANY = 5, 64  # crops that ArcFace sees at once, as two programs: those of one checked picture, and a batch
 
 
 class RecogniserEncoder(abc.ABC):
@@ -83,9 +80,8 @@ class RecogniserEncoder(abc.ABC):
         return FaceFeatures(np.asarray(embeddings, np.float32), last, penultimate, picture=portraits)
 
     def embed(self, aligned: UInt8[np.ndarray, "n 112 112 3"]) -> Float[np.ndarray, "n id_dim"]:
-        """q_id, raw, of one aligned face or more, 64 at a time. Rows are filled up, so that two shapes are compiled."""
-        size = _FEW if len(aligned) <= _FEW else _MANY
-        return run_in_batches(self._arcface, aligned, size, lambda rows: size)
+        """q_id, raw, of one aligned face or more."""
+        return self._arcface.in_batches(aligned)
 
     @abc.abstractmethod
     def free(self) -> None:

@@ -33,7 +33,7 @@ def load_sampler(
     *,
     adapter: str | os.PathLike | None = None,
     weights: str = "ema",
-    step: int | None = None,
+    step: int | str | None = None,
     mesh: c.Mesh | None = None,
     photomaker: str | os.PathLike | None = None,
     face_models: str | os.PathLike | None = None,
@@ -50,7 +50,7 @@ def load_sampler(
       adapter: a workdir, whose adapter is used, or a file or folder that `python -m mmjax.convert adapter` wrote of
         one; with converted weights and none, plain CogVideoX samples text alone.
       weights: "ema", the averaged ones where the run kept an average, or "raw".
-      step: of the checkpoint; by default the last one.
+      step: of the checkpoint; "best" is the best one by `train.keep_best`, by default it is the last one.
       mesh: by default all devices along `data`, whatever mesh the model was trained on.
       photomaker: folder of converted PhotoMaker V2 weights; by default FOLDER/photomaker.
       face_models: an insightface model pack, by name or folder; by default FOLDER/face_models.
@@ -154,7 +154,7 @@ def _with_settings(config, folder, mesh, photomaker, face_models, precision, low
     return config.validated()
 
 
-def _run(workdir: Path, weights: str, step: int | None) -> dict:
+def _run(workdir: Path, weights: str, step: int | str | None) -> dict:
     """Which of a run's weights these are."""
     averaged = weights == "ema" and runs.read_config(workdir).train.ema_decay > 0
     return {"step": parameters.complete_step(workdir, step), "weights": "ema" if averaged else "raw"}

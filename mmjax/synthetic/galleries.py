@@ -10,7 +10,9 @@ from mmjax.config import Experiment
 from mmjax.encoders.interface import reference_side
 from mmjax.synthetic import people, portraits
 from mmjax.synthetic.drawing import draw
+from mmjax.synthetic.fisherfaces import Fisherfaces, fit_fisherfaces
 
+FIT_PEOPLE, PICTURES = 800, 12  # training people that the recogniser is fitted on; pictures of each person
 _GALLERY = 3  # a stream of random numbers apart from those of the records
 
 
@@ -38,6 +40,14 @@ def training_people(config: Experiment, count: int | None = None, frames: int = 
     """People of the training split, the first `count` of `data.people`, with `frames` pictures each."""
     count = config.data.people if count is None else count
     return [_person(config, people.person_number("train", index), frames) for index in range(count)]
+
+
+def fit_recogniser(config: Experiment) -> Fisherfaces:
+    """Fisherfaces of `FIT_PEOPLE` people of the training split, drawn at the experiment's size."""
+    people = training_people(config, FIT_PEOPLE, PICTURES)
+    return fit_fisherfaces(
+        np.concatenate([person.frames for person in people]), np.repeat(np.arange(len(people)), PICTURES)
+    )
 
 
 def _person(config, number, frames) -> Person:

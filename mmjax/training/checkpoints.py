@@ -1,13 +1,15 @@
 """Checkpoints by Orbax: everything that a run needs to go on bit for bit, on whatever devices it finds.
 
     WORKDIR/frozen/                 the frozen parameters, written once: they never change
-    WORKDIR/checkpoints/STEP/       state (step, trained, optimizer, EMA), data (the iterator), meta (its origin)
+    WORKDIR/checkpoints/STEP/       state (step, trained, optimizer, EMA), data (the iterator), meta (its origin), and
+                                    metrics, the figure that `train.keep_best` chooses by, where it was found there
 
 Both have checksums beside them (`mmjax.weights.checksums`). A step's folder takes its name only when all is written: a
 run killed while saving leaves the checkpoint before it as the last. What others read of it: `mmjax.weights`.
 """
 
 import contextlib
+import math
 import shlex
 import shutil
 import time
@@ -17,6 +19,7 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from orbax.checkpoint import checkpoint_managers as policies
 
 from mmjax import config as c
 from mmjax.errors import CheckpointError
@@ -25,8 +28,16 @@ from mmjax.training import resuming
 from mmjax.training.quiet import quiet_checkpoints, without_frames
 from mmjax.training.state import TrainState
 from mmjax.training.summary import size_text
+from mmjax.weights.best import Figure, figure_of
 from mmjax.weights.checksums import write_checksums
-from mmjax.weights.parameters import check_files, checkpoint_folder, complete_step, explained, read_frozen
+from mmjax.weights.parameters import (
+    best_checkpoint,
+    check_files,
+    checkpoint_folder,
+    complete_step,
+    explained,
+    read_frozen,
+)
 from mmjax.weights.runs import from_json
 
 _TRIES = 20  # a tenth of a second apart
@@ -42,6 +53,7 @@ class Checkpoints:
     def __init__(self, workdir: Path, config: c.Experiment, data_order: str):
         self.workdir, self.config, self.data_order = Path(workdir).resolve(), config, data_order
         self.last_saved: int | None = None  # the last step that is on disk, whole
+        self.best: tuple[int, Figure] | None = None  # the best checkpoint by `train.keep_best`, and its figure
         self._under_way: int | None = None  # a step that is being written behind
         self._failed: list[int] = []  # steps whose checkpoints could not be written
         self._bytes: int | None = None  # of the last checkpoint that was written
@@ -66,10 +78,17 @@ class Checkpoints:
         """Since this process saved, or began."""
         return (time.monotonic() - self._saved_at) / 60
 
-    def save(self, state: TrainState, iterator) -> None:
+    def is_better(self, figure: Figure | None) -> bool:
+        """Whether a figure is better than that of any checkpoint; None is not."""
+        return figure is not None and (self.best is None or figure.score > self.best[1].score)
+
+    def save(self, state: TrainState, iterator, figure: Figure | None = None) -> None:
         """Saves the state and the data iterator's position under the state's step; writing goes on behind.
 
         Where the save before this one has failed, this one is waited for.
+
+        Args:
+          figure: of this state, by which the best checkpoint is kept.
 
         Raises:
           CheckpointError: it cannot be written, as on a full disk; says what is safe and how to go on.
@@ -82,7 +101,9 @@ class Checkpoints:
         with self._explained(step):
             self.check_room(state)
             self._save_frozen(state.frozen)
-            self._begin(state, iterator)
+            self._begin(state, iterator, figure)
+        if figure is not None and not (self.best and self.best[1].score > figure.score):
+            self.best = step, figure
         if failed_before:
             self.wait()
 
@@ -150,19 +171,34 @@ class Checkpoints:
             self._remove_remains()
 
     def _open(self) -> ocp.CheckpointManager:
+        self.best = best_checkpoint(self.workdir, self.config.train.keep_best)
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=self.config.train.keep_checkpoints,
+            preservation_policy=self._preserved(),
+            best_fn=self._score if self.config.train.keep_best else None,  # without, Orbax writes no metrics
             cleanup_tmp_directories=True,
             create=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
         return ocp.CheckpointManager(checkpoint_folder(self.workdir), options=options)
 
+    def _preserved(self) -> policies.PreservationPolicy:
+        """The newest checkpoints, and the best one, which is the last of those that are equally good."""
+        newest = policies.LatestN(self.config.train.keep_checkpoints)
+        if not self.config.train.keep_best:
+            return newest
+        best = policies.BestN(get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False)
+        return policies.AnyPreservationPolicy([newest, best])
+
+    def _score(self, metrics: dict) -> float:
+        """Of a checkpoint's metrics, more is better; those of another `train.keep_best` do not count."""
+        figure = figure_of(metrics)
+        return figure.score if figure.tag == self.config.train.keep_best else -math.inf
+
     def _read_meta(self, step: int) -> dict:
         with explained(self.workdir, step):
             return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
-    def _begin(self, state: TrainState, iterator) -> None:
+    def _begin(self, state: TrainState, iterator, figure: Figure | None) -> None:
         import grain.checkpoint
 
         args = ocp.args.Composite(
@@ -171,7 +207,8 @@ class Checkpoints:
             meta=ocp.args.JsonSave(resuming.make_meta(self.config, self.data_order)),
         )
         self._under_way = int(state.step)
-        self._manager.save(self._under_way, args=args, force=True)
+        metrics = None if figure is None else figure.as_metrics()
+        self._manager.save(self._under_way, args=args, metrics=metrics, force=True)
 
     def _write_checksums(self) -> None:
         """Called behind, by process 0, when all of a step is written but its folder has not taken its name yet."""

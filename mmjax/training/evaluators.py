@@ -1,14 +1,14 @@
 """What is done every so many steps of a run: small evaluators with one interface, in one list.
 
     ValidationLoss   the loss on held-out records
-    SampleSheets     a picture of samples, drawn by whoever can sample
+    SampleSheets     samples of held-out people, drawn by whoever can sample: a picture, clips, and whom they look like
 
 A new one is a class with `name`, `every` and `__call__`, put into the list that `mmjax.training.loop.train` takes; its
 report goes to the log, `metrics.jsonl`, TensorBoard and the workdir.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,9 @@ import numpy as np
 from jaxtyping import Array, Key, UInt8
 
 from mmjax import config as c
+from mmjax import media
+from mmjax.evaluation.identity import IdentityJudge
+from mmjax.evaluation.samples import Samples
 from mmjax.models.build import Params
 from mmjax.records import pipeline
 from mmjax.records.sources import Sources
@@ -34,15 +37,38 @@ class Evaluation:
     figures: Mapping[str, float] = dataclasses.field(default_factory=dict)  # by tag, such as "validation/loss"
     line: str = ""  # for the reader of the log
     picture: UInt8[np.ndarray, "h w 3"] | None = None  # kept as WORKDIR/NAME/STEP.png
+    clip: UInt8[np.ndarray, "frames h w 3"] | None = None  # kept as WORKDIR/NAME/STEP.mp4
+    fps: float = 8.0  # frames a second of the clip
 
 
 class Evaluator(Protocol):
-    """Called after every `every` steps (0: never) and after the last one, by all processes at the same step."""
+    """Called after every `every` steps (0: never) and after the last one, by all processes at the same step.
+
+    Those of its figures that `train.keep_best` may choose by stand in `higher_is_better`, by tag; each of its reports
+    has them, NaN where one has no value.
+    """
 
     name: str
     every: int
+    higher_is_better: Mapping[str, bool]
 
     def __call__(self, state: TrainState, step: int) -> Evaluation: ...
+
+
+def figures_to_choose_by(config: c.Experiment, evaluators: Sequence[Evaluator]) -> dict[str, bool]:
+    """Whether more is better, by tag, of the figures that a run gives: of its validation and of more `evaluators`."""
+    found = validation_figures(config)
+    for evaluator in evaluators:
+        found |= evaluator.higher_is_better if evaluator.every else {}
+    return found
+
+
+def validation_figures(config: c.Experiment) -> dict[str, bool]:
+    """Those of `ValidationLoss`: the loss over all sources and of each of them."""
+    if not config.train.validate_every:
+        return {}
+    names = [ValidationLoss.name, *(f"{ValidationLoss.name}/{Path(name).name}" for name in config.data.sources)]
+    return {f"{name}/loss": False for name in names}
 
 
 def write_evaluation(telemetry: Telemetry, step: int, name: str, report: Evaluation) -> None:
@@ -51,26 +77,38 @@ def write_evaluation(telemetry: Telemetry, step: int, name: str, report: Evaluat
         telemetry.write(step, report.figures)
     if report.picture is not None:
         telemetry.picture(step, report.picture, name)
+    if report.clip is not None:
+        telemetry.clip(step, report.clip, report.fps, name)
     if report.line:
         telemetry.log(f"step {step}: {report.line}")
 
 
 class SampleSheets:
-    """A contact sheet of samples.
+    """A contact sheet of samples and their clips; with a judge also how alike they are to their people.
 
     Args:
       every: steps from one sheet to the next.
-      draw: `(params, step) -> sheet`, of the model's whole tree with the averaged parameters.
+      draw: `(params, step) -> samples`, of the model's whole tree with the averaged parameters.
+      judge: sees the clips of the sheet, so that nothing is sampled for it.
     """
 
     name = "samples"
 
-    def __init__(self, every: int, draw: Callable[[Params, int], UInt8[np.ndarray, "h w 3"]]):
+    def __init__(self, every: int, draw: Callable[[Params, int], Samples], judge: IdentityJudge | None = None):
         self.every = every
-        self._draw = draw
+        self.higher_is_better = judge.higher_is_better if judge else {}
+        self._draw, self._judge = draw, judge
 
     def __call__(self, state: TrainState, step: int) -> Evaluation:
-        return Evaluation(picture=self._draw(state.params(), step))
+        samples = self._draw(state.params(), step)
+        frames = samples.videos.shape[1]
+        clip = media.side_by_side(samples.videos) if frames > 1 else None
+        report = Evaluation(picture=samples.sheet, clip=clip, fps=samples.fps)
+        if self._judge is None:
+            return report
+        found = self._judge(samples.people, samples.videos)
+        doubt = "" if self._judge.independent else " (NOT independent: this embedder has a part in the training)"
+        return dataclasses.replace(report, figures=self._judge.figures(found), line=f"identity{doubt}: {found}")
 
 
 class ValidationLoss:
@@ -94,6 +132,7 @@ class ValidationLoss:
         key: Key[Array, ""],
     ):
         self.every = config.train.validate_every
+        self.higher_is_better = validation_figures(config)
         self._train_steps = config.schedule.steps
         self._judges, self._mesh = judges, mesh
         names = config.data.sources if self.every else ()

@@ -22,13 +22,13 @@ from mmjax.errors import ConfigError
 from mmjax.models import build
 from mmjax.records import pipeline
 from mmjax.records.sources import Sources
-from mmjax.training import optimizer, resuming, summary
+from mmjax.training import best, optimizer, resuming, summary
 from mmjax.training import state as states
 from mmjax.training import step as steps
 from mmjax.training.batches import put_batch, training_batches
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.compiled import CompiledSteps
-from mmjax.training.evaluators import Evaluator, ValidationLoss, write_evaluation
+from mmjax.training.evaluators import Evaluator, ValidationLoss, figures_to_choose_by, write_evaluation
 from mmjax.training.finite import FiniteCheck
 from mmjax.training.objectives import judges
 from mmjax.training.progress import Progress
@@ -62,6 +62,7 @@ def train(
     """
     config, workdir = config.validated(), Path(workdir)
     check(config, workdir)
+    criterion = best.criterion(config.train.keep_best, figures_to_choose_by(config, evaluators))
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone(workdir))
@@ -81,7 +82,7 @@ def train(
         telemetry = stack.enter_context(contextlib.closing(Telemetry(workdir, first, last)))
         _introduce(config, workdir, abstract, telemetry)
         if first:
-            telemetry.log(f"going on from the checkpoint of step {first}")
+            telemetry.log(f"going on from the checkpoint of step {first}{_best_so_far(checkpoints, '; ')}")
             state = checkpoints.restore(abstract, batches)
             for line in resuming.notes(checkpoints.saved_experiment(first), config, first):
                 telemetry.log(line)
@@ -117,17 +118,24 @@ def train(
                     checkpoints.wait()
                 telemetry.log(_stopped(step, last, workdir))
                 return state
+            figures: dict[str, float] = {}
             for evaluator in evaluators:
                 if _due(step, evaluator.every, last):
                     with progress.aside():
-                        write_evaluation(telemetry, step, evaluator.name, evaluator(state, step))
+                        report = evaluator(state, step)
+                        write_evaluation(telemetry, step, evaluator.name, report)
+                        figures |= report.figures
             # after the evaluators: a run that is killed among them goes on from before, and lacks none of their figures
-            if _due_to_save(config.train, step, checkpoints):
+            figure = criterion.of(figures) if criterion else None
+            is_best = checkpoints.is_better(figure)
+            if is_best or _due_to_save(config.train, step, checkpoints):
                 with progress.aside():
-                    checkpoints.save(state, batches)
+                    checkpoints.save(state, batches, figure)
+            if is_best:
+                telemetry.log(_best_so_far(checkpoints))
 
         checkpoints.wait()
-        telemetry.log(_ended(first, last, workdir))
+        telemetry.log(_ended(first, last, workdir) + _best_so_far(checkpoints, "; ", " (--step best)"))
     return state
 
 
@@ -173,6 +181,14 @@ def _due_to_save(train: c.Train, step: int, checkpoints: Checkpoints) -> bool:
         return True
     by_clock = train.checkpoint_minutes and _due(step, train.log_every, train.steps)
     return bool(by_clock) and agreed(checkpoints.minutes_since_saved >= train.checkpoint_minutes)
+
+
+def _best_so_far(checkpoints: Checkpoints, before: str = "", after: str = "") -> str:
+    """Which checkpoint is the best by `train.keep_best`; empty where none is."""
+    if checkpoints.best is None:
+        return ""
+    step, figure = checkpoints.best
+    return f"{before}best so far: {figure} at step {step}{after}"
 
 
 def _stopped(step: int, last: int, workdir: Path) -> str:

@@ -14,6 +14,7 @@ from types import TracebackType
 
 _LIBRARIES = ("/orbax/", "/tensorstore/", "/asyncio/")
 _OURS = "/mmjax/"
+_NO_METRICS = "did not provide metrics"  # Orbax warns of each checkpoint that is saved between two evaluations
 
 
 @contextlib.contextmanager
@@ -53,7 +54,7 @@ def without_frames(error: BaseException) -> BaseException:
 def _is_wanted(record: logging.LogRecord) -> bool:
     """Whether a line of a logger is to be seen: not an error that Orbax reports, nor anything of asyncio."""
     theirs = record.name == "asyncio" or any(part in record.pathname for part in _LIBRARIES)
-    return not (theirs and record.levelno >= logging.ERROR)
+    return not (theirs and (record.levelno >= logging.ERROR or _NO_METRICS in record.getMessage()))
 
 
 def _is_theirs(traceback: TracebackType | None) -> bool:

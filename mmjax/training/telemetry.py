@@ -9,6 +9,7 @@ imported when a run begins.
 import contextlib
 import json
 import math
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -98,6 +99,14 @@ class Telemetry:
             media.write_png(self.workdir / name / f"{step}.png", picture)
         self._on_board(lambda board: board.picture(name, np.asarray(picture), step))
 
+    def clip(self, step: int, frames: UInt8[np.ndarray, "frames h w 3"], fps: float, name: str = "samples") -> None:
+        """A video: `NAME/STEP.mp4`, and in TensorBoard, as an animated picture that plays there, `NAME/clip`."""
+        if not self.active:
+            return
+        with self._going_on(name):
+            media.write_video(self.workdir / name / f"{step}.mp4", frames, fps)
+        self._on_board(lambda board: board.clip(f"{name}/clip", frames, fps, step))
+
     def close(self) -> None:
         """Writes out what is left."""
         self._bar.close()
@@ -151,6 +160,15 @@ class _Board:
         from tensorboardX import summary
 
         self._write(step, summary=summary.image(tag, picture, dataformats="HWC"))
+        self._flush_in_time()
+
+    def clip(self, tag: str, frames: UInt8[np.ndarray, "frames h w 3"], fps: float, step: int) -> None:
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        content = media.encode_gif(frames, fps)
+        width, height = struct.unpack("<HH", content[6:10])  # in a GIF's head
+        shown = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+        self._write(step, summary=Summary(value=[Summary.Value(tag=tag, image=shown)]))
         self._flush_in_time()
 
     def close(self) -> None:

@@ -64,14 +64,14 @@ class TrainedAdapter:
 
 
 def open_adapter(
-    path: str | os.PathLike, what: str = "", step: int | None = None, weights: str = "ema"
+    path: str | os.PathLike, what: str = "", step: int | str | None = None, weights: str = "ema"
 ) -> TrainedAdapter:
     """A trained adapter of any of the three kinds.
 
     Args:
       path: a workdir, an exported file, or a folder made of one.
       what: how messages call it; by default its path.
-      step: of the checkpoint; by default the last one's. A file or folder holds one alone.
+      step: of the checkpoint, or "best"; by default the last one's. A file or folder holds one alone.
       weights: "ema", the averaged ones where there are any, or "raw".
 
     Raises:
@@ -148,7 +148,7 @@ def _of_folder(folder: Path, what: str) -> TrainedAdapter:
     return _exported(record, what, read)
 
 
-def _of_run(workdir: Path, what: str, step: int | None, weights: str) -> TrainedAdapter:
+def _of_run(workdir: Path, what: str, step: int | str | None, weights: str) -> TrainedAdapter:
     config = runs.read_config(workdir)
     averaged = weights == "ema" and config.train.ema_decay > 0
     step = parameters.complete_step(workdir, step)

@@ -36,7 +36,7 @@ def convert_adapter(
     source: str | Path,
     output: str | Path,
     *,
-    step: int | None = None,
+    step: int | str | None = None,
     dtype: str | None = None,
     licence: str | None = None,
     overwrite: bool = False,
@@ -46,7 +46,7 @@ def convert_adapter(
     Args:
       source: a run's workdir, whose averaged weights are taken where it keeps an average; or what this wrote before.
       output: a name that ends in .safetensors for a file, or a folder.
-      step: of the run's checkpoint; by default the last one.
+      step: of the run's checkpoint, or "best"; by default the last one.
       dtype: "float32" or "bfloat16" casts; by default the source's dtype, bit for bit.
       licence: text in place of what is known of the base's licence.
       overwrite: replace what mmjax wrote there before.
@@ -68,7 +68,7 @@ def convert_adapter(
     return _report(output, record, leaves, time.monotonic() - started, notes)
 
 
-def _check_source(source: Path, step: int | None) -> bool:
+def _check_source(source: Path, step: int | str | None) -> bool:
     """Whether it is a run. Raises for what cannot be one, nor anything that was exported."""
     if not source.exists():
         raise ConversionError(f"{source}: expected the workdir of a run or an exported adapter, found nothing there")
@@ -97,7 +97,7 @@ def _check_output(source: Path, output: Path, overwrite: bool) -> None:
             raise ConversionError(f"{output}: expected the name of a folder, since the source is a file: {source}")
 
 
-def _of_run(workdir: Path, step: int | None) -> tuple[AdapterRecord, Leaves, list[str]]:
+def _of_run(workdir: Path, step: int | str | None) -> tuple[AdapterRecord, Leaves, list[str]]:
     config = runs.read_config(workdir)
     added, base = split_adapter(abstract_params(config, bases.one_device()))
     trained = [path for path in trees.flatten(added) if is_trainable(config, path)]

@@ -14,19 +14,21 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
+from mmjax import config as c
 from mmjax import sharding, trees
 from mmjax.conversion.soundness import check_params
 from mmjax.conversion.store import late_errors_silenced
 from mmjax.errors import CheckpointError
 from mmjax.models.build import Params, abstract_params
 from mmjax.trainable import is_trainable
+from mmjax.weights.best import Figure, read_figure
 from mmjax.weights.checksums import damage
 from mmjax.weights.runs import read_config
 
 
 def load_params(
     workdir: Path | str,
-    step: int | None = None,
+    step: int | str | None = None,
     ema: bool = True,
     mesh: jax.sharding.Mesh | None = None,
     abstract: Params | None = None,
@@ -47,7 +49,7 @@ def load_params(
     return load_part(workdir, abstract, step, ema)
 
 
-def load_part(workdir: Path | str, abstract: Params, step: int | None = None, ema: bool = True) -> Params:
+def load_part(workdir: Path | str, abstract: Params, step: int | str | None = None, ema: bool = True) -> Params:
     """The leaves that `abstract` names, some or all, whichever of them the run trains. Errors as of `load_params`."""
     config, leaves = read_config(workdir), trees.flatten(abstract)
     trained = {path: leaf for path, leaf in leaves.items() if is_trainable(config, path)}
@@ -56,7 +58,7 @@ def load_part(workdir: Path | str, abstract: Params, step: int | None = None, em
     return trees.merge(params, read_frozen(workdir, trees.unflatten(frozen)))
 
 
-def load_trained(workdir: Path | str, abstract: Params, step: int | None = None, ema: bool = True) -> Params:
+def load_trained(workdir: Path | str, abstract: Params, step: int | str | None = None, ema: bool = True) -> Params:
     """Some or all of a run's trained parameters, such as the adapter alone; only what `abstract` names is read.
 
     Raises `CheckpointError` as `load_params`, and for values that cannot be weights.
@@ -74,15 +76,47 @@ def load_trained(workdir: Path | str, abstract: Params, step: int | None = None,
     return params
 
 
-def complete_step(workdir: Path | str, step: int | None = None) -> int:
-    """The step of a complete checkpoint, by default the last one's. Raises `CheckpointError` when there is none."""
+def complete_step(workdir: Path | str, step: int | str | None = None) -> int:
+    """The step of a complete checkpoint, by default the last one's. Raises `CheckpointError` when there is none.
+
+    Args:
+      step: "best" asks for that of `best_checkpoint`.
+    """
     folder = checkpoint_folder(workdir)
     steps = sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
     if not steps:
         raise CheckpointError(f"{workdir}: no complete checkpoint under {folder}; train first")
+    if step == c.BEST:
+        if (best := best_checkpoint(workdir)) is None:
+            raise CheckpointError(
+                f"{workdir}: expected a checkpoint that was kept as the best by a figure, found none; train with "
+                f"train.keep_best=validation/loss, or choose a step: {', '.join(map(str, steps))}"
+            )
+        return best[0]
     if step is not None and step not in steps:
         raise CheckpointError(f"{workdir}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
     return steps[-1] if step is None else step
+
+
+def best_checkpoint(workdir: Path | str, tag: str | None = None) -> tuple[int, Figure] | None:
+    """Step and figure of the best of the checkpoints that are there, of equal ones the last; None where none has one.
+
+    Args:
+      tag: of the figure; by default that of the last checkpoint which has one, since `train.keep_best` may change.
+
+    Raises:
+      CheckpointError: a figure that cannot be read.
+    """
+    folder, found = checkpoint_folder(Path(workdir)), {}
+    for step in sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []:
+        with explained(workdir, step):
+            if figure := read_figure(folder / str(step)):
+                found[step] = figure
+    if not found:
+        return None
+    wanted = found[max(found)].tag if tag is None else tag
+    chosen = [(figure.score, step) for step, figure in found.items() if figure.tag == wanted]
+    return (max(chosen)[1], found[max(chosen)[1]]) if chosen else None
 
 
 def last_step(workdir: Path | str) -> int | None:

@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from mmjax.errors import CheckpointError, ConfigError, MMJaxError
+from mmjax.evaluation.samples import Samples
 from mmjax.train import train
 from mmjax.training import loop
 from mmjax.training.evaluators import SampleSheets
@@ -103,7 +104,7 @@ def test_a_signal_saves_and_a_resumed_run_is_the_same_run(uninterrupted, folder,
 
     def preview(params, number):
         os.kill(os.getpid(), signal.SIGTERM)
-        return np.zeros((4, 4, 3), np.uint8)
+        return Samples(["anna"], np.zeros((1, 1, 4, 4, 3), np.uint8), 8, np.zeros((4, 4, 3), np.uint8))
 
     before = signal.getsignal(signal.SIGTERM)
     # the signal comes while step 7 is evaluated, step 8 still runs
