@@ -78,8 +78,8 @@ def test_draws_are_uniform_and_independent():
     assert draws.timesteps.dtype == jnp.int32 and timesteps.min() == 0 and timesteps.max() == 999
     np.testing.assert_allclose(np.bincount(timesteps // 100) / COUNT, 0.1, atol=0.004)
     np.testing.assert_allclose([face.mean(), np.mean(draws.noise), np.std(draws.noise)], [0.5, 0.0, 1.0], atol=0.01)
-    columns = np.stack([timesteps, np.ravel(draws.noise), face, draws.keep_text])
-    correlation = np.corrcoef(columns) - np.eye(4)
+    columns = np.stack([timesteps, np.ravel(draws.noise), face, draws.keep_text, draws.frame])
+    correlation = np.corrcoef(columns) - np.eye(5)
     assert np.abs(correlation).max() < 0.01
 
 

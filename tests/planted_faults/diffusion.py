@@ -297,8 +297,8 @@ _LOSSES = (
     Fault(
         "validation noise is the same for every sample",
         LOSS,
-        "jax.random.fold_in(key, number), shape[1:])",
-        "jax.random.fold_in(key, 0), shape[1:])",
+        "keys = jax.vmap(lambda number: jax.random.fold_in(key, number))",
+        "keys = jax.vmap(lambda number: jax.random.fold_in(key, 0))",
         _FIXED,
     ),
     Fault(
@@ -318,8 +318,8 @@ _LOSSES = (
     Fault(
         "an empty mask is not seen, and gives 0 / 0",
         LOSS,
-        "masked = face_region & jnp.any(face_mask > 0, axis=(1, 2, 3))",
-        "masked = face_region",
+        "return face_region & jnp.any(face_mask > 0, axis=(1, 2, 3))",
+        "return face_region",
         _ERROR,
     ),
     Fault(
@@ -342,6 +342,13 @@ _LOSSES = (
         "timesteps * buckets // train_steps",
         "timesteps * buckets // (train_steps - 1)",
         _BUCKETS,
+    ),
+    Fault(
+        "the judged frame follows the noise",
+        LOSS,
+        "frame=jax.random.uniform(jax.random.fold_in(key, _FRAME), (batch,))",
+        "frame=jax.random.uniform(for_drop, (batch,))",
+        _DRAWS,
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from tests.planted_faults.fault import Fault
 
+TERMS = "mmjax/training/objectives/terms.py"
 STEP, OPTIMIZER = "mmjax/training/step.py", "mmjax/training/optimizer.py"
 CONDITIONING = "mmjax/diffusion/conditioning_dropout.py"
 STATE, DENOISER = "mmjax/training/state.py", "mmjax/sampling/denoiser.py"
@@ -76,15 +77,15 @@ _TRAINING = (
     Fault(
         "the loss compares with the noise",
         STEP,
-        "denoising_loss(v, target, ",
-        "denoising_loss(v, draws.noise, ",
+        "schedule, noisy, v, target)",
+        "schedule, noisy, v, draws.noise)",
         _GRADIENTS,
     ),
     Fault(
         "the loss does not look at the face region",
-        STEP,
-        'denoising_loss(v, target, batch["face_mask"], draws.face_region)',
-        'denoising_loss(v, target, batch["face_mask"], ~draws.face_region)',
+        TERMS,
+        'prediction.batch["face_mask"], prediction.draws.face_region',
+        'prediction.batch["face_mask"], ~prediction.draws.face_region',
         _GRADIENTS,
     ),
     Fault(
@@ -132,29 +133,29 @@ _TRAINING = (
     Fault(
         "the step is not counted",
         STEP,
-        "state.replace(step=state.step + 1, trained=trained",
-        "state.replace(step=state.step, trained=trained",
+        "step=state.step + 1,",
+        "step=state.step,",
         _MOVES,
     ),
     Fault(
         "the optimizer's state is thrown away",
         STEP,
-        "trained=trained, opt_state=opt_state, ema=ema)",
-        "trained=trained, ema=ema)",
+        "opt_state=kept(opt_state, state.opt_state)",
+        "opt_state=state.opt_state",
         _MICRO,
     ),
     Fault(
         "the norm of the gradient is that of the parameters' change",
         STEP,
-        '"grad_norm": optax.tree.norm(grads)',
+        '"grad_norm": grad_norm',
         '"grad_norm": optax.tree.norm(updates)',
         _MICRO_GRADIENTS,
     ),
     Fault(
         "the norm of the change is that of the gradient",
         STEP,
-        '"update_norm": optax.tree.norm(updates)',
-        '"update_norm": optax.tree.norm(grads)',
+        '"update_norm": jnp.where(finite, optax.tree.norm(updates), 0.0)',
+        '"update_norm": jnp.where(finite, optax.tree.norm(grads), 0.0)',
         _AFTER,
     ),
     Fault(

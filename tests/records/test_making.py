@@ -38,3 +38,11 @@ def test_every_field_is_its_own():
     assert set(found) == {*expected, *strings} and {name: found[name] for name in strings} == strings
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_landmarks_are_valid_inside_of_the_frame_and_apart():
+    face = np.array([[20, 20], [40, 20], [30, 30], [22, 40], [38, 40]], np.float32)
+    landmarks = np.stack([face, face - [21, 0], face + [0, 8], np.zeros((5, 2), np.float32)])
+    pixels = np.zeros((4, 48, 64, 3), np.uint8)
+    footage = Footage(pixels, np.zeros((4, 48, 64)), np.zeros((4, 4)), landmarks)
+    assert footage.face_visible.tolist() == [True, False, False, False]

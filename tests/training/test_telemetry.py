@@ -92,8 +92,9 @@ def test_the_parameter_table_adds_up():
     found = {name: tuple(int(number.replace(",", "")) for number in numbers) for name, *numbers in lines[1:]}
     assert lines[0] == ["parameters", "trained", "total"]
     assert found["all"] == (trees.count(trained), trees.count(params))
-    adapter = trees.count(params["transformer"]["blocks"]["adapter"])
-    assert found["transformer/blocks/adapter"] == (adapter, adapter)
+    adapter = params["transformer"]["blocks"]["adapter"]
+    for part in ("can", "cross", "face_modulation"):
+        assert found[f"transformer/blocks/adapter/{part}"] == (trees.count(adapter[part]),) * 2
     assert found["transformer/blocks/even"][0] == 0 < found["transformer/blocks/even"][1]
     sums = np.sum([numbers for name, numbers in found.items() if name != "all"], axis=0)
     assert tuple(sums) == found["all"]

@@ -12,6 +12,7 @@ import jax
 from mmjax import config as c
 from mmjax import conversion, sharding
 from mmjax.encoders.arcface import load_arcface
+from mmjax.encoders.fingerprints import names
 from mmjax.errors import CheckpointError, ConfigError
 from mmjax.faces.packs import find_pack
 from mmjax.models.arcface.graph import OnnxGraph
@@ -84,8 +85,7 @@ def load_judges(config: c.Experiment, face_encoder: str, mesh: jax.sharding.Mesh
 
 
 def _check_same(judge: str, face_encoder: str) -> None:
-    own = "arcface=" + ":".join(judge.split())
-    if own not in face_encoder.split():
+    if not names(face_encoder, judge):
         raise ConfigError(
             'loss.identity.target = "reference": expected as judge the recogniser that made the records\' embeddings, '
             f"found {judge} beside records by {face_encoder}; name that one in loss.identity.judge, or set "
