@@ -1,5 +1,7 @@
 """The command line of entry points that take an experiment: `--config FILE` and `--config.KEY=VALUE`.
 
+A file with several experiments takes the name of one behind a colon, `--config FILE:NAME`: its `get_config(NAME)`.
+
 Everything is checked before JAX starts: a setting that is unknown, of the wrong type or out of range ends the program
 with status 2 and one message.
 
@@ -17,7 +19,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from mmjax.config import BEST, Experiment
-from mmjax.errors import ConfigError, exits_cleanly
+from mmjax.errors import ConfigError, MMJaxError, exits_cleanly
 from mmjax.validation import COUNT_OR_NONE
 
 
@@ -136,7 +138,7 @@ def _define_flags() -> None:
     config_flags.DEFINE_config_file(
         "config",
         None,
-        "Experiment: a Python file with get_config(); --config.KEY=VALUE changes a setting.",
+        "Experiment: a Python file with get_config(), FILE or FILE:NAME; --config.KEY=VALUE changes a setting.",
         lock_config=False,
         accept_new_attributes=True,  # an unknown setting gets through to `Experiment`, which names the nearest one
     )
@@ -203,8 +205,11 @@ def _parse(argv: list[str]) -> list[str]:
         hint = "; settings come after --config FILE" if error.flagname.startswith("config.") else ""
         raise ConfigError(f"{error}{hint}") from error
     except flags.Error as error:  # which names its flag
+        if "get_config() takes 0 positional arguments" in str(error):
+            file, _, name = _values(argv, "config")[-1].partition(":")
+            raise ConfigError(f"--config {file}:{name}: expected {file}, which has no variants to name") from error
         raise ConfigError(" ".join(str(error).split())) from error
     except Exception as error:  # whatever the user's file raises when it is run
-        kind = "" if isinstance(error, (OSError, SyntaxError, ValueError)) else f"{type(error).__name__}: "
+        kind = "" if isinstance(error, (OSError, SyntaxError, ValueError, MMJaxError)) else f"{type(error).__name__}: "
         text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
         raise ConfigError(f"--config: {kind}{' '.join(text.split())}") from error

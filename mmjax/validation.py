@@ -12,8 +12,12 @@ import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Mapping
+from typing import TypeVar
 
 from mmjax.errors import ConfigError
+
+T = TypeVar("T")
 
 LARGEST_INT = 2**31 - 1  # of what counts something: sizes, steps, intervals
 LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # float32 holds it
@@ -143,6 +147,18 @@ def one_of(record, **allowed: tuple):
     for name, values in allowed.items():
         if getattr(record, name) not in values:
             yield name, repr(getattr(record, name)), "one of " + ", ".join(values)
+
+
+def chosen(name: str, variants: Mapping[str, T]) -> T:
+    """What a configuration's file has under a name, for `get_config(name)`: that of `--config FILE:NAME`.
+
+    Raises `ConfigError` that lists the names.
+    """
+    if name not in variants:
+        near = difflib.get_close_matches(name, variants, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{name!r}: expected FILE:NAME, with a NAME among {', '.join(variants)}{hint}")
+    return variants[name]
 
 
 def _plain(number: float) -> str:

@@ -12,20 +12,31 @@ from mmjax import config as c
 from mmjax.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 
-def load(path: Path) -> c.Experiment:
-    """The experiment of a file in `configs/`."""
+def _module(path: Path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return c.Experiment.from_config_dict(module.get_config())
+    return module
+
+
+def load(file: str) -> c.Experiment:
+    """The experiment of FILE or FILE:NAME, a file in `configs/`."""
+    file, *name = file.split(":")
+    return c.Experiment.from_config_dict(_module(ROOT / "configs" / file).get_config(*name))
+
+
+CONFIGS = [
+    path.name + name
+    for path in sorted((ROOT / "configs").glob("*.py"))
+    for name in [f":{variant}" for variant in getattr(_module(path), "VARIANTS", ())] or [""]
+]
 
 
 def changed(**overrides):
     """The tiny experiment's ConfigDict with dotted settings changed: `model__transformer__heads=7`."""
-    values = load(ROOT / "configs" / "tiny.py").to_config_dict()
+    values = load("tiny.py").to_config_dict()
     for key, value in overrides.items():
         *groups, last = key.split("__")
         node = values
@@ -36,11 +47,48 @@ def changed(**overrides):
     return values
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_published_configurations_are_sound(path):
-    experiment = load(path)
+@pytest.mark.parametrize("file", CONFIGS)
+def test_published_configurations_are_sound(file):
+    experiment = load(file)
     assert experiment.validated() == experiment
-    assert experiment.name == path.stem
+    assert experiment.name.startswith(file.partition(".")[0].removesuffix("s"))
+
+
+def test_no_two_configurations_share_a_workdir():
+    assert len({load(file).name for file in CONFIGS}) == len(CONFIGS)
+
+
+@pytest.mark.parametrize("file", [file for file in CONFIGS if load(file).train.adapter])
+def test_a_second_stage_starts_from_a_first_one_of_the_same_model(file):
+    second = load(file)
+    (first,) = [each for each in map(load, CONFIGS) if f"runs/{each.name}" == second.train.adapter]
+    assert first.model == second.model and not first.train.adapter
+    assert (first.train.steps, set(first.data.batches), set(first.data.frames)) == (30_000, {64}, {1})
+    assert (second.train.steps, second.data.batches) == (5_000, (8,)) and second.data.frames[0] >= 49
+
+
+def test_the_rows_of_table_3_leave_out_what_they_say():
+    full = load("ablations.py:full")
+    assert dataclasses.replace(full, name="stage2_video") == load("stage2_video.py")
+    off = {file.partition(":")[2]: _switched_off(load(file)) for file in CONFIGS if file.startswith("ablations.py")}
+    assert off["full"] == off["without_pretraining"] == set()
+    assert off["without_can"] == {"can"} and off["without_face_modulation"] == {"face_modulation"}
+    assert off["identity_branch_alone"] == {"structural_branch", "face_modulation", "can"}
+    assert off["structural_branch_alone"] == {"identity_branch", "can"}
+    assert load("ablations.py:without_pretraining").train.adapter == ""
+
+
+def _switched_off(experiment):
+    adapter = dataclasses.asdict(experiment.model.adapter)
+    return {name for name, value in adapter.items() if value is False}
+
+
+def test_a_file_with_variants_takes_one_of_them_and_names_them_all():
+    with pytest.raises(ConfigError, match="'3b': expected FILE:NAME, with a NAME among 2b, 5b, 1_5_5b"):
+        load("stage1_image.py:3b")
+    with pytest.raises(ConfigError, match="'': expected .*full, .*without_can_images"):
+        load("ablations.py")
+    assert load("stage1_image.py") == load("stage1_image.py:5b")
 
 
 WRONG = [

@@ -14,9 +14,9 @@ from mmjax.encoders.interface import FaceFeatures, reference_side
 from mmjax.errors import CheckpointError, ConfigError, DataError
 from mmjax.faces.detection import align, crop_portrait
 from tests.helpers import face_pictures as fp
-from tests.test_config import CONFIGS, load
+from tests.test_config import load
 
-FACES = load(next(path for path in CONFIGS if path.stem == "faces"))
+FACES = load("faces.py")
 
 
 def experiment(id_dim=512, pack=fp.PACK, **encoders) -> c.Experiment:
