@@ -5,7 +5,6 @@ A resumed run must be the uninterrupted one, bit for bit: parameters, moments, a
 
 import dataclasses
 import itertools
-import json
 import os
 import random
 import signal
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from mmjax.errors import CheckpointError, ConfigError, MMJaxError
@@ -26,7 +24,8 @@ from mmjax.train import train
 from mmjax.training import loop
 from mmjax.training.evaluators import SampleSheets
 from mmjax.weights import parameters, runs
-from tests.helpers import tiny_run
+from tests.helpers import same_run, tiny_run
+from tests.kills.survival import survive
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,36 +34,6 @@ ROOT = Path(__file__).resolve().parents[2]
 def folder(tmp_path_factory):
     """Data that all runs share."""
     return tmp_path_factory.mktemp("train")
-
-
-def rows(workdir):
-    """The logged figures that do not depend on the clock, in order."""
-    kept = []
-    for line in (workdir / "metrics.jsonl").read_text().splitlines():
-        row = {tag: value for tag, value in json.loads(line).items() if not tag.startswith(("speed/", "compile/"))}
-        kept += [row] if len(row) > 1 else []
-    return kept
-
-
-def saved(workdir, number):
-    """(everything that a checkpoint holds of the state, the data position)."""
-    path = workdir / "checkpoints" / str(number)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        as_numpy = ocp.args.PyTreeRestore(restore_args=_numpy_args(checkpointer, path / "state"))
-        state = checkpointer.restore(path / "state", args=as_numpy)
-    return state, sorted(file.read_text() for file in (path / "data").glob("process_*"))
-
-
-def _numpy_args(checkpointer, path):
-    described = checkpointer.metadata(path).item_metadata.tree
-    return jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), described)
-
-
-def assert_same_run(one, other, last):
-    (state, position), (other_state, other_position) = saved(one, last), saved(other, last)
-    tiny_run.assert_bit_equal(state, other_state)
-    assert position == other_position
-    assert rows(one) == rows(other)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +48,7 @@ def test_a_run_leaves_what_it_should(uninterrupted):
     assert int(state.step) == 12
     assert runs.read_config(workdir) == config
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["12", "8"]
-    found = rows(workdir)
+    found = same_run.rows(workdir)
     assert [row["step"] for row in found if "train/loss" in row] == [2, 4, 6, 8, 10, 12]
     assert [row["step"] for row in found if "validation/loss" in row] == [6, 12]
     assert all(np.isfinite(list(row.values())).all() for row in found)
@@ -90,7 +59,7 @@ def test_a_run_leaves_what_it_should(uninterrupted):
 
 
 def test_the_loss_goes_down(uninterrupted):
-    losses = [row["validation/loss"] for row in rows(uninterrupted[1]) if "validation/loss" in row]
+    losses = [row["validation/loss"] for row in same_run.rows(uninterrupted[1]) if "validation/loss" in row]
     print(f"measured: validation loss {losses[0]:.3f} at step 6, {losses[1]:.3f} at step 12")
     assert losses[1] < losses[0]
 
@@ -116,7 +85,7 @@ def test_a_signal_saves_and_a_resumed_run_is_the_same_run(uninterrupted, folder,
     resumed = train(config, workdir)
     assert int(resumed.step) == 12
     assert "going on from the checkpoint of step 8" in capfd.readouterr().out
-    assert_same_run(workdir, expected, 12)
+    same_run.assert_same_run(workdir, expected, 12)
     again = train(config, workdir)
     assert int(again.step) == 12 and "this run is finished: step 12 of 12" in capfd.readouterr().out
 
@@ -129,7 +98,7 @@ def test_checkpoints_by_the_clock(uninterrupted, folder):
     workdir = folder / "by_clock"
     train(dataclasses.replace(config, train=by_clock), workdir)
     assert sorted(int(path.name) for path in (workdir / "checkpoints").iterdir()) == [2, 4, 6, 8, 10, 12]
-    assert_same_run(workdir, expected, 12)
+    same_run.assert_same_run(workdir, expected, 12)
 
 
 def test_other_settings_in_a_workdir_are_refused(uninterrupted):
@@ -267,56 +236,9 @@ def test_mistakes_are_found_before_jax_starts(config_file):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(folder):
-    """kill -9, three times, at moments that a seed chose: an adapter on a frozen base, pictures and clips mixed."""
-    mixed = {"sources": ("drawn_images", "drawn_clips"), "weights": (0.6, 0.4), "batches": (8, 4), "frames": (1, 9)}
-    config_file = write_config(folder / "mixed.py", folder / "mixed_data", adapter=True, data=mixed)
-    settings = ["--config.train.steps=40", "--config.train.checkpoint_every=3", "--config.train.log_every=1"]
-    whole, killed = folder / "whole", folder / "killed"
-    done = run(config_file, *settings, "--workdir", whole)
-    assert done.returncode == 0, done.stderr
-    chance, reached = random.Random(0), []
-    for _ in range(3):
-        reached.append(_kill_a_while_later(config_file, settings, killed, chance))
-    print(f"measured: killed at steps {reached}")
-    done = run(config_file, *settings, "--workdir", killed)
-    assert done.returncode == 0, done.stderr
-    assert f"going on from the checkpoint of step {reached[-1]}" in done.stdout
-    assert_same_run(killed, whole, 40)
-    tiny_run.assert_bit_equal(*(jax.device_get(parameters.load_params(w, mesh=_one_device())) for w in (whole, killed)))
-
-
-def _one_device():
-    return tiny_run.mesh_of(tiny_run.experiment())
-
-
-def _kill_a_while_later(config_file, settings, workdir, chance) -> int:
-    """Starts the run, lets it pass its next checkpoint and a little more, kills it; the last complete step."""
-    before = _latest(workdir)
-    with open(workdir.parent / "killed.log", "a") as log:
-        process = subprocess.Popen(
-            command(config_file, *settings, "--workdir", workdir),
-            stdout=log,
-            stderr=log,
-            env=environment(),
-            cwd=config_file.parent,
-        )
-        try:
-            while _latest(workdir) == before:
-                assert process.poll() is None, (workdir.parent / "killed.log").read_text()
-                time.sleep(0.02)
-            time.sleep(chance.uniform(0, 0.3))
-        finally:
-            process.kill()
-            process.wait()
-    return _latest(workdir)
-
-
-def _latest(workdir) -> int:
-    try:
-        return parameters.complete_step(workdir)
-    except CheckpointError:
-        return 0
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
+    """kill -9, three times; `python -m tests.kills` does so fifty times."""
+    survive(tmp_path, 3, random.Random(0), print)
 
 
 @pytest.mark.slow
