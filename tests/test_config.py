@@ -1,7 +1,6 @@
 """A wrong experiment fails before JAX starts, and says which setting, what it is and what it may be."""
 
 import dataclasses
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,28 +9,9 @@ import pytest
 
 from mmjax import config as c
 from mmjax.errors import ConfigError
+from tests.helpers.configurations import CONFIGS, load
 
 ROOT = Path(__file__).parents[1]
-
-
-def _module(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def load(file: str) -> c.Experiment:
-    """The experiment of FILE or FILE:NAME, a file in `configs/`."""
-    file, *name = file.split(":")
-    return c.Experiment.from_config_dict(_module(ROOT / "configs" / file).get_config(*name))
-
-
-CONFIGS = [
-    path.name + name
-    for path in sorted((ROOT / "configs").glob("*.py"))
-    for name in [f":{variant}" for variant in getattr(_module(path), "VARIANTS", ())] or [""]
-]
 
 
 def changed(**overrides):

@@ -14,7 +14,7 @@ from mmjax.encoders.interface import FaceFeatures, reference_side
 from mmjax.errors import CheckpointError, ConfigError, DataError
 from mmjax.faces.detection import align, crop_portrait
 from tests.helpers import face_pictures as fp
-from tests.test_config import load
+from tests.helpers.configurations import load
 
 FACES = load("faces.py")
 

@@ -12,7 +12,7 @@ from mmjax.models import build
 from mmjax.trainable import split_adapter
 from mmjax.training import optimizer, state, step
 from tests.helpers import reference
-from tests.test_config import CONFIGS, load
+from tests.helpers.configurations import CONFIGS, load
 
 SUBTREES = {
     "ID perceiver": r"face_encoder/id_perceiver/.*",

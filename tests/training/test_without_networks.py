@@ -8,12 +8,9 @@ from mmjax import train as entry
 from mmjax.encoders import build as encoders
 from mmjax.errors import CheckpointError
 from mmjax.models import build
-from mmjax.preparation.writing.shards import finish_dataset, shard_path, write_shard
-from mmjax.records.making import description
-from mmjax.records.schema import record_fields
 from mmjax.training import state
 from mmjax.weights import start
-from tests.helpers import tiny_run
+from tests.helpers import random_records, tiny_run
 
 ENCODERS = {
     "text": "t5/1 weights=ab12 length=20 id_tokens=2 dtype=bfloat16",
@@ -40,13 +37,7 @@ def records(tmp_path_factory):
     """Random records that these networks are said to have made."""
     folder = tmp_path_factory.mktemp("records") / "images"
     config = experiment(folder)
-    rows = tiny_run.batch(config)
-    made = [{name: value[number] for name, value in rows.items()} for number in range(8)]
-    made = [each | {"person": f"p{n}", "caption": "A woman img", "source": "photos"} for n, each in enumerate(made)]
-    for split in ("train", "validation"):
-        write_shard(shard_path(folder, split, 0), made, record_fields(config, 1))
-    about = description(config, 1) | {"encoders": ENCODERS}
-    return finish_dataset(folder, "images", config, 1, about, {"train": [8], "validation": [8]}, rows["text"][0])
+    return random_records.write(folder, config, encoders=ENCODERS)
 
 
 @pytest.mark.slow
