@@ -31,10 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"in {phase}: {len(met)}, of them {sum(each.alone for each in met)} of the main process alone")
     print(f"older checkpoints met half deleted: {sum(each.half_deleted for each in kills)}")
     print(f"aimed at, met: {dict(Counter((each.aimed, each.met) for each in kills))}")
-    print(
-        f"{len(kills)} kills, seed {flags.seed}: every last checkpoint whole, no batch repeated or lost, the end the "
-    )
-    print(f"same bit for bit; {time.monotonic() - began:.0f} s")
+    print(f"{len(kills)} kills, seed {flags.seed}, {time.monotonic() - began:.0f} s: every last checkpoint was whole,")
+    print("no batch was repeated or lost, and the end is the same bit for bit")
     if not flags.folder:
         shutil.rmtree(folder)
     return 0

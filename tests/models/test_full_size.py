@@ -2,16 +2,20 @@
 
 import dataclasses
 import functools
+import tempfile
+from pathlib import Path
 
 import jax
 import pytest
 
 from mmjax import config as c
 from mmjax import sharding, trees
-from mmjax.models import build
+from mmjax.conversion import arcface, vae
+from mmjax.models import build, sizes
 from mmjax.trainable import split_adapter
 from mmjax.training import optimizer, state, step
-from tests.helpers import reference
+from mmjax.training.objectives import judges
+from tests.helpers import onnx_models, reference
 from tests.helpers.configurations import CONFIGS, load
 
 SUBTREES = {
@@ -25,6 +29,10 @@ SUBTREES = {
 
 
 ONE_DEVICE = sharding.make_mesh(c.Mesh(), jax.devices()[:1])
+JUDGED = (  # where the identity loss is traced too: it asks of the model no more than the shape of what it predicts
+    *("stage1_image.py:5b", "stage2_video.py:5b", "ablations.py:full", "ablations.py:without_pretraining"),
+    "stage2_video.py:1_5_5b",  # whose latents have a frame more than the video
+)
 MODELS = [file for file in CONFIGS if file.startswith("magicmirror_")]  # the stages train them
 
 
@@ -44,7 +52,7 @@ def test_every_part_of_a_published_model_is_counted(file):
 def test_the_training_step_of_every_configuration_traces_at_full_size(file):
     config = load(file)
     for frames, size in zip(config.data.frames, config.data.batches, strict=True):
-        trace(_what_a_step_knows(config), frames, size)
+        trace(_what_a_step_knows(config, judged=file in JUDGED), frames, size)
 
 
 @functools.cache
@@ -52,16 +60,31 @@ def trace(config, frames, size):
     """The step as shapes, once for configurations that differ in nothing which it knows of."""
     tx = optimizer.make_optimizer(config.optim, config.train.steps)
     abstract = state.abstract_state(config, tx, ONE_DEVICE)
-    loss = step.make_loss(config, build.make_model(config), reference.null_text(config))
+    judging = abstract_judges() if config.loss.identity.weight else None
+    terms = judges.make_terms(config, judging)
+    loss = step.make_loss(config, build.make_model(config), reference.null_text(config), terms)
     train_step = step.make_train_step(config, loss, tx, jax.random.key(0))
-    after, metrics = jax.eval_shape(train_step, abstract, reference.records(config, frames, size))
+    judged_by = judging.params if judging else {}
+    after, metrics = jax.eval_shape(train_step, abstract, judged_by, reference.records(config, frames, size))
     assert metrics["loss"].shape == ()
+    assert ("identity" in metrics["sums"]) == bool(judging)
     shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (abstract, after)]
     assert shapes[0] == shapes[1]
 
 
-def _what_a_step_knows(config):
+@functools.cache
+def abstract_judges():
+    """The published decoder, and a recogniser of the published kind, as shapes."""
+    with tempfile.TemporaryDirectory() as folder:
+        graph = arcface.open_onnx(str(onnx_models.mobilefacenet(Path(folder) / "judge.onnx", 8, 512))).config
+    record = sizes.VAE()
+    decoder = sharding.unbox(vae.abstract_vae(record))["decoder"]
+    return judges.Judges(graph, record, {"recogniser": arcface.abstract_arcface(graph), "decoder": decoder})
+
+
+def _what_a_step_knows(config, judged):
     """Without the run's name and where it starts from; its sources are told by their shapes."""
     train = dataclasses.replace(config.train, adapter="")
     data = dataclasses.replace(config.data, sources=(), weights=(), batches=(), frames=config.data.frames[:1])
-    return dataclasses.replace(config, name="", train=train, data=data)
+    loss = config.loss if judged else dataclasses.replace(config.loss, identity=c.IdentityLoss())
+    return dataclasses.replace(config, name="", train=train, data=data, loss=loss)

@@ -5,6 +5,7 @@ A resumed run must be the uninterrupted one, bit for bit: parameters, moments, a
 
 import dataclasses
 import itertools
+import json
 import os
 import random
 import signal
@@ -137,7 +138,7 @@ def test_steps_that_are_not_finite_are_skipped_until_there_are_too_many(uninterr
     else:
         train(config, workdir)
         assert parameters.complete_step(workdir) == 12
-        assert all(np.isfinite(row["train/loss"]) for row in rows(workdir) if "train/loss" in row)
+        assert all(np.isfinite(row["train/loss"]) for row in same_run.rows(workdir) if "train/loss" in row)
     assert [json.loads(line)["step"] for line in (workdir / "skipped.jsonl").read_text().splitlines()] == list(bad)
 
 
