@@ -127,7 +127,7 @@ def test_steps_that_are_not_finite_are_skipped_until_there_are_too_many(uninterr
     def poisoned(batch, mesh):
         made = put(batch, mesh)
         number = next(count)
-        return made | {"latents": made["latents"] * np.float32(np.nan)} if number in bad else made
+        return made | {"latents": made["latents"] * float("nan")} if number in bad else made
 
     monkeypatch.setattr(loop, "put_batch", poisoned)
     workdir = folder / f"poisoned{stops}"
