@@ -423,6 +423,13 @@ except DataError as error:
     assert f"pip install {missing}; the records need not be made again" in done.stdout, done.stderr[-2000:]
 
 
+def test_the_trainer_hears_signals_again_when_its_workers_are_started(folder):
+    """They are held back while workers start; held back for ever, Ctrl-C would do nothing."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    pipeline.start_workers(iterate(experiment(folder)))
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before and not {signal.SIGINT, signal.SIGTERM} & before
+
+
 TRAINER = """
 import sys, time
 from absl import flags
@@ -438,13 +445,13 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
-def test_workers_leave_signals_to_the_trainer_and_end_with_it(folder, tmp_path):
-    """Ctrl-C and SIGTERM go to the whole group, from the workers' first moment on; kill -9 to the trainer alone."""
+@pytest.fixture
+def trainer(folder, tmp_path):
+    """(the process of `TRAINER`, a function that waits until it says something)."""
     iterate(experiment(folder))  # the records are made
     program = tmp_path / "trainer.py"
     program.write_text(TRAINER)
-    trainer = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, program, folder],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -457,29 +464,48 @@ def test_workers_leave_signals_to_the_trainer_and_end_with_it(folder, tmp_path):
     def wait_for(line):
         said = []
         while not said or said[-1] != f"{line}\n":
-            said.append(trainer.stdout.readline())
+            said.append(process.stdout.readline())
             assert said[-1], "it ended: " + "".join(said)
+
+    yield process, wait_for
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_workers_leave_signals_to_the_trainer(trainer):
+    """Ctrl-C and SIGTERM go to the whole group, from the workers' first moment on."""
+    process, wait_for = trainer
 
     def signal_all(workers):
         for worker in workers:
             os.kill(worker, signal.SIGINT)
             os.kill(worker, signal.SIGTERM)
 
-    try:
-        wait_for("started")
-        while len(workers := children(trainer.pid)) < 2:  # seen as soon as they are
-            signal_all(workers)
+    wait_for("started")
+    while len(workers := children(process.pid)) < 2:  # seen as soon as they are
         signal_all(workers)
-        wait_for("begun")
-        assert children(trainer.pid) == workers
-        signal_all(workers)
-        time.sleep(1)
-        assert len(workers) == 2 and children(trainer.pid) == workers
-        trainer.kill()
-        assert "Traceback" not in trainer.stdout.read()  # which ends when no worker holds it any more
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(trainer.pid, signal.SIGKILL)
+    signal_all(workers)
+    wait_for("begun")
+    assert children(process.pid) == workers
+    signal_all(workers)
+    time.sleep(1)
+    assert len(workers) == 2 and children(process.pid) == workers
+    process.kill()
+    assert "Traceback" not in process.stdout.read()  # which ends when no worker holds it any more
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_trainer(trainer):
+    """Killed with -9, it can tell them nothing."""
+    process, wait_for = trainer
+    wait_for("begun")
+    workers, ended = children(process.pid), time.monotonic() + 20
+    process.kill()
+    while living := [worker for worker in workers if alive(worker)]:
+        assert time.monotonic() < ended, f"{len(living)} of {len(workers)} workers live on"
+        time.sleep(0.05)
+    assert len(workers) == 2 and "Traceback" not in process.stdout.read()
 
 
 @pytest.mark.slow
@@ -499,6 +525,14 @@ def test_workers_that_are_started_early_give_the_same_batches(folder):
     alone = iterate(experiment(folder))
     pipeline.start_workers(alone)  # no workers: nothing to start
     assert next(alone)
+
+
+def alive(process):
+    """Whether it runs; one that has ended may still wait for somebody to ask how."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def children(parent):
