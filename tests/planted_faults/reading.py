@@ -13,9 +13,9 @@ _PICTURES, _TEXTS = ("tests/faces/test_pictures.py",), ("tests/test_texts.py",)
 _UPRIGHT, _DAMAGE = ("tests/faces/test_upright.py",), ("tests/faces/test_damage.py",)
 _NUMBERS = ("tests/test_numbers.py",)
 _WORKERS = (
-    "tests/records/test_pipeline.py::test_the_trainer_hears_signals_again_when_its_workers_are_started",
-    "tests/records/test_pipeline.py::test_workers_leave_signals_to_the_trainer",
-    "tests/records/test_pipeline.py::test_workers_end_with_the_trainer",
+    "tests/records/test_workers.py::test_the_trainer_hears_signals_again_when_its_workers_are_started",
+    "tests/records/test_workers.py::test_workers_leave_signals_to_the_trainer",
+    "tests/records/test_workers.py::test_workers_end_with_the_trainer",
 )
 
 _VIDEOS = (
