@@ -4,7 +4,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -36,15 +35,12 @@ SMALL = {"data.height": 24, "data.width": 32, "train.steps": 500, "train.sample_
 def test_a_real_clip_is_learned_by_heart(tmp_path, settings):
     command = [sys.executable, "-m", "mmjax.train", "--config=configs/overfit.py", f"--workdir={tmp_path / 'run'}"]
     command += [f"--config.{key}={value}" for key, value in (settings | {"data.dir": tmp_path / "data"}).items()]
-    began = time.monotonic()
     subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "XLA_FLAGS": ""})  # one device, as users have
-    seconds = time.monotonic() - began
     sampler = load_sampler(tmp_path / "run")
     batch = pipeline.collate(pipeline.validation_records(sampler.config, tiny_run.sources(sampler.config), "clip", 1))
     real = sampler.decode(batch["latents"])
     found = sampler.videos(batch, None, [0], real.shape[1:4])
     still = np.broadcast_to(real.mean(axis=(1, 2, 3), keepdims=True).astype(np.uint8), real.shape)
     print(f"PSNR {media.psnr(found, real):.1f} dB; a picture of the mean colour has {media.psnr(still, real):.1f} dB")
-    print(f"the command took {seconds:.0f} s")
     assert media.psnr(found, real) > 18
     assert media.psnr(found, real) > media.psnr(still, real) + 5
