@@ -146,8 +146,8 @@ _CONVERTED = (
     Fault(
         "a LoRA is known by its name alone",
         RECOGNISE,
-        "if is_adapter(path.name) or _LORA_KEY.search(header)",
-        "if is_adapter(path.name)",
+        " or bool(_LORA_KEY.search(_head(path)))",
+        "",
         _RECOGNISE,
     ),
     Fault(
