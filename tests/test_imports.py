@@ -41,6 +41,7 @@ GROUND_FLOOR = {
         "sharding",
         "trainable",
         "precision",
+        "quiet",
         "texts",
         "trees",
         "validation",

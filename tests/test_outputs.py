@@ -108,7 +108,8 @@ def test_room_is_counted_for_all_that_goes_to_a_disk(tmp_path, monkeypatch):
     planned = [Output("--output", tmp_path / "x.mp4", 3 * 2**20), Output("sheet", tmp_path / "x.png", 2 * 2**20)]
     outputs.check(planned)
     with pytest.raises(OutputError, match=r"expected 6.0 MiB of room .*, found 5.0 MiB"):
-        outputs.check([*planned, Output("latents", tmp_path / "l.npy", 2**20)])
+        outputs.check([*planned, Output("latents", tmp_path / "new" / "folder" / "l.npy", 2**20)])
+    assert not tree(tmp_path), "neither the folder nor the one above it stays"
 
 
 OTHER = """
@@ -147,6 +148,22 @@ def test_a_lock_file_that_a_killed_process_left_holds_nobody_up(tmp_path):
     assert not tree(tmp_path)
 
 
+def test_what_was_finished_just_before_the_lock_was_free_stays(tmp_path, monkeypatch):
+    """The first command ends between the second one's look and its lock."""
+    held = locks.held
+
+    def late(*given, **settings):
+        (tmp_path / "x.mp4").write_text(outputs.MARK)
+        return held(*given, **settings)
+
+    monkeypatch.setattr(locks, "held", late)
+    with (
+        pytest.raises(OutputError, match="stands there already; add --overwrite"),
+        outputs.claim([Output("--output", tmp_path / "x.mp4")]),
+    ):
+        pytest.fail("it would be replaced")
+
+
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
 def test_a_failure_frees_the_lock(tmp_path, failure):
     with contextlib.suppress(failure), outputs.claim([Output("--output", tmp_path / "x.mp4")]):
@@ -161,7 +178,14 @@ def test_a_disk_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
     assert not tree(tmp_path)
 
 
-def test_what_appears_in_the_meantime_is_not_replaced(tmp_path):
+def in_place(path):
+    """As an editor may: the file is the same, its size and its content are not."""
+    with open(path, "a") as opened:
+        opened.write("edited")
+
+
+@pytest.mark.parametrize("edit", [lambda path: files.write_json(path, {"edited": True}), in_place])
+def test_what_appears_in_the_meantime_is_not_replaced(tmp_path, edit):
     (tmp_path / "old.json").write_text(json.dumps({"notice": outputs.MARK}))
     planned = [Output("--output", tmp_path / "x.mp4"), Output("record", tmp_path / "old.json")]
     with outputs.claim(planned, overwrite=True) as claim:
@@ -170,7 +194,7 @@ def test_what_appears_in_the_meantime_is_not_replaced(tmp_path):
         claim.recheck(tmp_path / "old.json")
         with pytest.raises(OutputError, match="x.mp4: another program wrote it"):
             claim.recheck()
-        files.write_json(tmp_path / "old.json", {"edited": True})
+        edit(tmp_path / "old.json")
         with pytest.raises(OutputError, match="old.json: another program wrote it"):
             claim.recheck(tmp_path / "old.json")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmjax import colours, media, video
+from mmjax import colours, deinterlacing, media, video
 from mmjax.errors import MediaError
 from tests.helpers.hostile_files import movie, picture
 from tests.helpers.told_videos import combed, flat, with_display_matrix, written
@@ -144,6 +144,35 @@ def test_wide_gamuts_are_narrowed(primaries):
     assert np.abs(first(written(flat((90, 90, 90)), tags=tags)).astype(int) - 90).max() <= 3
 
 
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_bright_colours_keep_their_hue(transfer):
+    """What is brighter than the screen becomes darker as a whole; a knee for each colour would bleach it."""
+    code = colours.pq(np.array([1000.0, 250.0, 60.0])) if transfer == 16 else np.array([1.0, 0.75, 0.5])
+    values = np.round(65535 * code).astype(np.uint16)[None, None]
+    name = colours.TRANSFERS[transfer]
+    found = colours._srgb_light(colours.to_srgb(values, name, "srgb")[0, 0] / 255)
+    light = np.array([1000.0, 250.0, 60.0]) if transfer == 16 else colours._hlg_light(code)
+    np.testing.assert_allclose(found / found.max(), light / light.max(), atol=0.01)
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_high_dynamic_range_that_names_no_primaries_is_of_bt2020(transfer):
+    """As BT.2100 has it with both curves."""
+    frames = flat((40000, 20000, 20000), dtype=np.uint16)
+    said, unsaid = (
+        first(
+            written(
+                frames,
+                pix_fmt="yuv420p10le",
+                tags={"colorspace": 9, "color_range": 1, "color_trc": transfer, "color_primaries": primaries},
+            )
+        )
+        for primaries in (9, 2)
+    )
+    np.testing.assert_array_equal(said, unsaid)
+    assert said[8, 8, 0] > said[8, 8, 1] + 40
+
+
 def combs(pixels) -> float:
     return float(np.abs(np.diff(pixels[..., 1].astype(int), axis=0)).mean())
 
@@ -168,6 +197,46 @@ def test_progressive_frames_meet_no_filter():
     with av.open(io.BytesIO(data)) as container:
         stored = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     np.testing.assert_array_equal(np.stack([pixels for _, pixels in frames_of(data)]), np.stack(stored))
+
+
+class Frame:
+    """A frame of the deinterlacer's: its number is in its pixels."""
+
+    def __init__(self, number, interlaced, height=64):
+        pixels = combed(12, height)[number]
+        self.of = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
+        self.of.time_base = Fraction(1, 25)
+        self.number, self.interlaced_frame = number, interlaced
+
+    def __getattr__(self, name):
+        return getattr(self.of, name)
+
+
+def deinterlaced(frames, monkeypatch):
+    """(times, heights) of what comes out; of each frame its number is the time."""
+    push = av.filter.Graph.vpush
+    graph = types.SimpleNamespace
+    fields, found = deinterlacing.Deinterlacer(), []
+
+    def made(frame):
+        whole = real(frame)
+        return graph(vpush=lambda each: push(whole, each.of if each else None), vpull=whole.vpull)
+
+    real = deinterlacing._graph
+    monkeypatch.setattr(deinterlacing, "_graph", made)
+    for frame in frames:
+        found += fields.add(float(frame.number), frame)
+    found += fields.finish()
+    return [time for time, _ in found], [frame.height for _, frame in found]
+
+
+def test_films_that_change_in_the_middle(monkeypatch):
+    """Whole frames, then interlaced ones, then those of another size: each is shown once, at its time."""
+    frames = [Frame(number, interlaced=number > 2) for number in range(7)]
+    frames += [Frame(number, interlaced=True, height=32) for number in range(7, 10)]
+    frames += [Frame(number, interlaced=False, height=48) for number in range(10, 12)]
+    times, heights = deinterlaced(frames, monkeypatch)
+    assert times == list(range(12)) and heights == [64] * 7 + [32] * 3 + [48] * 2
 
 
 @pytest.mark.parametrize("interlaced", [0, 1])
@@ -245,7 +314,14 @@ def test_every_container_is_read(ending):
     assert len(found) == 5 and np.abs(found[2][1] - expected).mean() < 40
 
 
-@pytest.mark.parametrize("content", [b"", b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", bytes(5000), b"<html>404</html>"])
+held = io.BytesIO()
+Image.new("RGB", (16, 16)).save(held, "png")
+PNG = held.getvalue()  # which libav opens as a video of one frame
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", bytes(5000), b"<html>404</html>", PNG], ids=range(5)
+)
 def test_what_is_no_video_is_told(content):
     with pytest.raises(video.NoVideo, match="does not open as a video"):
         frames_of(content)

@@ -5,11 +5,9 @@ interrupted leaves nothing that looks complete. Leaves are given to Orbax as pro
 written comes, so that one of them, or a batch of small ones, is in memory at a time.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from mmjax.conversion.output_folder import PARAMS
 from mmjax.conversion.recognise import MANIFEST, PIPELINE, advice
 from mmjax.errors import CheckpointError
 from mmjax.files import write_json
+from mmjax.quiet import quiet_checkpoints
 from mmjax.trees import Tree, flatten, unflatten
 
 SCHEMA = 1
@@ -115,30 +114,11 @@ def read_params(folder: Path, abstract: Tree) -> Tree:
     args = ocp.args.PyTreeRestore(item=abstract, restore_args=restore_args, partial_restore=True)
     try:
         handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=_concurrent_gb(abstract))
-        with late_errors_silenced(), ocp.Checkpointer(handler) as checkpointer:
+        with quiet_checkpoints(), ocp.Checkpointer(handler) as checkpointer:
             return checkpointer.restore((folder / PARAMS).resolve(), args=args)
     except Exception as error:  # Orbax wraps what TensorStore says in a bare Exception
         reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0][:300]
         raise CheckpointError(f"{folder / PARAMS} cannot be read ({reason}); copy or convert it again") from error
-
-
-@contextlib.contextmanager
-def late_errors_silenced() -> Iterator[None]:
-    """Keeps the one message about a damaged checkpoint free of tracebacks that come after it.
-
-    The first read that fails ends Orbax's event loop; TensorStore's other reads then report to it from threads of their
-    own, which Python prints one by one. After an error they are dropped for good, and nothing else is.
-    """
-    before = sys.unraisablehook
-
-    def hook(unraisable):
-        late = isinstance(unraisable.exc_value, RuntimeError) and "loop is closed" in str(unraisable.exc_value)
-        if not late:
-            before(unraisable)
-
-    sys.unraisablehook = hook
-    yield
-    sys.unraisablehook = before
 
 
 def read_leaves(folder: Path, leaves: dict[str, jax.ShapeDtypeStruct]) -> Iterator[tuple[str, np.ndarray]]:

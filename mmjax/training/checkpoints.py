@@ -9,6 +9,7 @@ run killed while saving leaves the checkpoint before it as the last. What others
 """
 
 import contextlib
+import gc
 import math
 import shlex
 import shutil
@@ -24,8 +25,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 from mmjax import config as c
 from mmjax.errors import CheckpointError
 from mmjax.models.build import Params
+from mmjax.quiet import quiet_checkpoints, without_frames
 from mmjax.training import resuming
-from mmjax.training.quiet import quiet_checkpoints, without_frames
 from mmjax.training.state import TrainState
 from mmjax.training.summary import size_text
 from mmjax.weights.best import Figure, figure_of
@@ -68,6 +69,7 @@ class Checkpoints:
                 "give another --workdir"
             ) from error
         self._quiet.enter_context(quiet_checkpoints())
+        self._quiet.callback(gc.collect)  # what a failed save left speaks up when it goes: while nobody hears it
 
     def latest_step(self) -> int | None:
         """The last complete checkpoint's step, or None."""

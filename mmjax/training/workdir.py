@@ -1,6 +1,6 @@
 """The folder of a run: one process at a time trains in it, and it says which run it holds once that has begun to train.
 
-WORKDIR/train.lock      held by the process that trains; names it
+WORKDIR/train.lock      held by the process that trains; names it, and goes with it
 WORKDIR/config.json     the resolved experiment, and encoders.json (`mmjax.weights.runs` reads both)
 """
 
@@ -30,7 +30,7 @@ def alone(workdir: Path) -> Iterator[None]:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             if jax.process_index() == 0:
-                stack.enter_context(locks.held(workdir / _LOCK))
+                stack.enter_context(locks.held(workdir / _LOCK, temporary=True))
         except locks.Held as other:
             raise ConfigError(_taken(workdir, other)) from None
         except OSError as error:

@@ -17,9 +17,9 @@ from absl import logging
 from mmjax import config as c
 from mmjax import sharding, trees
 from mmjax.conversion.soundness import check_params
-from mmjax.conversion.store import late_errors_silenced
 from mmjax.errors import CheckpointError
 from mmjax.models.build import Params, abstract_params
+from mmjax.quiet import quiet_checkpoints
 from mmjax.trainable import is_trainable
 from mmjax.weights.best import Figure, read_figure
 from mmjax.weights.checksums import damage
@@ -191,7 +191,7 @@ def _read(path: Path, abstract: Params):
     """The leaves that `abstract` names, each device reading its own share."""
     restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
     args = ocp.args.PyTreeRestore(abstract, restore_args=restore_args, partial_restore=True)
-    with late_errors_silenced(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with quiet_checkpoints(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         return checkpointer.restore(path.resolve(), args=args)
 
 

@@ -157,6 +157,25 @@ def test_a_failure_in_the_middle_leaves_the_old_one(tmp_path, monkeypatch):
     assert contents(output) == before and sorted(path.name for path in tmp_path.iterdir()) == ["w"]
 
 
+def test_a_kill_in_the_middle_leaves_nothing_that_looks_complete(tmp_path, monkeypatch):
+    """As it stands after each move: the new manifest is there when all else is."""
+    output = tmp_path / "w"
+    write(output, "old")
+    rename, seen = Path.rename, []
+
+    def watched(self, target):
+        moved = rename(self, target)
+        there = contents(output)
+        if "params/c" in there.get(MANIFEST, ""):
+            seen.append(sorted(there.items())[1:])
+        return moved
+
+    monkeypatch.setattr(Path, "rename", watched)
+    names = ("params/a", "params/c", "params/d/b")
+    write(output, "new", filler=lambda folder, text: fill(folder, text, names=names))
+    assert seen == [[(name, "new") for name in names]]
+
+
 def test_paths_that_cannot_be_are_one_line(tmp_path):
     (tmp_path / "file").write_text("mine")
     for output, message in [

@@ -165,6 +165,7 @@ def test_a_damaged_manifest_is_one_error(tmp_path, content):
         conversion.read_record(tmp_path, "vae")
 
 
-def test_a_sound_source_is_not_taken_for_another():
+def test_a_sound_source_is_not_taken_for_another(tmp_path):
+    recognise.check_source(str(snapshot(tmp_path) / "snapshots/abc123"))  # links, whose targets are there
     recognise.check_source("zai-org/CogVideoX-5b")
     assert recognise.hub_id("zai-org/CogVideoX-5b") and not recognise.hub_id("./a/b") and not recognise.hub_id("../b")

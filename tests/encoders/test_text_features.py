@@ -468,6 +468,22 @@ def test_a_tokenizer_that_is_empty_cut_or_anothers_is_found_when_converting(
     assert not (tmp_path / "ours").exists()
 
 
+def test_a_tokenizer_that_knows_no_words_is_anothers():
+    """Of another script, say: T5's own tokens stand where they should, and each word is unknown."""
+
+    class Other:
+        all_special_ids = (0, 1, 2)
+        convert_tokens_to_ids = {"<pad>": 0, "</s>": 1, "<unk>": 2}.get
+
+        def __len__(self):
+            return 100
+
+        def __call__(self, text, add_special_tokens):
+            return types.SimpleNamespace(input_ids=[7, 2] * len(text.split()))
+
+    assert "found 7 of 14 tokens unknown" in tokenizer.problem(Other(), 128)
+
+
 def test_an_empty_tokenizer_is_refused_whatever_the_tables_size(tmp_path):
     (tmp_path / "spiece.model").write_bytes(b"")
     assert "it is empty, or another model's" in tokenizer.problem(t5.load_tokenizer(tmp_path), 128)

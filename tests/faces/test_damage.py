@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmjax.faces.damage import Damage, damage_remarks, measure_damage
+from mmjax.faces.damage import BLOCKY, Damage, damage_remarks, measure_damage
 from mmjax.faces.detection import Face, align
 from mmjax.faces.embeddings import unit
 from tests.helpers import face_pictures as fp
@@ -71,6 +71,21 @@ def test_a_face_outside_of_the_picture_or_a_plain_one_breaks_nothing():
         plain = np.full((100, 100, 3), 128, np.uint8)
         figures = dataclasses.asdict(measure_damage(plain, face, np.full((112, 112, 3), 128, np.uint8)))
         assert np.isfinite(list(figures.values())).all()
+
+
+def test_stripes_and_red_light_are_no_damage():
+    """A shirt of stripes eight pixels apart is no compression, whose blocks have borders both ways."""
+    stripes = np.zeros((96, 96), np.uint8)
+    stripes[:, ::8] = 40
+    face, plain = Face(np.array([0, 0, 96, 96], np.float32), np.zeros((5, 2), np.float32), 0.9), np.zeros((112, 112, 3))
+    for grey in (stripes, stripes.T):
+        found = measure_damage(np.repeat(grey[..., None], 3, 2).copy(), face, plain.astype(np.uint8))
+        assert found.blocks < BLOCKY / 2
+    both = np.maximum(stripes, stripes.T)
+    assert measure_damage(np.repeat(both[..., None], 3, 2), face, plain.astype(np.uint8)).blocks > BLOCKY
+    red, white = plain.astype(np.uint8), plain.astype(np.uint8)
+    red[..., 0], white[..., :2] = 255, 255
+    assert measure_damage(red, face, red).burnt == 0 and measure_damage(white, face, white).burnt == 1
 
 
 def told(picture, face) -> str:

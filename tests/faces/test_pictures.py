@@ -151,6 +151,9 @@ def test_a_colour_profile_is_converted_and_a_broken_one_ignored(tmp_path):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert np.abs(saved(tmp_path, Image.fromarray(pixels), "a.png", icc_profile=srgb) - pixels).max() <= 1
     assert np.abs(saved(tmp_path, Image.fromarray(pixels), "b.png", icc_profile=b"nonsense") - pixels).max() == 0
+    swapped = srgb.replace(b"rXYZ", b"tXYZ").replace(b"bXYZ", b"rXYZ").replace(b"tXYZ", b"bXYZ")
+    found = saved(tmp_path, Image.fromarray(pixels), "d.png", icc_profile=swapped)
+    assert np.abs(found - pixels[..., ::-1]).max() <= 2, "a profile in which red means blue"
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()  # of another kind than the pixels
     assert np.abs(saved(tmp_path, Image.fromarray(pixels), "c.png", icc_profile=lab) - pixels).max() == 0
 
@@ -189,6 +192,17 @@ def test_bright_pictures_are_brought_into_range(tmp_path, light, expected):
     (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
     for name in ("a.avif", "a.png"):
         assert np.abs(np.asarray(pictures.read_picture(tmp_path / name)).astype(int) - expected).max() <= 4
+
+
+def test_no_picture_starts_another_program(tmp_path):
+    """EPS is a program, and Pillow has Ghostscript run it."""
+    (tmp_path / "a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    with open(tmp_path / "a.png", "rb") as file, pytest.raises(pictures.NoPicture):
+        pictures.open_picture(file)
+    with open(tmp_path / "a.png", "rb") as file:
+        assert pictures.format_of(file) == ""
 
 
 def test_what_cannot_be_opened_is_told_from_what_is_damaged(tmp_path, monkeypatch):

@@ -85,6 +85,9 @@ def test_a_clip_is_decided_by_its_middle_frame_where_that_is_upright(numbered):
     assert upright.upright_turns(frames, detect) == (0, True) and detect.calls == 4
     detect = detecting(WEAK, NONE, [face(0.8)], NONE)
     assert upright.upright_turns(frames, detect) == (2, True) and detect.calls == 12
+    detect = detecting([face(0.8)], NONE, NONE, NONE)
+    turned = [np.full_like(frames[0], number) for number in (3, 0, 3)]  # a first frame that shows nobody upright
+    assert upright.upright_turns(turned, detect) == (0, True) and detect.calls == 4
 
 
 def test_what_is_said():

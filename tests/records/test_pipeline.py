@@ -1,20 +1,15 @@
 """The data pipeline: prepared once, shuffled, mixed, shared by processes, resumed bit for bit, honest about damage."""
 
-import contextlib
 import dataclasses
 import itertools
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import flags
 
 from mmjax import config as c
 from mmjax.errors import ConfigError, DataError
@@ -49,17 +44,6 @@ def experiment(folder, *, seed=0, encoders=None, **data):
 
 def images(folder, **data):
     return experiment(folder, sources=("drawn_images",), frames=(1,), weights=(1.0,), batches=(4,), **data)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def parsed_flags():
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain's workers are handed the flags
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("prepared")
 
 
 def opened(config, index, split):
@@ -157,16 +141,6 @@ def test_a_resumed_run_sees_the_same_batches(folder, workers):
     resumed.close()
     assert all(same(a, b) for a, b in zip(expected, found, strict=True))
     assert not any(same(a, b) for a, b in itertools.product(passed, expected[:2]))
-
-
-def test_worker_processes_deliver_the_same_batches_as_threads(folder):
-    runs = []
-    for workers in (0, 2):
-        iterator = iterate(experiment(folder, workers=workers))
-        runs.append(take(iterator, 9))
-        iterator.close()
-    assert all(same(a, b) for a, b in zip(*runs, strict=True))
-    assert all(type(value) is np.ndarray for value in runs[1][0].values()), "no shared memory leaves the pipeline"
 
 
 def test_moved_records_are_the_same_records_and_others_are_not(folder, tmp_path):
@@ -421,95 +395,3 @@ except DataError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert f"pip install {missing}; the records need not be made again" in done.stdout, done.stderr[-2000:]
-
-
-TRAINER = """
-import sys, time
-from absl import flags
-flags.FLAGS.mark_as_parsed()
-from tests.records.test_pipeline import experiment, iterate, pipeline
-if __name__ == "__main__":
-    iterator = iterate(experiment(sys.argv[1], workers=2))
-    pipeline.start_workers(iterator)
-    print("started", flush=True)
-    next(iterator)
-    print("begun", flush=True)
-    time.sleep(60)
-"""
-
-
-@pytest.mark.slow
-def test_workers_leave_signals_to_the_trainer_and_end_with_it(folder, tmp_path):
-    """Ctrl-C and SIGTERM go to the whole group, from the workers' first moment on; kill -9 to the trainer alone."""
-    iterate(experiment(folder))  # the records are made
-    program = tmp_path / "trainer.py"
-    program.write_text(TRAINER)
-    trainer = subprocess.Popen(
-        [sys.executable, program, folder],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    )
-
-    def wait_for(line):
-        said = []
-        while not said or said[-1] != f"{line}\n":
-            said.append(trainer.stdout.readline())
-            assert said[-1], "it ended: " + "".join(said)
-
-    def signal_all(workers):
-        for worker in workers:
-            os.kill(worker, signal.SIGINT)
-            os.kill(worker, signal.SIGTERM)
-
-    try:
-        wait_for("started")
-        while len(workers := children(trainer.pid)) < 2:  # seen as soon as they are
-            signal_all(workers)
-        signal_all(workers)
-        wait_for("begun")
-        assert children(trainer.pid) == workers
-        signal_all(workers)
-        time.sleep(1)
-        assert len(workers) == 2 and children(trainer.pid) == workers
-        trainer.kill()
-        assert "Traceback" not in trainer.stdout.read()  # which ends when no worker holds it any more
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(trainer.pid, signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_workers_that_are_started_early_give_the_same_batches(folder):
-    config = experiment(folder, workers=2)
-    with contextlib.closing(iterate(config)) as plain:
-        expected = take(plain, 2)
-        state = plain.get_state()
-        expected += take(plain, 2)
-    with contextlib.closing(iterate(config)) as early:
-        pipeline.start_workers(early)
-        assert all(map(same, take(early, 4), expected))
-    with contextlib.closing(iterate(config)) as resumed:
-        resumed.set_state(state)
-        pipeline.start_workers(resumed)
-        assert all(map(same, take(resumed, 2), expected[2:]))
-    alone = iterate(experiment(folder))
-    pipeline.start_workers(alone)  # no workers: nothing to start
-    assert next(alone)
-
-
-def children(parent):
-    """Worker processes of a process, by their numbers."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            number, _, rest = path.read_text().partition(" ")
-            if (
-                rest.rpartition(")")[2].split()[1] == str(parent)
-                and b"spawn_main" in (path.parent / "cmdline").read_bytes()
-            ):
-                found.append(int(number))
-    return sorted(found)

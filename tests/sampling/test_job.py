@@ -322,6 +322,49 @@ with outputs.claim([outputs.Output("--output", "clip.mp4")]):
     assert there() == ["clip.latents.npy", "clip.png"] and Path("clip.png").read_text() == "mine"
 
 
+def test_what_appears_while_latents_are_decoded_stays(sampler, capsys, monkeypatch):
+    products.write_latents("kept.npy", LATENTS, products.PlannedVideo(Path(), SETTINGS))
+
+    def meanwhile(self, latents):
+        Path("clip.png").write_text("mine")
+        return Fake.decode(self, latents)
+
+    monkeypatch.setattr(sampler, "decode", meanwhile.__get__(sampler))
+    said = ends(capsys, "--decode", "kept.npy")
+    assert "clip.png: another program wrote it in the meantime; it stays as it is" in said and "kept.npy" in said
+    assert there() == ["clip.png", "kept.npy"] and Path("clip.png").read_text() == "mine"
+
+
+def test_a_whole_batch_is_made_anew_with_overwrite(sampler, capsys):
+    sample.main(command(*PROMPT, "--videos", 2))
+    sample.main(command(*PROMPT, "--videos", 2))
+    assert len(sampler.made) == 2, "they are finished"
+    Path("clip-001.png").unlink()
+    sample.main(command(*PROMPT, "--videos", 2))
+    assert len(sampler.made) == 3 and Path("clip-001.png").exists(), "the sheet belongs to it"
+    sample.main(command(*PROMPT, "--videos", 2, "--overwrite"))
+    assert len(sampler.made) == 5
+
+
+def test_settings_behind_latents_are_believed_where_they_are_whole(sampler):
+    """A letter of the prompt that a disk has changed is no prompt; the latents are decoded all the same."""
+    made = products.PlannedVideo(Path(), SETTINGS | {"prompt": "a man"})
+    products.write_latents("kept.npy", LATENTS, made)
+    assert products.settings_behind("kept.npy")["prompt"] == "a man"
+    Path("kept.npy").write_bytes(Path("kept.npy").read_bytes().replace(b"a man", b"a can"))
+    assert products.settings_behind("kept.npy") is None
+    sample.main(command("--decode", "kept.npy"))
+    assert json.loads(Path("clip.json").read_text())["prompt"] == ""
+
+
+def test_latents_that_failed_before_are_not_replaced(sampler, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        fails(patch, "video")
+        for count in (1, 2, 3):
+            assert SAFE in ends(capsys, *PROMPT, "--seed", count)
+    assert there() == ["clip-1.latents.npy", "clip-2.latents.npy", "clip.latents.npy"]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_latents_of_another_program_are_decoded(sampler, dtype):
     np.save("theirs.npy", LATENTS.astype(dtype))

@@ -1,5 +1,8 @@
 """Latents files that cannot be latents are refused before anything slow."""
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -49,6 +52,22 @@ def test_what_cannot_be_latents_is_named(tmp_path, case):
     np.save(tmp_path / "a.npy", values, allow_pickle=True)
     with pytest.raises(DataError, match=message):
         read_latents(tmp_path / "a.npy", VAE, (3, 4, 6, 16))
+
+
+class Program:
+    def __reduce__(self):
+        return Path.touch, (Path("ran"),)
+
+
+def test_nothing_in_a_file_is_run(tmp_path, monkeypatch):
+    """A pickle is a program, and numpy would run it."""
+    monkeypatch.chdir(tmp_path)
+    Path("a.npy").write_bytes(pickle.dumps(Program()))
+    np.save("b.npy", np.array([Program()], object), allow_pickle=True)
+    for name in ("a.npy", "b.npy"):
+        with pytest.raises(DataError, match="expected latents saved with numpy"):
+            read_latents(name, VAE)
+    assert not Path("ran").exists()
 
 
 def test_other_channels_and_empty_ones(tmp_path):

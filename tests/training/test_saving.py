@@ -139,6 +139,20 @@ def test_every_flipped_bit_is_found(saved, tmp_path):
     assert checksums.damage(folder) == ""
 
 
+def test_checksums_see_every_piece_and_every_missing_file(tmp_path):
+    """Of a file of several pieces, the first one as well."""
+    (tmp_path / "large").write_bytes(np.random.default_rng(0).bytes(3 * 2**20))
+    (tmp_path / "small").write_bytes(b"small")
+    assert checksums.write_checksums(tmp_path) == 3 * 2**20 + 5
+    for bit in (5, 8 * 2**20 + 5, 8 * 3 * 2**20 - 1):
+        flip(tmp_path / "large", bit)
+        assert checksums.damage(tmp_path).endswith("such as large")
+        flip(tmp_path / "large", bit)
+    assert checksums.damage(tmp_path) == ""
+    (tmp_path / "small").unlink()
+    assert checksums.damage(tmp_path) == "1 of 2 files are not as they were written, such as small"
+
+
 @pytest.mark.parametrize(
     "content, said",
     [("{", "checksums.json is damaged"), ("[]", "checksums.json is damaged"), ('{"files": {"a": 3}}', "is damaged")],

@@ -105,8 +105,10 @@ def test_checkpoints_by_the_clock(uninterrupted, folder):
 def test_other_settings_in_a_workdir_are_refused(uninterrupted):
     config, workdir, _ = uninterrupted
     other = dataclasses.replace(config, optim=dataclasses.replace(config.optim, beta2=0.5))
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
     with pytest.raises(ConfigError, match="optim.beta2: was 0.95, is 0.5"):
         train(other, workdir)
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(folder):

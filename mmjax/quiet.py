@@ -1,11 +1,11 @@
-"""Keeps back what Orbax, TensorStore and asyncio print of a checkpoint that fails: the run says it in one line.
+"""Keeps back what Orbax, TensorStore and asyncio print of a checkpoint that fails: the command says it in one line.
 
 A write that fails leaves hundreds of half-done coroutines behind, each with a traceback of its own on stderr, some of
-them only when Python collects its garbage.
+them only when Python collects its garbage. A read that fails ends Orbax's event loop; TensorStore's other reads then
+report to it from threads of their own, which Python prints one by one, the last of them after the error is told.
 """
 
 import contextlib
-import gc
 import logging
 import sys
 import traceback as tracebacks
@@ -21,7 +21,7 @@ _NO_METRICS = "did not provide metrics"  # Orbax warns of each checkpoint that i
 def quiet_checkpoints() -> Iterator[None]:
     """While the block runs, errors inside these libraries that nobody catches are not printed; all others are.
 
-    Garbage is collected at its end, lest more of it be printed later.
+    Where an error ends the block, those of half-done coroutines and threads are not printed afterwards either.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     excepthook, unraisablehook = sys.excepthook, sys.unraisablehook
@@ -31,9 +31,9 @@ def quiet_checkpoints() -> Iterator[None]:
     sys.unraisablehook = lambda event: None if _is_of_coroutine(event) else unraisablehook(event)
     try:
         yield
+        sys.unraisablehook = unraisablehook
     finally:
-        gc.collect()
-        sys.excepthook, sys.unraisablehook = excepthook, unraisablehook
+        sys.excepthook = excepthook
         for logger in loggers:
             logger.removeFilter(_is_wanted)
 
