@@ -32,6 +32,9 @@ def quiet_checkpoints() -> Iterator[None]:
     try:
         yield
         sys.unraisablehook = unraisablehook
+    except BaseException:
+        logging.getLogger("asyncio").addFilter(_is_not_late)
+        raise
     finally:
         sys.excepthook = excepthook
         for logger in loggers:
@@ -55,6 +58,11 @@ def _is_wanted(record: logging.LogRecord) -> bool:
     """Whether a line of a logger is to be seen: not an error that Orbax reports, nor anything of asyncio."""
     theirs = record.name == "asyncio" or any(part in record.pathname for part in _LIBRARIES)
     return not (theirs and (record.levelno >= logging.ERROR or _NO_METRICS in record.getMessage()))
+
+
+def _is_not_late(record: logging.LogRecord) -> bool:
+    """Whether a line of asyncio's logger is none about an exception that these libraries left."""
+    return not (record.exc_info and _is_theirs(record.exc_info[2]))
 
 
 def _is_theirs(traceback: TracebackType | None) -> bool:

@@ -71,6 +71,10 @@ def test_what_comes_after_an_error_is_silent_too(printed):
     sys.unraisablehook(late())
     sys.unraisablehook(ours())
     assert printed == ["a mistake of ours"]
+    for left, wanted in ((late(), False), (ours(), True)):  # asyncio tells of them when they are garbage
+        error = left.exc_type, left.exc_value, left.exc_traceback
+        record = logging.LogRecord("asyncio", logging.ERROR, "", 0, "exception was never retrieved", (), error)
+        assert bool(logging.getLogger("asyncio").filter(record)) is wanted
 
 
 def test_interrupts_are_never_kept_back(printed):
