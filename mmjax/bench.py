@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from mmjax import callable_command, cli, files, outputs, sharding, trees
+from mmjax import callable_command, cli, device_memory, files, outputs, sharding, trees
 from mmjax import config as c
 from mmjax.conversion.photomaker import abstract_photomaker
 from mmjax.conversion.t5 import abstract_t5
@@ -36,8 +36,6 @@ from mmjax.models.t5 import T5Encoder
 from mmjax.precision import make_policy
 from mmjax.records import schema
 from mmjax.sampling import Denoiser
-from mmjax.sampling.estimate import held_bytes
-from mmjax.sampling.load import STREAMED
 from mmjax.trainable import split_trainable
 from mmjax.training import optimizer
 from mmjax.training import state as states
@@ -144,19 +142,19 @@ def _row(case: Case, repeats: int) -> dict:
         "seconds": median,
         "spread": max(timed) - min(timed),
         "compile_seconds": case.compile_seconds or first - median,
-        "peak_gib": held_bytes(case.compiled) / 2**30 if case.compiled else None,
+        "peak_gib": device_memory.held_bytes(case.compiled) / 2**30 if case.compiled else None,
         "tflops": rate and rate / 1e12,
         "mfu": rate / peak if rate and peak else None,
     }
 
 
-def _draw(abstract: trees.Tree) -> trees.Tree:
+def draw(abstract: trees.Tree) -> trees.Tree:
     """Random weights of the given shapes, dtypes and shardings: norm scales round 1, all else small."""
     leaves = enumerate(trees.flatten(abstract).items())
     return trees.unflatten({path: _drawing(leaf)(number, path.endswith("/scale")) for number, (path, leaf) in leaves})
 
 
-def _random_batch(config: c.Experiment, latents: tuple[int, ...], size: int, mesh: jax.sharding.Mesh) -> dict:
+def random_batch(config: c.Experiment, latents: tuple[int, ...], size: int, mesh: jax.sharding.Mesh) -> dict:
     """A batch of records of the given latent shape, on the mesh."""
     rng, fields = np.random.default_rng(0), schema.record_fields(config, 1)
     shapes = {name: fields[name].shape for name in states.BATCH_FIELDS} | {"latents": latents, "face_mask": latents[:3]}
@@ -197,7 +195,7 @@ def _placed(boxed, mesh, dtype):
 def _text(config, mesh):
     record, dtype = sizes.T5(), jnp.dtype(config.precision.compute)
     policy = make_policy(config.precision, config.runtime)
-    network, params = T5Encoder(record, policy), _draw(_placed(abstract_t5(record), mesh, dtype))
+    network, params = T5Encoder(record, policy), draw(_placed(abstract_t5(record), mesh, dtype))
     tokens = jnp.ones((2, config.model.transformer.text_length), jnp.int32)
     return jax.jit(lambda params, tokens: network.apply({"params": params}, tokens)), (params, tokens)
 
@@ -206,9 +204,9 @@ def _faces(config, mesh):
     record, dtype = sizes.PhotoMaker(), jnp.dtype(config.precision.compute)
     network = CLIPVisionTower(record.clip, make_policy(config.precision, config.runtime))
     model = build.make_model(config)
-    clip = _draw(_placed(abstract_photomaker(record), mesh, dtype)["clip"])
-    branch = {"face_encoder": _draw(build.abstract_params(config, mesh)["face_encoder"])}
-    batch = _random_batch(config, _latents(config), 1, mesh)
+    clip = draw(_placed(abstract_photomaker(record), mesh, dtype)["clip"])
+    branch = {"face_encoder": draw(build.abstract_params(config, mesh)["face_encoder"])}
+    batch = random_batch(config, sample_latents(config), 1, mesh)
     pictures = jnp.zeros((1, record.clip.side, record.clip.side, 3))
 
     def run(clip, branch, pictures, batch):
@@ -220,7 +218,7 @@ def _faces(config, mesh):
 
 
 def _transformer(config, mesh, wanted) -> Iterator[Case]:
-    model, abstract, shape = build.make_model(config), _abstract(config, mesh), _latents(config)
+    model, abstract, shape = build.make_model(config), _abstract(config, mesh), sample_latents(config)
     trained, frozen = split_trainable(config, abstract)
     needed = flops.sample_flops(config, trained, frozen, shape)
     alone = flops.sample_flops(_without_adapter(config), {}, abstract, shape)
@@ -229,7 +227,7 @@ def _transformer(config, mesh, wanted) -> Iterator[Case]:
         return model.apply({"params": params}, latents, timesteps, conditions, method="denoise")
 
     shares = sharding.batch_shares(mesh)
-    params, pair = _draw(abstract), _random_batch(config, shape, 2 * shares, mesh)
+    params, pair = draw(abstract), random_batch(config, shape, 2 * shares, mesh)
     inputs = params, pair["latents"], jnp.full(2 * shares, 999)
     if "base" in wanted:
         yield _case("base", jax.jit(denoise), (*inputs, Conditions(pair["text"])), 2 * shares * alone.forward)
@@ -241,16 +239,17 @@ def _transformer(config, mesh, wanted) -> Iterator[Case]:
     if "video" in wanted:
         yield _video(config, mesh, params, needed.forward)
     if "train" in wanted:
-        batch = _random_batch(config, shape, shares, mesh)
-        function, arguments = _training_step(config, mesh, params, batch)
+        batch = random_batch(config, shape, shares, mesh)
+        function, state = training_step(config, mesh)
+        state = training_state(state, params)
         del params
-        yield _case("train", function, arguments, shares * needed.training, takes_over=True)
+        yield _case("train", function, (state, {}, batch), shares * needed.training, takes_over=True)
 
 
 def _video(config, mesh, params, forward) -> Case:
     """One video through the sampler's own loop, compiled as the sampler compiles it; what goes before is small."""
     denoiser, size = Denoiser(config, mesh), (max(config.data.frames), config.data.height, config.data.width)
-    batch = jax.device_get(_random_batch(config, _latents(config), 1, mesh))
+    batch = jax.device_get(random_batch(config, sample_latents(config), 1, mesh))
     run = lambda: denoiser(params, batch, np.zeros_like(batch["text"][0]), [0], size)  # noqa: E731
     forwards = config.sampling.steps * (1 if config.sampling.guidance == 1 else 2)
     began = time.perf_counter()
@@ -263,9 +262,9 @@ def _autoencoder(config, mesh, wanted) -> Iterator[Case]:
     if not {"decode", "decode_tiled", "encode"} & set(wanted):
         return
     record = sizes.VAE()
-    params = _draw(_placed(abstract_vae(record), mesh, jnp.dtype(config.precision.decode)))
+    params = draw(_placed(abstract_vae(record), mesh, jnp.dtype(config.precision.decode)))
     frames, height, width = max(config.data.frames), config.data.height, config.data.width
-    latents = np.random.default_rng(0).standard_normal((1, *_latents(config)), np.float32)
+    latents = np.random.default_rng(0).standard_normal((1, *sample_latents(config)), np.float32)
     video = np.zeros((1, frames, height, width, 3), np.uint8)
     for name, method, tiling, value in (
         ("decode", "decode", False, latents),
@@ -277,20 +276,34 @@ def _autoencoder(config, mesh, wanted) -> Iterator[Case]:
             yield Case(name, getattr(autoencoder, method), (value,))
 
 
-def _training_step(config: c.Experiment, mesh, params, batch):
-    """(the jitted step, its arguments): a state round the given parameters, with moments of zero."""
+def training_step(config: c.Experiment, mesh: jax.sharding.Mesh):
+    """(the jitted step, its state as shapes with shardings)."""
     tx = optimizer.make_optimizer(config.optim, config.train.steps)
-    abstract = states.abstract_state(config, tx, mesh)
-    trained, frozen = split_trainable(config, params)
-    moments = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding), abstract.opt_state)
-    ema = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) + 0, trained) if abstract.ema else None
-    state = states.TrainState(jnp.zeros((), jnp.int32), trained, frozen, moments, ema)
-    loss = steps.make_loss(config, build.make_model(config), jnp.zeros(batch["text"].shape[1:]))
+    abstract, text = states.abstract_state(config, tx, mesh), schema.record_fields(config, 1)["text"]
+    loss = steps.make_loss(config, build.make_model(config), jnp.zeros(text.shape))
     step = steps.make_train_step(config, loss, tx, states.random_keys(config.seed).train)
-    return steps.jit_train_step(step, abstract), (state, {}, batch)
+    return steps.jit_train_step(step, abstract), abstract
 
 
-def _latents(config: c.Experiment) -> tuple[int, ...]:
+def training_state(abstract: states.TrainState, params: build.Params) -> states.TrainState:
+    """A state round the given parameters, wherever they are: each leaf where `abstract` has it, the moments zero."""
+
+    def put(values, wanted):
+        return jax.tree.map(lambda value, leaf: jax.device_put(value, leaf.sharding), values, wanted)
+
+    trained, frozen = (
+        trees.unflatten({path: trees.flatten(params)[path] for path in trees.flatten(part)})
+        for part in (abstract.trained, abstract.frozen)
+    )
+    trained, frozen = put(trained, abstract.trained), put(frozen, abstract.frozen)
+    moments = jax.tree.map(
+        lambda leaf: jax.device_put(jnp.zeros(leaf.shape, leaf.dtype), leaf.sharding), abstract.opt_state
+    )
+    ema = abstract.ema and put(jax.tree.map(lambda leaf: leaf.astype(jnp.float32) + 0, trained), abstract.ema)
+    return states.TrainState(jnp.zeros((), jnp.int32), trained, frozen, moments, ema)
+
+
+def sample_latents(config: c.Experiment) -> tuple[int, ...]:
     """One sample's latents at the size of the longest source, in whole temporal patches."""
     shape = config.autoencoder.latent_shape(max(config.data.frames), config.data.height, config.data.width)
     return (config.model.transformer.whole_frames(shape[0]), *shape[1:])
@@ -301,7 +314,7 @@ def _abstract(config: c.Experiment, mesh) -> build.Params:
     abstract = build.abstract_params(config, mesh)
     if not config.runtime.stream:
         return abstract
-    shardings = sharding.in_host_memory(jax.tree.map(lambda leaf: leaf.sharding, abstract), STREAMED)
+    shardings = sharding.in_host_memory(jax.tree.map(lambda leaf: leaf.sharding, abstract), build.STREAMED)
     place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
     return jax.tree.map(place, abstract, shardings)
 

@@ -68,6 +68,7 @@ IDENTITY_SCALE = Number(float, 0, 100, "1 is as trained")
 _ABOVE_ZERO = Number(float, 0, 1, above=True)
 _INTERVAL = Number(int, 0, LARGEST_INT, "0 is off")
 _BELOW_ONE = Number(float, 0, 1 - 2**-24)  # float32's last number below 1
+_LONGEST_IN_BFLOAT16 = 0.99  # decay of an average that rests in bfloat16: 1 % a step, where numbers are 0.8 % apart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,9 +195,15 @@ class Optim:
     eps: float = 1e-8
     weight_decay: float = 0.01  # matrices only
     clip_norm: float = 1.0
+    moments: str = "float32"  # float32 | bfloat16: in which the moments rest; see `mmjax.training.optimizer`
 
     def problems(self):
         yield from positive(self, "clip_norm")
+        yield from one_of(self, moments=("float32", "bfloat16"))
+        for name in ("beta1", "beta2"):
+            if self.moments == "bfloat16" and getattr(self, name) > _LONGEST_IN_BFLOAT16:
+                allowed = f"at most {_LONGEST_IN_BFLOAT16} with optim.moments = bfloat16, which rounds slower ones off"
+                yield name, getattr(self, name), allowed
         yield from within(self, learning_rate=_ABOVE_ZERO, eps=_ABOVE_ZERO, warmup_steps=COUNT_OR_NONE)
         yield from within(self, beta1=_BELOW_ONE, beta2=_BELOW_ONE, final_fraction=SHARE)
         yield from within(self, weight_decay=Number(float, 0, 1000))
@@ -315,12 +322,16 @@ class Runtime:
 
     attention: str = "auto"  # auto | xla | cudnn | splash
     remat: str = "full"  # none | full | dots: what the backward pass computes again
-    stream: bool = False  # blocks' weights stay in host memory and come to the device a pair at a time; for sampling
+    stream: bool = False  # blocks' weights that are not trained stay on the host, and come to the device pair by pair
+    offload: tuple[str, ...] = ()  # of the training state, what waits in host memory between steps: ema, moments
     fsdp_min_size: int = 2**20  # numbers of a parameter, below which every device of `mesh.fsdp` holds it whole
 
     def problems(self):
         yield from one_of(self, attention=("auto", "xla", "cudnn", "splash"), remat=("none", "full", "dots"))
         yield from within(self, fsdp_min_size=COUNT_OR_NONE)
+        for name in self.offload:
+            if name not in ("ema", "moments"):
+                yield "offload", self.offload, "some of ema, moments"
 
 
 @dataclasses.dataclass(frozen=True)

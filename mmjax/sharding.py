@@ -20,6 +20,7 @@ from mmjax import trees
 from mmjax.errors import ConfigError
 
 AXES = ("data", "fsdp", "tensor", "context")
+_HOST = "pinned_host"  # memory of the host that devices reach by themselves
 
 RULES: dict[str, tuple[str, ...]] = {
     # activations
@@ -116,17 +117,43 @@ def param_shardings(mesh: jax.sharding.Mesh, boxed, fsdp_min_size: int = 0):
     return jax.tree.map(sharding, boxed, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned))
 
 
+def on_host(abstract):
+    """The tree of `jax.ShapeDtypeStruct`s with shardings, all of them in pinned host memory (see `fetch`)."""
+
+    def moved(leaf):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding.with_memory_kind(_HOST))
+
+    return jax.tree.map(moved, abstract)
+
+
 def in_host_memory(shardings, patterns: tuple[str, ...]):
     """The tree of shardings, with the leaves whose whole path matches a pattern in pinned host memory (see `fetch`)."""
     leaves = trees.flatten(shardings).items()
-    return trees.unflatten(
-        {p: s.with_memory_kind("pinned_host") if trees.matches(patterns, p) else s for p, s in leaves}
-    )
+    return trees.unflatten({p: s.with_memory_kind(_HOST) if trees.matches(patterns, p) else s for p, s in leaves})
 
 
 def fetch(tree):
-    """Arrays brought from host memory to the device, inside a jitted function."""
-    return jax.tree.map(lambda x: jax.device_put(x, jax.memory.Space.Device), tree)
+    """The tree with what waits in host memory brought to the device, inside a jitted function."""
+
+    def fetched(x):
+        on_host = jax.typeof(x).memory_space == jax.memory.Space.Host
+        return jax.device_put(x, jax.memory.Space.Device) if on_host else x
+
+    return jax.tree.map(fetched, tree)
+
+
+def is_on_host(sharding: jax.sharding.Sharding) -> bool:
+    """Whether arrays of this sharding are in host memory, where a device has memory of its own."""
+    return sharding.memory_kind == _HOST
+
+
+def on_device(tree):
+    """The tree of arrays with what waits in host memory copied to the devices; the others are not copied."""
+
+    def moved(x):
+        return jax.device_put(x, x.sharding.with_memory_kind("device")) if is_on_host(x.sharding) else x
+
+    return jax.tree.map(moved, tree)
 
 
 def batch_sharding(mesh: jax.sharding.Mesh, batch_size: int) -> NamedSharding:

@@ -30,6 +30,7 @@ GROUND_FLOOR = {
         "colours",
         "config",
         "deinterlacing",
+        "device_memory",
         "errors",
         "files",
         "locks",
@@ -49,7 +50,18 @@ GROUND_FLOOR = {
         "video",
     ),
 }
-ENTRY_POINTS = {"bench", "cli", "convert", "demo", "evaluate", "prepare", "quickstart", "sample", "train"}
+ENTRY_POINTS = {
+    "bench",
+    "bench_memory",
+    "cli",
+    "convert",
+    "demo",
+    "evaluate",
+    "prepare",
+    "quickstart",
+    "sample",
+    "train",
+}
 
 NOWHERE = {"diffusers", "tensorflow", "clu", "skvideo", "requests"}
 LAZY_ONLY = {"torch": ("mmjax.conversion",)}  # for a .bin or .pth that has no safetensors twin

@@ -13,6 +13,7 @@ from mmjax.models.magicmirror.model import MagicMirror
 from mmjax.trainable import is_trainable
 
 Params = trees.Tree
+STREAMED = (r"transformer/blocks/.*",)  # what `runtime.stream` keeps in host memory, but for what is trained
 
 
 def make_model(config: c.Experiment) -> MagicMirror:
@@ -21,14 +22,17 @@ def make_model(config: c.Experiment) -> MagicMirror:
 
 
 def abstract_params(config: c.Experiment, mesh: jax.sharding.Mesh) -> Params:
-    """Shape, dtype by role, and sharding of every parameter, as `jax.ShapeDtypeStruct`s."""
+    """Shape, dtype by role, sharding and memory of every parameter, as `jax.ShapeDtypeStruct`s."""
     boxed = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
     shapes = trees.flatten(sharding.unbox(boxed))
     shardings = trees.flatten(sharding.param_shardings(mesh, boxed, config.runtime.fsdp_min_size))
 
     def described(path):
-        dtype = precision.storage_dtype(config.precision, path, is_trainable(config, path))
-        return jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=shardings[path])
+        trained = is_trainable(config, path)
+        dtype = precision.storage_dtype(config.precision, path, trained)
+        leaf = jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=shardings[path])
+        streamed = config.runtime.stream and not trained and trees.matches(STREAMED, path)
+        return sharding.on_host(leaf) if streamed else leaf
 
     return trees.unflatten({path: described(path) for path in shapes})
 

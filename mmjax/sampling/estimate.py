@@ -39,19 +39,6 @@ class Estimate:
         )
 
 
-def held_bytes(program: jax.stages.Compiled) -> int:
-    """Device memory of a running program: arguments, results and what lies between; host memory is not counted."""
-    memory = program.memory_analysis()
-    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
-    return held - memory.alias_size_in_bytes
-
-
-def device_limit() -> int | None:
-    """Bytes of memory that JAX may use of the first device, where it says so."""
-    stats = jax.local_devices()[0].memory_stats()
-    return (stats or {}).get("bytes_limit")
-
-
 def denoising_seconds(config: c.Experiment, abstract: trees.Tree, size: tuple[int, int, int]) -> float | None:
     """Seconds of all steps of one video at `ASSUMED_MFU`; None where the device's peak is not known."""
     peak = flops.peak_flops(jax.devices()[0].device_kind)

@@ -13,7 +13,7 @@ from mmjax import config as c
 from mmjax import conversion, sharding, trees
 from mmjax.conversion import store
 from mmjax.errors import ConfigError
-from mmjax.models.build import Params, abstract_params
+from mmjax.models.build import STREAMED, Params, abstract_params
 from mmjax.precision import FLOAT32
 from mmjax.sampling.mistaken import check_folder
 from mmjax.sampling.text_to_video import PromisedParams, Sampler
@@ -23,7 +23,6 @@ from mmjax.weights.adapters import TrainedAdapter, open_adapter
 from mmjax.weights.base import of_folder, of_run
 from mmjax.weights.same_model import check_same_model
 
-STREAMED = (r"transformer/blocks/.*",)  # what stays in host memory with `low_memory`
 _LARGE = (r"(?!.*time_embed).*kernel",)  # weights that are kept in the frozen dtype; norms and the like stay float32
 PRECISIONS = {"bfloat16": c.Precision(), "float32": FLOAT32}
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mmjax import config as c
+from mmjax import device_memory
 from mmjax.encoders import interface
 from mmjax.encoders.build import make_autoencoder, make_face_encoder, make_text_encoder
 from mmjax.encoders.fingerprints import agrees
@@ -169,13 +170,13 @@ class Sampler:
         """Compiles for one video of this size and says what it will hold and how long it may take; reads no weights."""
         size, began = checked_size(self.config, *(size or (None, None, None))), time.monotonic()
         program = self.denoiser.program(self._weights.abstract, size, references)
-        denoise = decode = estimate.held_bytes(program)
+        denoise = decode = device_memory.held_bytes(program)
         decoder = self.autoencoder.decoder_program((1, *self.config.autoencoder.latent_shape(*size)))
         if decoder is not None:
-            decode = program.memory_analysis().argument_size_in_bytes + estimate.held_bytes(decoder)
+            decode = program.memory_analysis().argument_size_in_bytes + device_memory.held_bytes(decoder)
         seconds = estimate.denoising_seconds(self.config, self._weights.abstract, size)
         steps, spent = self.config.sampling.steps, time.monotonic() - began
-        return estimate.Estimate(denoise, decode, estimate.device_limit(), steps, seconds, spent)
+        return estimate.Estimate(denoise, decode, device_memory.device_limit(), steps, seconds, spent)
 
     def sample(
         self, requests: Sequence[Request], size: Size | None = None, progress: Progress | None = None

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmjax import config as c
 from mmjax import sharding
-from mmjax.records import pipeline
+from mmjax.records import pipeline, schema
 from mmjax.records.sources import Sources
 from mmjax.training.state import BATCH_FIELDS
 
@@ -26,6 +26,19 @@ def training_batches(config: c.Experiment, sources: Sources) -> "Iterator[grain.
     finally:
         if config.data.workers:
             iterator.close()
+
+
+def abstract_batches(config: c.Experiment, mesh: jax.sharding.Mesh) -> list[dict[str, jax.ShapeDtypeStruct]]:
+    """What `put_batch` gives for each source, as shapes with shardings: known before any record is read."""
+
+    def described(frames: int, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        fields, place = schema.record_fields(config, frames), sharding.batch_sharding(mesh, size)
+        return {
+            name: jax.ShapeDtypeStruct((size, *fields[name].shape), fields[name].dtype, sharding=place)
+            for name in BATCH_FIELDS
+        }
+
+    return [described(*source) for source in zip(config.data.frames, config.data.batches, strict=True)]
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:

@@ -1,14 +1,16 @@
-"""The training step compiled ahead of time, once for each shape of batch."""
+"""The training step compiled ahead of time, once for each shape of batch, before any weight is read."""
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 
 from mmjax import config as c
+from mmjax import device_memory, sharding
 from mmjax.models import flops
-from mmjax.training import summary
-from mmjax.training.progress import Progress
+from mmjax.training import memory
+from mmjax.training.batches import abstract_batches
 from mmjax.training.state import TrainState
 from mmjax.training.step import Batch, Metrics, jit_train_step
 from mmjax.training.telemetry import Telemetry
@@ -26,43 +28,51 @@ class CompiledStep(NamedTuple):
 
 
 class CompiledSteps:
-    """Compiles the step when the first batch of a shape comes, and says what it costs.
+    """Compiles the step for the batches of every source, and says what each costs in time and memory.
 
     Args:
       train_step: from `step.make_train_step`.
-      abstract: the state as shapes with shardings.
-      progress: leaves compiling out of the step time.
+      abstract: what the step takes before the batch: the state as shapes with shardings, and its judges.
+      done: steps that the run has behind it, for the log.
+
+    Raises `ConfigError` for a step that does not fit into a device's memory.
     """
 
     def __init__(
-        self, config: c.Experiment, train_step, abstract: TrainState, telemetry: Telemetry, progress: Progress
+        self,
+        config: c.Experiment,
+        train_step: Callable,
+        abstract: tuple[TrainState, Tree],
+        mesh: jax.sharding.Mesh,
+        telemetry: Telemetry,
+        done: int = 0,
     ):
-        self._config = config
-        self._jitted = jit_train_step(train_step, abstract)
-        self._abstract = abstract
-        self._telemetry = telemetry
-        self._progress = progress
+        self._config, self._abstract, self._telemetry, self._done = config, abstract, telemetry, done
+        self._jitted = jit_train_step(train_step, abstract[0])
         self._compiled: dict[tuple[int, ...], CompiledStep] = {}
+        with sharding.use_mesh(mesh):
+            for batch in abstract_batches(config, mesh):
+                shape = batch["latents"].shape
+                if shape not in self._compiled:
+                    self._compiled[shape] = self._compile(batch)
 
-    def of(self, state: TrainState, judges: Tree, batch: Batch, done: int) -> CompiledStep:
-        """The step for this batch, after `done` steps."""
-        shape = batch["latents"].shape
-        if shape not in self._compiled:
-            self._compiled[shape] = self._compile(state, judges, batch, done)
-        return self._compiled[shape]
+    def of(self, batch: Batch) -> CompiledStep:
+        """The step for this batch."""
+        return self._compiled[batch["latents"].shape]
 
-    def _compile(self, state: TrainState, judges: Tree, batch: Batch, done: int) -> CompiledStep:
-        shape = batch["latents"].shape
-        with self._progress.aside():
-            began = time.monotonic()
-            program = self._jitted.lower(state, judges, batch).compile()
-            seconds = time.monotonic() - began
-        needed = flops.sample_flops(self._config, self._abstract.trained, self._abstract.frozen, shape)
-        memory = program.memory_analysis()
-        space = "" if memory is None else f", {summary.size_text(memory.temp_size_in_bytes)} a device for activations"
+    def _compile(self, batch: dict[str, jax.ShapeDtypeStruct]) -> CompiledStep:
+        shape, state = batch["latents"].shape, self._abstract[0]
+        began = time.monotonic()
+        program = self._jitted.lower(*self._abstract, batch).compile()
+        seconds = time.monotonic() - began
+        needed = flops.sample_flops(self._config, state.trained, state.frozen, shape)
+        held = device_memory.held_bytes(program)
         self._telemetry.log(
             f"step for latents {list(shape)}: compiled in {seconds:.1f} s, {needed.training * shape[0] / 1e12:.3g} "
-            f"TFLOP (forward {needed.forward * shape[0] / 1e12:.3g}){space}"
+            f"TFLOP (forward {needed.forward * shape[0] / 1e12:.3g})"
+            + ("" if held is None else f", {memory.step_line(held, *self._abstract)}")
         )
-        self._telemetry.write(done, {"compile/seconds": seconds})
+        self._telemetry.write(self._done, {"compile/seconds": seconds})
+        if held is not None:
+            memory.check_step(self._config, state, held, shape)
         return CompiledStep(program, needed.training * shape[0])

@@ -139,7 +139,7 @@ class ValidationLoss:
         self._sets = [_HeldOut.of(config, sources, name, loss_fn, key) for name in names]
 
     def __call__(self, state: TrainState, step: int) -> Evaluation:
-        trained = state.trained if state.ema is None else state.ema
+        trained = state.averaged()
         figures, losses = {}, []
         for held_out in self._sets:
             loss, found = held_out.measure(trained, state.frozen, self._judges, self._mesh)

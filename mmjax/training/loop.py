@@ -22,7 +22,7 @@ from mmjax.errors import ConfigError
 from mmjax.models import build
 from mmjax.records import pipeline
 from mmjax.records.sources import Sources
-from mmjax.training import best, optimizer, resuming, summary
+from mmjax.training import best, memory, optimizer, resuming, summary
 from mmjax.training import state as states
 from mmjax.training import step as steps
 from mmjax.training.batches import put_batch, training_batches
@@ -66,12 +66,12 @@ def train(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone(workdir))
-        stack.enter_context(summary.explained_memory())
         check_run(workdir, config, sources.encoders)
         mesh = sharding.make_mesh(config.mesh)
         streams = states.random_keys(config.seed)
         tx = optimizer.make_optimizer(config.optim, config.train.steps)
         abstract = states.abstract_state(config, tx, mesh)
+        stack.enter_context(memory.explained(config, abstract))
         judging = judges.load_judges(config, sources.encoders["face"], mesh)
         batches = stack.enter_context(training_batches(config, sources))
         order = pipeline.order_fingerprint(config, sources, jax.process_count())
@@ -81,6 +81,14 @@ def train(
             checkpoints.check_room(abstract)
         telemetry = stack.enter_context(contextlib.closing(Telemetry(workdir, first, last)))
         _introduce(config, workdir, abstract, telemetry)
+        terms, judged_by = judges.make_terms(config, judging), judging.params if judging else {}
+        memory.check_state(config, abstract, judged_by)
+        loss_fn = steps.make_loss(config, build.make_model(config), sources.unconditional_text, terms)
+        train_step = steps.make_train_step(config, loss_fn, tx, streams.train)
+        if not first:
+            start.check_frozen(config, build.abstract_params(config, mesh))
+        if first < last:  # before weights are read: a run that does not fit is refused at once
+            compiled = CompiledSteps(config, train_step, (abstract, judged_by), mesh, telemetry, first)
         if first:
             telemetry.log(f"going on from the checkpoint of step {first}{_best_so_far(checkpoints, '; ')}")
             state = checkpoints.restore(abstract, batches)
@@ -91,19 +99,15 @@ def train(
             state = states.create_state(config, tx, mesh, known)
             del known  # the state's now: the step uses its memory again
         pipeline.start_workers(batches)
-        terms, judged_by = judges.make_terms(config, judging), judging.params if judging else {}
-        loss_fn = steps.make_loss(config, build.make_model(config), sources.unconditional_text, terms)
-        train_step = steps.make_train_step(config, loss_fn, tx, streams.train)
         evaluators = [ValidationLoss(config, sources, loss_fn, judged_by, mesh, streams.validation), *evaluators]
         stack.enter_context(sharding.use_mesh(mesh))
         stop = stack.enter_context(StopSignals(checkpoints.preempted))
         progress = Progress(telemetry, FiniteCheck(config, telemetry, checkpoints), config.schedule.steps)
-        compiled = CompiledSteps(config, train_step, abstract, telemetry, progress)
 
         for step in range(first + 1, last + 1):
             on_host = progress.next_batch(batches)
             batch = put_batch(on_host, mesh)
-            one_step = compiled.of(state, judged_by, batch, done=step - 1)
+            one_step = compiled.of(batch)
             state, metrics = one_step(state, judged_by, batch)
             progress.add(step, metrics, on_host, one_step.operations)
 
@@ -167,7 +171,7 @@ def _introduce(config: c.Experiment, workdir: Path, abstract: states.TrainState,
     devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     telemetry.log(f"{config.name}: {config.train.steps} steps on {devices}, workdir {workdir}")
     telemetry.log(summary.parameter_table(abstract.trained, abstract.frozen))
-    telemetry.log(summary.memory_line(summary.predicted_bytes(abstract)))
+    telemetry.log(memory.state_line(abstract))
 
 
 def _due(step: int, every: int, last: int) -> bool:

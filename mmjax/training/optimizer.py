@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Bool
 
 from mmjax import config as c
 from mmjax import trees
+from mmjax.training.offload import update_in_parts
 
 DECAYED = (r"(.*/)?kernel",)  # matrices; stacked blocks give their biases and norm scales two axes as well
 
@@ -22,22 +24,57 @@ def learning_rate(optim: c.Optim, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(optim: c.Optim, steps: int) -> optax.GradientTransformation:
-    """The update rule. Give it float32 parameters and gradients (`float32` below): its moments take their dtype.
+    """The update rule. Give it float32 parameters and gradients (`float32` below).
 
     Weight decay is for matrices only, told by their name: a scan over blocks stacks biases and norm scales into
     two-dimensional arrays, so that the usual rule "decay what has two axes" would decay them too.
     """
+    adamw = optax.adamw(
+        learning_rate(optim, steps),
+        b1=optim.beta1,
+        b2=optim.beta2,
+        eps=optim.eps,
+        weight_decay=optim.weight_decay,
+        mask=lambda params: trees.match(DECAYED, params),
+    )
     return optax.chain(
         optax.clip_by_global_norm(optim.clip_norm),
-        optax.adamw(
-            learning_rate(optim, steps),
-            b1=optim.beta1,
-            b2=optim.beta2,
-            eps=optim.eps,
-            weight_decay=optim.weight_decay,
-            mask=lambda params: trees.match(DECAYED, params),
-        ),
+        resting(adamw, jnp.dtype(optim.moments)),
     )
+
+
+def resting(tx: optax.GradientTransformation, dtype: jnp.dtype) -> optax.GradientTransformationExtraArgs:
+    """`tx` with its moments in `dtype` between steps, in device or in host memory; it computes with them in float32.
+
+    Its update takes `finite`: where it is False, the state stays what it was.
+    """
+
+    def init(params):
+        return _moments_in(dtype, tx.init(params))
+
+    def update(grads, state, params, *, finite=True, **_):
+        def update_leaves(state, grads, params):
+            updates, new = tx.update(grads, _moments_in(jnp.float32, state), params)
+            return kept(finite, _moments_in(dtype, new), state), updates
+
+        state, updates = update_in_parts(update_leaves, state, grads, params)
+        return updates, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def kept(finite: Bool[Array, ""], new, old):
+    """The new leaves where a step is finite, else the old ones."""
+    return jax.tree.map(lambda one, other: jnp.where(finite, one, other), new, old)
+
+
+def _moments_in(dtype: jnp.dtype, state: optax.OptState) -> optax.OptState:
+    """The optimizer's state with its moments in `dtype`; what counts steps stays whole."""
+
+    def cast(leaf):
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(cast, state)
 
 
 def float32(tree):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from mmjax import device_memory
 from mmjax.models import flops
 from mmjax.training import summary
 from mmjax.training.finite import FiniteCheck
@@ -81,7 +82,7 @@ class Progress:
         """Writes the row of the log for the steps since the last one."""
         self.settle()
         figures = self._meter.row(jax.device_count(), flops.peak_flops(jax.devices()[0].device_kind))
-        peak = summary.measured_bytes()
+        peak = device_memory.peak_bytes()
         if peak is not None:
             figures["memory/peak_gib"] = peak / summary.GIB
             if not self._memory_is_logged:

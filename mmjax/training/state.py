@@ -42,8 +42,9 @@ def random_keys(seed: int) -> RandomKeys:
 class TrainState(struct.PyTreeNode):
     """Everything that a step changes, and the frozen parameters that it reads.
 
-    Trained leaves have the dtype `precision.trained`, frozen ones `precision.frozen`; `ema` (the moving average of the
-    trained leaves, or None) and the moments in `opt_state` are float32.
+    Trained leaves have the dtype `precision.trained`, frozen ones `precision.frozen`, `ema` (the moving average of the
+    trained leaves, or None) is float32, and the moments in `opt_state` have `optim.moments`. What `runtime.offload` and
+    `runtime.stream` name is in host memory between steps, and the step brings it to the device.
     """
 
     step: Int[Array, ""]
@@ -54,8 +55,11 @@ class TrainState(struct.PyTreeNode):
 
     def params(self, ema: bool = True) -> Params:
         """The model's whole tree, with the averaged leaves where there are any and `ema` asks for them."""
-        best = self.ema if ema and self.ema is not None else self.trained
-        return trees.merge(best, self.frozen)
+        return trees.merge(self.averaged() if ema else self.trained, self.frozen)
+
+    def averaged(self) -> Params:
+        """The trained leaves, averaged where there is an average; copied to the device if that is on the host."""
+        return self.trained if self.ema is None else sharding.on_device(self.ema)
 
 
 def abstract_state(config: c.Experiment, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> TrainState:
@@ -68,10 +72,14 @@ def abstract_state(config: c.Experiment, tx: optax.GradientTransformation, mesh:
     if not trained:
         raise ConfigError(f"train.trainable = {config.train.trainable}: expected patterns that match a parameter")
     everywhere = sharding.replicated(mesh)
-    average = trees.in_float32(trained)
+    average, place = trees.in_float32(trained), lambda name, tree: _placed(config.runtime, name, tree)
+
+    def moment(leaf, like):
+        return place("moments", jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=like.sharding))
+
     opt_state = optax.tree_map_params(
         tx,
-        lambda leaf, like: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=like.sharding),
+        moment,
         jax.eval_shape(tx.init, average),
         average,
         transform_non_params=lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
@@ -81,7 +89,7 @@ def abstract_state(config: c.Experiment, tx: optax.GradientTransformation, mesh:
         trained=trained,
         frozen=frozen,
         opt_state=opt_state,
-        ema=average if config.train.ema_decay else None,
+        ema=place("ema", average) if config.train.ema_decay else None,
     )
 
 
@@ -118,10 +126,15 @@ def create_state(
     return TrainState(step, trained, frozen, opt_state, ema)
 
 
-def bytes_per_device(tree) -> int:
-    """Bytes that one device holds of a tree of arrays or of `jax.ShapeDtypeStruct`s with shardings."""
+def bytes_per_device(tree, on_host: bool = False) -> int:
+    """Bytes that one device holds of a tree of arrays or of `jax.ShapeDtypeStruct`s with shardings.
+
+    With `on_host` those that the host holds for it (`runtime.offload`, `runtime.stream`).
+    """
 
     def held(leaf):
+        if sharding.is_on_host(leaf.sharding) != on_host:
+            return 0
         shape = leaf.sharding.shard_shape(leaf.shape)
         size = 1
         for side in shape:
@@ -129,6 +142,11 @@ def bytes_per_device(tree) -> int:
         return size * leaf.dtype.itemsize
 
     return sum(held(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def _placed(runtime: c.Runtime, name: str, abstract):
+    """Part of the state, in host memory if `runtime.offload` names it."""
+    return sharding.on_host(abstract) if name in runtime.offload else abstract
 
 
 def _sharded_jit(function, abstract):

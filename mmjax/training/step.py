@@ -5,7 +5,6 @@ moment or average of a frozen leaf is ever made. All chance comes from `fold_in(
 resume sees the same noise.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from mmjax import config as c
 from mmjax import sharding, trees
@@ -24,6 +23,7 @@ from mmjax.models.build import Params
 from mmjax.models.cogvideox.patches import pad_frames
 from mmjax.training import optimizer
 from mmjax.training.objectives.terms import DENOISING, Figures, Prediction, Term, objective
+from mmjax.training.offload import update_in_parts
 from mmjax.training.state import TrainState
 from mmjax.training.summary import subtree
 from mmjax.trees import Tree
@@ -71,7 +71,7 @@ def make_train_step(
     trained parameters and of their change; the learning rate; `sums` and `counts` of the terms' figures.
     """
     rate, pieces = optimizer.learning_rate(config.optim, config.train.steps), config.train.accumulate
-    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+    gradient, tx = jax.value_and_grad(loss_fn, has_aux=True), optax.with_extra_args_support(tx)
 
     def train_step(state: TrainState, judges: Tree, batch: Batch):
         batch = _whole_patches(config, batch)
@@ -85,10 +85,9 @@ def make_train_step(
         (loss, grads), figures = _scan_sum(of_micro_batch, _split_batch((batch, draws), pieces))
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        kept = functools.partial(jax.tree.map, lambda new, old: jnp.where(finite, new, old))
         weights = optimizer.float32(state.trained)
-        updates, opt_state = tx.update(grads, state.opt_state, weights)
-        trained = kept(optax.apply_updates(state.trained, updates), state.trained)
+        updates, opt_state = tx.update(grads, state.opt_state, weights, finite=finite)
+        trained = optimizer.kept(finite, optax.apply_updates(state.trained, updates), state.trained)
         metrics = {
             "loss": loss,
             "skipped": ~finite,
@@ -103,8 +102,8 @@ def make_train_step(
             step=state.step + 1,
             trained=trained,
             frozen=state.frozen,
-            opt_state=kept(opt_state, state.opt_state),
-            ema=kept(_average(state.ema, trained, state.step, config.train.ema_decay), state.ema),
+            opt_state=opt_state,
+            ema=_average(state.ema, trained, state.step, config.train.ema_decay, finite),
         )
         return after, metrics
 
@@ -170,9 +169,16 @@ def _scan_sum(function: Callable, pieces: PyTree) -> PyTree:
     return jax.lax.scan(lambda total, piece: (jax.tree.map(jnp.add, total, function(piece)), None), zeros, pieces)[0]
 
 
-def _average(ema: Params | None, trained: Params, step: Int[Array, ""], decay: float) -> Params | None:
+def _average(
+    ema: Params | None, trained: Params, step: Int[Array, ""], decay: float, finite: Bool[Array, ""]
+) -> Params | None:
     """Moving average of the trained leaves. Early steps decay less, so that it does not remember the random start."""
     if ema is None:
         return None
     decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, ema, trained)
+
+    def averaged(ema, trained):
+        new = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, ema, trained)
+        return optimizer.kept(finite, new, ema), {}
+
+    return update_in_parts(averaged, ema, trained)[0]

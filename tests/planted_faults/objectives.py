@@ -5,6 +5,7 @@ from tests.planted_faults.fault import Fault
 IDENTITY, TERMS = "mmjax/training/objectives/identity.py", "mmjax/training/objectives/terms.py"
 JUDGES, ALIGNMENT = "mmjax/training/objectives/judges.py", "mmjax/models/arcface/alignment.py"
 VAE, FINITE, STEP = "mmjax/models/cogvideox/vae.py", "mmjax/training/finite.py", "mmjax/training/step.py"
+OPTIMIZER = "mmjax/training/optimizer.py"
 MAKING = "mmjax/records/making.py"
 
 _LOSS = "tests/training/test_identity_loss.py"
@@ -158,15 +159,15 @@ OBJECTIVES = (
     Fault(
         "a step that is not finite changes the weights",
         STEP,
-        "trained = kept(optax.apply_updates(state.trained, updates), state.trained)",
+        "trained = optimizer.kept(finite, optax.apply_updates(state.trained, updates), state.trained)",
         "trained = optax.apply_updates(state.trained, updates)",
         _NOT_FINITE,
     ),
     Fault(
         "a step that is not finite changes the moments",
-        STEP,
-        "opt_state=kept(opt_state, state.opt_state)",
-        "opt_state=opt_state",
+        OPTIMIZER,
+        "return kept(finite, _moments_in(dtype, new), state), updates",
+        "return _moments_in(dtype, new), updates",
         _NOT_FINITE,
     ),
     Fault(

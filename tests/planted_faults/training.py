@@ -140,7 +140,7 @@ _TRAINING = (
     Fault(
         "the optimizer's state is thrown away",
         STEP,
-        "opt_state=kept(opt_state, state.opt_state)",
+        "opt_state=opt_state",
         "opt_state=state.opt_state",
         _MICRO,
     ),
@@ -203,7 +203,7 @@ _TRAINING = (
     Fault(
         "weight decay is for everything",
         OPTIMIZER,
-        "            mask=lambda params: trees.match(DECAYED, params),\n",
+        "        mask=lambda params: trees.match(DECAYED, params),\n",
         "",
         _OPTIMIZER,
     ),
@@ -259,8 +259,8 @@ _TRAINING = (
     Fault(
         "sampling takes the raw weights where the average is asked for",
         STATE,
-        "best = self.ema if ema and self.ema is not None else self.trained",
-        "best = self.trained",
+        "return self.trained if self.ema is None else sharding.on_device(self.ema)",
+        "return self.trained",
         _TAKEN,
     ),
     Fault(
