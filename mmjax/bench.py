@@ -3,7 +3,8 @@
 Measures, at the size of the configuration's longest clips: text encoder, CLIP with the face branch, a guided forward of
 the base alone and with the adapter at work, all denoising steps of a video, the autoencoder, and a training step.
 Devices along `data` and `fsdp` have a pair, or a sample, each. Every figure is the median of synchronised repeats after
-a warm-up; compile time is apart. With --config.runtime.stream=True block weights wait in host memory.
+a warm-up; compile time is apart. With --config.runtime.stream=True block weights wait in host memory, with
+--config.loss.identity.weight=0.1 --config.loss.identity.judge=FILE the training step has the identity loss.
 
 Weights are drawn, not fresh: a fresh model's zeros run faster than real weights do. No record, picture or weights file
 is read, and nothing is needed beside JAX and what the model and its training step are made of.
@@ -27,8 +28,13 @@ from mmjax import config as c
 from mmjax.conversion.photomaker import abstract_photomaker
 from mmjax.conversion.t5 import abstract_t5
 from mmjax.conversion.vae import abstract_vae
+from mmjax.diffusion.loss import Draws
+from mmjax.diffusion.schedule import make_schedule
+from mmjax.encoders.arcface import load_arcface
 from mmjax.encoders.vae import CogVideoXAutoencoder
 from mmjax.errors import ConfigError
+from mmjax.faces.packs import find_pack
+from mmjax.faces.template import ALIGNED_SIDE, TEMPLATE
 from mmjax.models import build, flops, sizes
 from mmjax.models.clip import CLIPVisionTower
 from mmjax.models.magicmirror.face_branch import Conditions
@@ -40,6 +46,8 @@ from mmjax.trainable import split_trainable
 from mmjax.training import optimizer
 from mmjax.training import state as states
 from mmjax.training import step as steps
+from mmjax.training.objectives.judges import Judges, make_terms
+from mmjax.training.objectives.terms import Prediction, objective
 
 _NOTICE = f"{outputs.MARK}.bench"
 MEASUREMENTS = {
@@ -51,6 +59,7 @@ MEASUREMENTS = {
     "decode": "decoder",
     "decode_tiled": "decoder, in tiles",
     "encode": "encoder",
+    "identity": "identity loss of a clip's last frame, with gradient",
     "train": "training step, 1 sample a share",
 }
 
@@ -119,6 +128,8 @@ def _cases(config: c.Experiment, mesh: jax.sharding.Mesh, wanted: Sequence[str])
         for name, make in (("text", _text), ("faces", _faces)):
             if name in wanted:
                 yield _case(name, *make(config, mesh))
+    if "identity" in wanted and config.loss.identity.weight:
+        yield _case("identity", *_identity(config, mesh))
     if {"base", "adapter", "video", "train"} & set(wanted):
         yield from _transformer(config, mesh, wanted)
     if published:
@@ -156,7 +167,7 @@ def draw(abstract: trees.Tree) -> trees.Tree:
 
 def random_batch(config: c.Experiment, latents: tuple[int, ...], size: int, mesh: jax.sharding.Mesh) -> dict:
     """A batch of records of the given latent shape, on the mesh."""
-    rng, fields = np.random.default_rng(0), schema.record_fields(config, 1)
+    rng, fields = np.random.default_rng(0), schema.record_fields(config, max(config.data.frames))
     shapes = {name: fields[name].shape for name in states.BATCH_FIELDS} | {"latents": latents, "face_mask": latents[:3]}
     batch = {
         name: rng.standard_normal((size, *shape), np.float32).astype(fields[name].dtype)
@@ -165,6 +176,9 @@ def random_batch(config: c.Experiment, latents: tuple[int, ...], size: int, mesh
     batch["class_mask"] = np.zeros((size, *shapes["class_mask"]), bool)
     batch["class_mask"][:, 1 : 1 + config.data.references * config.model.adapter.id_tokens] = True
     batch["face_mask"] = np.ones((size, *shapes["face_mask"]), np.float32)
+    batch["face_visible"][:] = True
+    face = (TEMPLATE - TEMPLATE.mean(0)) / ALIGNED_SIDE * min(config.data.height, config.data.width) / 2
+    batch["landmarks"][:] = face + [config.data.width / 2, config.data.height / 2]
     return jax.device_put(batch, sharding.batch_sharding(mesh, size))
 
 
@@ -240,10 +254,10 @@ def _transformer(config, mesh, wanted) -> Iterator[Case]:
         yield _video(config, mesh, params, needed.forward)
     if "train" in wanted:
         batch = random_batch(config, shape, shares, mesh)
-        function, state = training_step(config, mesh)
+        function, state, judging = training_step(config, mesh)
         state = training_state(state, params)
         del params
-        yield _case("train", function, (state, {}, batch), shares * needed.training, takes_over=True)
+        yield _case("train", function, (state, judging, batch), shares * needed.training, takes_over=True)
 
 
 def _video(config, mesh, params, forward) -> Case:
@@ -277,12 +291,41 @@ def _autoencoder(config, mesh, wanted) -> Iterator[Case]:
 
 
 def training_step(config: c.Experiment, mesh: jax.sharding.Mesh):
-    """(the jitted step, its state as shapes with shardings)."""
+    """(the jitted step, its state as shapes with shardings, its judges' weights)."""
     tx = optimizer.make_optimizer(config.optim, config.train.steps)
     abstract, text = states.abstract_state(config, tx, mesh), schema.record_fields(config, 1)["text"]
-    loss = steps.make_loss(config, build.make_model(config), jnp.zeros(text.shape))
+    judging = _random_judges(config, mesh)
+    loss = steps.make_loss(config, build.make_model(config), jnp.zeros(text.shape), make_terms(config, judging))
     step = steps.make_train_step(config, loss, tx, states.random_keys(config.seed).train)
-    return steps.jit_train_step(step, abstract), abstract
+    return steps.jit_train_step(step, abstract), abstract, judging.params if judging else {}
+
+
+def _random_judges(config: c.Experiment, mesh: jax.sharding.Mesh) -> Judges | None:
+    """The judge that `loss.identity` names, with a decoder of random weights."""
+    if not config.loss.identity.weight:
+        return None
+    network = load_arcface(find_pack(config.loss.identity.judge))
+    record, params = None, {"recogniser": network.params}
+    if config.autoencoder.name == "cogvideox":
+        record = sizes.VAE()
+        params["decoder"] = draw(_placed(abstract_vae(record), mesh, jnp.dtype(config.precision.decode)))["decoder"]
+    return Judges(network.graph, record, jax.device_put(params, sharding.replicated(mesh)))
+
+
+def _identity(config: c.Experiment, mesh: jax.sharding.Mesh):
+    """The identity term alone, and its gradient to the prediction; the last frame needs the most of the decoder."""
+    judging, size = _random_judges(config, mesh), sharding.batch_shares(mesh)
+    batch = random_batch(config, sample_latents(config), size, mesh)
+    yes = jnp.ones(size, bool)
+    draws = Draws(jnp.zeros(size, jnp.int32), batch["latents"], ~yes, yes, yes, frame=jnp.full(size, 0.999))
+    schedule, terms = make_schedule(config.schedule), [judging.identity(config)]
+
+    def loss(v, judges, batch, draws):
+        prediction = Prediction(batch, draws, schedule, batch["latents"].astype(jnp.float32), v, v)
+        return objective(terms, prediction, judges)[0]
+
+    v = batch["latents"].astype(jnp.float32)
+    return jax.jit(jax.value_and_grad(loss)), (v, judging.params, batch, draws)
 
 
 def training_state(abstract: states.TrainState, params: build.Params) -> states.TrainState:

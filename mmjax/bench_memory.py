@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from mmjax import callable_command, cli, device_memory, sharding
+from mmjax import callable_command, cli, device_memory, sharding, trees
 from mmjax import config as c
 from mmjax.bench import draw, random_batch, sample_latents, training_state, training_step
 from mmjax.models import build
@@ -49,6 +49,7 @@ class Row:
     changes: dict[str, Any]
     program: jax.stages.Compiled | None = None
     state: TrainState | None = None  # as shapes
+    judges: trees.Tree = dataclasses.field(default_factory=dict)
     held: int | None = None
     on_host: int = 0
     peak: int | None = None
@@ -93,9 +94,9 @@ def _changed(config: c.Experiment, changes: dict[str, Any]) -> c.Experiment:
 
 def _compile(config: c.Experiment, mesh: jax.sharding.Mesh, batch: dict, row: Row) -> None:
     with sharding.use_mesh(mesh), _recorded(row):  # a thread has its own mesh
-        jitted, row.state = training_step(_changed(config, row.changes), mesh)
+        jitted, row.state, row.judges = training_step(_changed(config, row.changes), mesh)
         row.on_host = bytes_per_device(row.state, on_host=True)
-        row.program = jitted.lower(row.state, {}, batch).compile()
+        row.program = jitted.lower(row.state, row.judges, batch).compile()
         row.held = device_memory.held_bytes(row.program)
 
 
@@ -104,7 +105,7 @@ def _run(row: Row, params: build.Params, batch: dict, repeats: int) -> None:
         state, seconds = training_state(row.state, params), []
         for _ in range(repeats + 1):
             began = time.perf_counter()
-            state, _ = jax.block_until_ready(row.program(state, {}, batch))
+            state, _ = jax.block_until_ready(row.program(state, row.judges, batch))
             seconds.append(time.perf_counter() - began)
         row.seconds, row.spread = statistics.median(seconds[1:]), max(seconds[1:]) - min(seconds[1:])
         row.peak = device_memory.peak_bytes()

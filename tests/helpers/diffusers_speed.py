@@ -1,7 +1,8 @@
-"""What diffusers takes for the same work, on the same machine: `python tests/diffusers_speed.py` beside `mmjax.bench`.
+"""What diffusers takes for the same work: `python tests/helpers/diffusers_speed.py` beside `mmjax.bench`, on one machine.
 
 CogVideoX-5B with random weights in bfloat16, 49 frames of 480 x 720: a guided forward (batch 2) eager and compiled,
-with PyTorch's cuDNN attention, and the decoder, whole and in tiles. Not a test; it needs a GPU, torch and diffusers.
+with PyTorch's cuDNN attention; the gradient of a sample's loss through the frozen weights, with checkpointing, as
+adapters need it; and the decoder, whole and in tiles. Not a test; it needs a GPU, torch and diffusers.
 """
 
 import argparse
@@ -49,12 +50,22 @@ def timed(what, function, repeats):
     print(f"{what}: {statistics.median(seconds[1:]):.3f} s, first {seconds[0]:.1f} s, {peak:.1f} GiB", flush=True)
 
 
+def frozen_gradient(model, latents, text, steps, rotary):
+    """Forward and backward of one sample: to the text and the latents, through weights that get no gradient."""
+    model.requires_grad_(False).enable_gradient_checkpointing()
+    inputs = [each[:1].clone().requires_grad_() for each in (latents, text)]
+    with torch.enable_grad():
+        v = model(*inputs, steps[:1], None, None, rotary, return_dict=False)[0]
+        return torch.autograd.grad(v.float().square().mean(), inputs)
+
+
 @torch.no_grad()
 def main():
     """Prints one line for each measurement."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--only", choices=["forward", "gradient", "decoder"], nargs="*", default=None)
     args = parser.parse_args()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bfloat16, random weights")
     model = drawn(CogVideoXTransformer3DModel, PUBLISHED)
@@ -62,16 +73,20 @@ def main():
     text = torch.randn(2, 226, 4096, device="cuda", dtype=torch.bfloat16)
     steps, angles = torch.full((2,), 999, device="cuda"), torch.randn(13 * 30 * 45, 64, device="cuda")
     rotary = angles.cos(), angles.sin()
-    for what, network in (("eager", model), ("compiled", torch.compile(model) if args.compile else None)):
-        if network is not None:
-            with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True):
-                timed(
-                    f"guided forward, {what}",
-                    lambda net=network: net(latents, text, steps, None, None, rotary),
-                    args.repeats,
-                )
-    del model, network
+    wanted = args.only or ["forward", "gradient", "decoder"]
+    networks = {"eager": model} | ({"compiled": torch.compile(model)} if args.compile else {})
+    with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True):
+        if "forward" in wanted:
+            for what, net in networks.items():
+                run = lambda net=net: net(latents, text, steps, None, None, rotary)  # noqa: E731
+                timed(f"guided forward, {what}", run, args.repeats)
+        if "gradient" in wanted:
+            run = lambda: frozen_gradient(model, latents, text, steps, rotary)  # noqa: E731
+            timed("gradient through frozen weights, eager", run, args.repeats)
+    del model, networks
     torch.cuda.empty_cache()
+    if "decoder" not in wanted:
+        return
     vae, latents = drawn(AutoencoderKLCogVideoX, VAE), latents[:1].transpose(1, 2)
     timed("decoder", lambda: vae.decode(latents), args.repeats)
     vae.enable_tiling()
