@@ -1,4 +1,4 @@
-"""What diffusers takes for the same work: `python tests/helpers/diffusers_speed.py` beside `mmjax.bench`, on one machine.
+"""What diffusers takes for the work of `mmjax.bench`, on the same machine: `python tests/helpers/diffusers_speed.py`.
 
 CogVideoX-5B with random weights in bfloat16, 49 frames of 480 x 720: a guided forward (batch 2) eager and compiled,
 with PyTorch's cuDNN attention; the gradient of a sample's loss through the frozen weights, with checkpointing, as
@@ -81,7 +81,7 @@ def main():
                 run = lambda net=net: net(latents, text, steps, None, None, rotary)  # noqa: E731
                 timed(f"guided forward, {what}", run, args.repeats)
         if "gradient" in wanted:
-            run = lambda: frozen_gradient(model, latents, text, steps, rotary)  # noqa: E731
+            run = lambda model=model: frozen_gradient(model, latents, text, steps, rotary)  # noqa: E731
             timed("gradient through frozen weights, eager", run, args.repeats)
     del model, networks
     torch.cuda.empty_cache()
