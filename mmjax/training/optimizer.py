@@ -1,4 +1,14 @@
-"""The optimizer: AdamW, a linear warm-up into a cosine decay, clipping by the global norm (METHOD 4)."""
+"""The optimizer: AdamW, a linear warm-up into a cosine decay, clipping by the global norm (METHOD 4).
+
+With `optim.moments = bfloat16` both moments rest in bfloat16, half as large, and are float32 while they are used. Its
+numbers are 0.4 to 0.8 % apart, and at beta2 = 0.95 the second moment falls by up to 5 % a step: what is rounded off are
+steps toward squares that are within 8 % of it already. Much slower averages would stand still, so they are refused.
+Measured on `configs/tiny.py`, 400 steps, seeds 0 and 1 (`--config.train.steps=400 --config.train.validation_batches=8
+--config.optim.moments=bfloat16`): the validation loss ends at 0.1653 and 0.1642, in float32 at 0.1662 and 0.1642; the
+training loss differs by 0.4 and 0.1 % on average, by 1.4 % at most. That says nothing of a run of 30,000 steps.
+
+optax 0.2.8 has no 8-bit optimizer, and its `mu_dtype` is the first moment's alone.
+"""
 
 import jax
 import jax.numpy as jnp

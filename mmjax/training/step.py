@@ -170,7 +170,7 @@ def _scan_sum(function: Callable, pieces: PyTree) -> PyTree:
 
 
 def _average(
-    ema: Params | None, trained: Params, step: Int[Array, ""], decay: float, finite: Bool[Array, ""]
+    ema: Params | None, trained: Params, step: Int[Array, ""], decay: float, finite: Bool[Array, ""] | bool = True
 ) -> Params | None:
     """Moving average of the trained leaves. Early steps decay less, so that it does not remember the random start."""
     if ema is None:

@@ -51,6 +51,7 @@ def moves(jaxpr):
     return come, go
 
 
+@pytest.mark.slow
 def test_what_is_named_waits_in_host_memory_and_the_step_moves_it():
     step, abstract = traced(tiny_run.experiment(adapter=True, runtime=EVERYTHING))
     trained, blocks = len(jax.tree.leaves(abstract.trained)), abstract.frozen["transformer"]["blocks"]
