@@ -235,7 +235,8 @@ def _transformer(config, mesh, wanted) -> Iterator[Case]:
     model, abstract, shape = build.make_model(config), _abstract(config, mesh), sample_latents(config)
     trained, frozen = split_trainable(config, abstract)
     needed = flops.sample_flops(config, trained, frozen, shape)
-    alone = flops.sample_flops(_without_adapter(config), {}, abstract, shape)
+    bare = dataclasses.replace(config, model=c.Model(config.model.transformer, c.Adapter(enabled=False)))
+    alone = flops.sample_flops(bare, {}, abstract, shape)
 
     def denoise(params, latents, timesteps, conditions):
         return model.apply({"params": params}, latents, timesteps, conditions, method="denoise")
@@ -315,16 +316,17 @@ def _random_judges(config: c.Experiment, mesh: jax.sharding.Mesh) -> Judges | No
 def _identity(config: c.Experiment, mesh: jax.sharding.Mesh):
     """The identity term alone, and its gradient to the prediction; the last frame needs the most of the decoder."""
     judging, size = _random_judges(config, mesh), sharding.batch_shares(mesh)
-    batch = random_batch(config, sample_latents(config), size, mesh)
-    yes = jnp.ones(size, bool)
-    draws = Draws(jnp.zeros(size, jnp.int32), batch["latents"], ~yes, yes, yes, frame=jnp.full(size, 0.999))
-    schedule, terms = make_schedule(config.schedule), [judging.identity(config)]
+    batch, yes = random_batch(config, sample_latents(config), size, mesh), jnp.ones(size, bool)
+    v, schedule, terms = (
+        batch["latents"].astype(jnp.float32),
+        make_schedule(config.schedule),
+        [judging.identity(config)],
+    )
+    draws = Draws(jnp.zeros(size, jnp.int32), v, ~yes, yes, yes, frame=jnp.full(size, 0.999))
 
     def loss(v, judges, batch, draws):
-        prediction = Prediction(batch, draws, schedule, batch["latents"].astype(jnp.float32), v, v)
-        return objective(terms, prediction, judges)[0]
+        return objective([judging.identity(config)], Prediction(batch, draws, schedule, draws.noise, v, v), judges)[0]
 
-    v = batch["latents"].astype(jnp.float32)
     return jax.jit(jax.value_and_grad(loss)), (v, judging.params, batch, draws)
 
 
@@ -360,11 +362,6 @@ def _abstract(config: c.Experiment, mesh) -> build.Params:
     shardings = sharding.in_host_memory(jax.tree.map(lambda leaf: leaf.sharding, abstract), build.STREAMED)
     place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
     return jax.tree.map(place, abstract, shardings)
-
-
-def _without_adapter(config: c.Experiment) -> c.Experiment:
-    model = dataclasses.replace(config.model, adapter=dataclasses.replace(config.model.adapter, enabled=False))
-    return dataclasses.replace(config, model=model)
 
 
 def define_flags() -> None:

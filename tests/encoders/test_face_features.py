@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from mmjax import config as c
 from mmjax import conversion, sharding
-from mmjax.encoders.arcface import load_arcface
+from mmjax.encoders.arcface import ArcFace, load_arcface
 from mmjax.encoders.fingerprints import agrees
 from mmjax.encoders.photomaker import PhotoMakerFaceEncoder, load_face_encoder
 from mmjax.errors import CheckpointError, ConfigError, DataError
@@ -59,6 +59,8 @@ class MadeUp:
         assert count in (5, 64)
         means = np.asarray(pictures, np.float64).reshape(count, 16, 7, 16, 7, 3).mean(axis=(2, 4)).reshape(count, -1)
         return (means[:, : RECORD.id_dim] - 128).astype(np.float32)
+
+    in_batches = ArcFace.in_batches
 
 
 def made_up(photomaker, mesh=None, **settings):

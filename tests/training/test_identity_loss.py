@@ -47,7 +47,7 @@ def prediction(count=4, frames=FRAMES, side=SIDE, seed=0, channels=3, latent_fra
     rng = np.random.default_rng(seed)
     shape = (count, latent_frames or frames, side, side, channels)
     true, noise, v = (rng.standard_normal(shape).astype(np.float32) * 0.15 for _ in range(3))
-    true += np.linspace(-0.4, 0.4, shape[3], dtype=np.float32)[:, None]  # dark on the left: not what the prediction is like
+    true += np.linspace(-0.4, 0.4, shape[3], dtype=np.float32)[:, None]  # dark on the left, unlike the prediction
     v -= np.linspace(-2, 2, shape[2], dtype=np.float32)[:, None, None]
     always = np.ones(count, bool)
     given = {

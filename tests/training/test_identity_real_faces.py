@@ -1,6 +1,7 @@
 """The identity term alone turns one real person's photo into another person, for recognisers that do and do not judge.
 
-Reads MMJAX_TEST_DATA: two photos of LFW, MobileFaceNet of the pack mbf as the judge, another MobileFaceNet beside it.
+`MMJAX_MEASURE=1 pytest -s tests/training/test_identity_real_faces.py`, half a minute of two cores. Reads
+MMJAX_TEST_DATA: two photos of LFW, MobileFaceNet of the pack mbf as the judge, another MobileFaceNet beside it.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ STEPS = 120
 OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}  # it runs long enough
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.measures,
     pytest.mark.skipif(not PACK.is_dir(), reason="no MMJAX_TEST_DATA with faces and weights"),
 ]
 
