@@ -317,11 +317,7 @@ def _identity(config: c.Experiment, mesh: jax.sharding.Mesh):
     """The identity term alone, and its gradient to the prediction; the last frame needs the most of the decoder."""
     judging, size = _random_judges(config, mesh), sharding.batch_shares(mesh)
     batch, yes = random_batch(config, sample_latents(config), size, mesh), jnp.ones(size, bool)
-    v, schedule, terms = (
-        batch["latents"].astype(jnp.float32),
-        make_schedule(config.schedule),
-        [judging.identity(config)],
-    )
+    v, schedule = batch["latents"].astype(jnp.float32), make_schedule(config.schedule)
     draws = Draws(jnp.zeros(size, jnp.int32), v, ~yes, yes, yes, frame=jnp.full(size, 0.999))
 
     def loss(v, judges, batch, draws):
