@@ -16,7 +16,7 @@ from mmjax.config import FISHERFACES, Experiment
 from mmjax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mmjax.evaluation.identity import IdentityJudge
+    from mmjax.evaluation.identity import SimilarityToPeople
     from mmjax.records.sources import Sources
     from mmjax.sampling import Preview
     from mmjax.training.state import TrainState
@@ -51,12 +51,12 @@ def train(config: Experiment, workdir: str | Path) -> "TrainState":
         from mmjax.sampling import Preview
 
         preview = Preview(config, sources)
-        judge = _judge(config, sources, preview) if config.train.identity_embedder else None
-        evaluators.append(SampleSheets(config.train.sample_every, preview, judge))
+        similarity = _similarity(config, sources, preview) if config.train.identity_embedder else None
+        evaluators.append(SampleSheets(config.train.sample_every, preview, similarity))
     return loop.train(config, workdir, sources, evaluators)
 
 
-def _judge(config: Experiment, sources: "Sources", preview: "Preview") -> "IdentityJudge":
+def _similarity(config: Experiment, sources: "Sources", preview: "Preview") -> "SimilarityToPeople":
     """Who compares the preview's people with their references, and with those of as many as `_GALLERY` others.
 
     Raises:
@@ -64,29 +64,29 @@ def _judge(config: Experiment, sources: "Sources", preview: "Preview") -> "Ident
       DataError: one that finds no face on the references.
     """
     from mmjax.encoders.recogniser import load_recogniser
-    from mmjax.evaluation.identity import IdentityJudge
+    from mmjax.evaluation.identity import SimilarityToPeople
     from mmjax.records import pipeline
 
     name = config.train.identity_embedder
     if name == FISHERFACES:
-        return _judge_of_drawn_people(config, preview.source)
+        return _similarity_of_drawn_people(config, preview.source)
     recogniser = load_recogniser(name, config.encoders.face_models)
     others = pipeline.validation_records(config, sources, preview.source, _GALLERY)
     references = {str(record["person"]): record["reference"] for record in (*others, *preview.records)}
     part = _part_in_training(config, sources, recogniser.fingerprint)
-    judge = IdentityJudge(recogniser, references, independent=not part)
+    similarity = SimilarityToPeople(recogniser, references, independent=not part)
     setting = f"train.identity_embedder = {name}"
     if part:
-        logging.warning("%s is %s: its figures, tagged %s/..., are NOT independent", setting, part, judge.name)
-    if judge.unseen:
+        logging.warning("%s is %s: its figures, tagged %s/..., are NOT independent", setting, part, similarity.name)
+    if similarity.unseen:
         said = "%s finds no face on the references of %d of %d people, such as %s: they are left out"
-        logging.warning(said, setting, len(judge.unseen), len(references), judge.unseen[0])
-    return judge
+        logging.warning(said, setting, len(similarity.unseen), len(references), similarity.unseen[0])
+    return similarity
 
 
-def _judge_of_drawn_people(config: Experiment, source: str) -> "IdentityJudge":
+def _similarity_of_drawn_people(config: Experiment, source: str) -> "SimilarityToPeople":
     """Fisherfaces, which know a person by scenes, as in the clips. Raises `ConfigError` for samples of other people."""
-    from mmjax.evaluation.identity import IdentityJudge
+    from mmjax.evaluation.identity import SimilarityToPeople
     from mmjax.synthetic import builders, galleries
 
     if source not in (builders.DrawnImages.name, builders.DrawnClips.name):
@@ -95,7 +95,7 @@ def _judge_of_drawn_people(config: Experiment, source: str) -> "IdentityJudge":
             f"{source}; give a model pack"
         )
     people = galleries.held_out_people(config, frames=galleries.PICTURES)
-    return IdentityJudge(galleries.fit_recogniser(config), {person.name: person.frames for person in people})
+    return SimilarityToPeople(galleries.fit_recogniser(config), {person.name: person.frames for person in people})
 
 
 def _part_in_training(config: Experiment, sources: "Sources", fingerprint: str) -> str:

@@ -1,7 +1,7 @@
 """How alike the people in clips are to their references, in the eyes of one embedder. NumPy only.
 
-    judge = IdentityJudge(embedder, {"anna": pictures_of_anna, "ben": pictures_of_ben})
-    print(judge(["anna", "ben"], videos))
+    similarity = SimilarityToPeople(embedder, {"anna": pictures_of_anna, "ben": pictures_of_ben})
+    print(similarity(["anna", "ben"], videos))
 
 As METHOD 6 has it, a frame is compared with the mean embedding of the person's reference set, so that copying one
 picture does not win. Frames in which the embedder finds no face say nothing of likeness, and are counted beside it:
@@ -48,13 +48,13 @@ class IdentitySimilarity:
         )
 
 
-class IdentityJudge:
+class SimilarityToPeople:
     """Looks at clips of people whose references it has seen.
 
     Args:
       embedder: finds and recognises faces.
       references: pictures of people by name, those in the clips among them; the more others, the harder retrieval is.
-      independent: whether the embedder has no part in the training that it judges.
+      independent: whether the embedder has no part in the training.
 
     Raises:
       DataError: the embedder finds no face on the references of anybody.

@@ -18,15 +18,16 @@ from jaxtyping import Array, Key, UInt8
 
 from mmjax import config as c
 from mmjax import media
-from mmjax.evaluation.identity import IdentityJudge
+from mmjax.evaluation.identity import SimilarityToPeople
 from mmjax.evaluation.samples import Samples
 from mmjax.models.build import Params
 from mmjax.records import pipeline
 from mmjax.records.sources import Sources
 from mmjax.training import step as steps
 from mmjax.training.batches import put_batch, put_samples
+from mmjax.training.objectives.terms import Figures
 from mmjax.training.state import TrainState
-from mmjax.training.telemetry import Figures, Telemetry, add_figures, figures_row
+from mmjax.training.telemetry import Telemetry, add_figures, figures_row
 from mmjax.trees import Tree
 
 
@@ -84,31 +85,33 @@ def write_evaluation(telemetry: Telemetry, step: int, name: str, report: Evaluat
 
 
 class SampleSheets:
-    """A contact sheet of samples and their clips; with a judge also how alike they are to their people.
+    """A contact sheet of samples and their clips; with `similarity` also how alike they are to their people.
 
     Args:
       every: steps from one sheet to the next.
       draw: `(params, step) -> samples`, of the model's whole tree with the averaged parameters.
-      judge: sees the clips of the sheet, so that nothing is sampled for it.
+      similarity: sees the clips of the sheet, so that nothing is sampled for it.
     """
 
     name = "samples"
 
-    def __init__(self, every: int, draw: Callable[[Params, int], Samples], judge: IdentityJudge | None = None):
+    def __init__(
+        self, every: int, draw: Callable[[Params, int], Samples], similarity: SimilarityToPeople | None = None
+    ):
         self.every = every
-        self.higher_is_better = judge.higher_is_better if judge else {}
-        self._draw, self._judge = draw, judge
+        self.higher_is_better = similarity.higher_is_better if similarity else {}
+        self._draw, self._similarity = draw, similarity
 
     def __call__(self, state: TrainState, step: int) -> Evaluation:
         samples = self._draw(state.params(), step)
         frames = samples.videos.shape[1]
         clip = media.side_by_side(samples.videos) if frames > 1 else None
         report = Evaluation(picture=samples.sheet, clip=clip, fps=samples.fps)
-        if self._judge is None:
+        if self._similarity is None:
             return report
-        found = self._judge(samples.people, samples.videos)
-        doubt = "" if self._judge.independent else " (NOT independent: this embedder has a part in the training)"
-        return dataclasses.replace(report, figures=self._judge.figures(found), line=f"identity{doubt}: {found}")
+        found = self._similarity(samples.people, samples.videos)
+        doubt = "" if self._similarity.independent else " (NOT independent: this embedder has a part in the training)"
+        return dataclasses.replace(report, figures=self._similarity.figures(found), line=f"identity{doubt}: {found}")
 
 
 class ValidationLoss:

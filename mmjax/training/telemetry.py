@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mmjax import files, media
+from mmjax.training.objectives.terms import Figures
 
 _FLUSH = 30.0  # seconds between two times that TensorBoard's file is brought to the disk
 
@@ -240,10 +241,7 @@ class Meter:
         return row
 
 
-Figures = Mapping[str, Mapping[str, np.ndarray]]  # {"sums": by name, "counts": by name}
-
-
-def add_figures(one: Figures, other: Figures) -> dict[str, dict[str, np.ndarray]]:
+def add_figures(one: Figures, other: Figures) -> Figures:
     """The sums and counts of both; `one` may be empty."""
     return {
         kind: {name: one[kind].get(name, 0.0) + np.asarray(value) for name, value in other[kind].items()}

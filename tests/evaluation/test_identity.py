@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.errors import DataError
-from mmjax.evaluation.identity import FRAMES, IdentityJudge
+from mmjax.evaluation.identity import FRAMES, SimilarityToPeople
 
 ANNA, BEN, CARA = (200, 0, 0), (0, 200, 0), (0, 0, 200)
 NOBODY = (0, 0, 0)
@@ -30,13 +30,13 @@ def clips(*videos):
     return np.stack([pictures(*video) for video in videos])
 
 
-def judge(**references):
-    return IdentityJudge(ByColour(), references)
+def similarity(**references):
+    return SimilarityToPeople(ByColour(), references)
 
 
 @pytest.fixture
 def three():
-    return judge(anna=pictures(ANNA, ANNA), ben=pictures(BEN), cara=pictures(CARA))
+    return similarity(anna=pictures(ANNA, ANNA), ben=pictures(BEN), cara=pictures(CARA))
 
 
 def test_each_clip_counts_once_and_each_frame_of_it(three):
@@ -61,22 +61,22 @@ def test_somebody_else_is_told(three):
 
 def test_a_person_is_the_mean_of_the_references():
     """Two pictures of different colour: neither of them copied is as near as what both have in common."""
-    both = judge(anna=pictures((200, 0, 0), (0, 200, 0)), cara=pictures(CARA))
+    both = similarity(anna=pictures((200, 0, 0), (0, 200, 0)), cara=pictures(CARA))
     middle, copied = both(["anna"], clips([(100, 100, 0)])), both(["anna"], clips([(200, 0, 0)]))
     assert middle.own == pytest.approx(1) and copied.own == pytest.approx(0.5**0.5)
 
 
 def test_people_without_a_face_on_their_references_are_left_out():
-    some = judge(anna=pictures(ANNA, NOBODY), ben=pictures(BEN), dora=pictures(NOBODY))
+    some = similarity(anna=pictures(ANNA, NOBODY), ben=pictures(BEN), dora=pictures(NOBODY))
     assert some.unseen == ("dora",)
     found = some(["anna", "dora"], clips([ANNA, ANNA], [BEN, NOBODY]))
     assert (found.own, found.retrieval, found.no_face) == (pytest.approx(1), 1, 0.25)
     with pytest.raises(DataError, match="expected a face on a reference picture, found none on those of 2 people"):
-        judge(anna=pictures(NOBODY), ben=pictures(NOBODY))
+        similarity(anna=pictures(NOBODY), ben=pictures(NOBODY))
 
 
 def test_one_person_alone_has_nobody_to_be_confused_with():
-    found = judge(anna=pictures(ANNA))(["anna", "anna"], clips([ANNA], [ANNA]))
+    found = similarity(anna=pictures(ANNA))(["anna", "anna"], clips([ANNA], [ANNA]))
     assert found.own == pytest.approx(1) and math.isnan(found.other) and math.isnan(found.retrieval)
 
 
@@ -92,7 +92,7 @@ def test_tags_say_whether_the_embedder_is_independent(three):
     assert three.figures(found).keys() == three.higher_is_better.keys()
     assert three.higher_is_better["identity/own"] and not three.higher_is_better["identity/other"]
     assert three.figures(found)["identity/own"] == pytest.approx(1)
-    partial = IdentityJudge(ByColour(), {"anna": pictures(ANNA)}, independent=False)
+    partial = SimilarityToPeople(ByColour(), {"anna": pictures(ANNA)}, independent=False)
     assert set(partial.higher_is_better) == {
         f"identity_not_independent/{each}" for each in ("own", "other", "retrieval", "no_face")
     }

@@ -226,18 +226,18 @@ def test_preview_shows_held_out_people_and_repeats_itself(run, sampler):
     assert np.any(preview(blank, 2).sheet != first.sheet)
 
 
-def test_a_judge_knows_drawn_people_by_their_names(run, sampler, monkeypatch):
+def test_an_embedder_knows_drawn_people_by_their_names(run, sampler, monkeypatch):
     """Real clips are nearer to their own person than to others, in the eyes of a recogniser that saw twelve people."""
     monkeypatch.setattr(galleries, "FIT_PEOPLE", 12)
     train = dataclasses.replace(sampler.config.train, identity_embedder="fisherfaces", sample_every=2)
     config = dataclasses.replace(sampler.config, train=train)
     preview = Preview(config, sources(config))
-    judge = entry._judge(config, sources(config), preview)
+    similarity = entry._similarity(config, sources(config), preview)
     real = preview.autoencoder.decode(pipeline.collate(preview.records)["latents"])
     people = [str(record["person"]) for record in preview.records]
-    own, swapped = judge(people, real), judge(people[1:] + people[:1], real)
+    own, swapped = similarity(people, real), similarity(people[1:] + people[:1], real)
     print(f"own {own}; swapped {swapped}")
-    assert judge.independent and len(judge.gallery) == config.data.held_out_people
+    assert similarity.independent and len(similarity.gallery) == config.data.held_out_people
     assert own.own > own.other and own.own > swapped.own and own.retrieval > swapped.retrieval
 
 

@@ -15,7 +15,7 @@ from mmjax import media
 from mmjax import train as entry
 from mmjax.encoders.recogniser import load_recogniser
 from mmjax.errors import ConfigError, DataError
-from mmjax.evaluation.identity import IdentityJudge
+from mmjax.evaluation.identity import SimilarityToPeople
 from mmjax.evaluation.samples import Samples
 from mmjax.records import pipeline
 from mmjax.records.sources import Sources
@@ -87,14 +87,14 @@ class Brightness:
 
 
 @pytest.mark.parametrize("independent, tag", [(True, "identity"), (False, "identity_not_independent")])
-def test_the_judge_sees_the_clips_of_the_sheet(independent, tag):
+def test_similarity_is_that_of_the_clips_on_the_sheet(independent, tag):
     made = samples()
     references = {"anna": made.videos[0], "ben": made.videos[1], "cara": np.full((1, 4, 6, 3), 255, np.uint8)}
     drawn = []
     sheets = SampleSheets(
         5,
         lambda params, step: drawn.append(step) or made,
-        IdentityJudge(Brightness(), references, independent),
+        SimilarityToPeople(Brightness(), references, independent),
     )
     report = sheets(State(), 10)
     assert drawn == [10] and report.picture is made.sheet and report.clip is not None
@@ -106,11 +106,11 @@ def test_the_judge_sees_the_clips_of_the_sheet(independent, tag):
 def test_figures_to_choose_by_are_those_that_are_switched_on():
     config = tiny_run.experiment()
     off = dataclasses.replace(config, train=dataclasses.replace(config.train, validate_every=0))
-    sheets = SampleSheets(5, lambda *_: None, IdentityJudge(Brightness(), {"anna": samples().videos[0]}))
+    sheets = SampleSheets(5, lambda *_: None, SimilarityToPeople(Brightness(), {"anna": samples().videos[0]}))
     validation = {"validation/loss": False, "validation/drawn_images/loss": False}
     assert figures_to_choose_by(config, []) == validation and figures_to_choose_by(off, []) == {}
     assert figures_to_choose_by(config, [sheets]) == validation | sheets.higher_is_better
-    assert figures_to_choose_by(off, [SampleSheets(0, sheets._draw, sheets._judge)]) == {}
+    assert figures_to_choose_by(off, [SampleSheets(0, sheets._draw, sheets._similarity)]) == {}
 
 
 def test_an_embedder_without_samples_is_refused():
@@ -118,7 +118,7 @@ def test_an_embedder_without_samples_is_refused():
         tiny_run.experiment(train={"identity_embedder": "x", "sample_every": 0})
 
 
-# Who judges, as `mmjax.train` puts it together
+# Who embeds, as `mmjax.train` puts it together
 
 
 def faces_experiment(source, **loss):
@@ -134,15 +134,19 @@ def preview_of(source, *references):
 
 @fp.needs_pack
 @pytest.mark.parametrize("conditioned", [False, True])
-def test_a_recogniser_that_conditions_is_said_to_be_no_independent_judge(monkeypatch, caplog, conditioned):
+def test_a_recogniser_that_conditions_is_said_to_be_no_independent_similarity(monkeypatch, caplog, conditioned):
     """Two people with faces, one whose reference shows none."""
     monkeypatch.setattr(pipeline, "validation_records", lambda *_: [])
     picture = fp.astronaut()
     preview = preview_of("photos", picture, np.ascontiguousarray(picture[:, ::-1]), np.zeros_like(picture))
     same = load_recogniser(fp.PACK).fingerprint.replace(" ", ":")
     face = f"arcface_patches/1 id_dim=512 arcface={same if conditioned else 'arcface/1:weights=ab12'} detector=d:ef56"
-    judge = entry._judge(faces_experiment("photos"), Sources((), {"face": face}, None), preview)
-    assert judge.independent != conditioned and set(judge.gallery) == {"anna", "ben"} and judge.unseen == ("cara",)
+    similarity = entry._similarity(faces_experiment("photos"), Sources((), {"face": face}, None), preview)
+    assert (
+        similarity.independent != conditioned
+        and set(similarity.gallery) == {"anna", "ben"}
+        and similarity.unseen == ("cara",)
+    )
     assert ("is the recogniser whose embeddings condition the model: its figures" in caplog.text) == conditioned
     assert "no face on the references of 1 of 3 people, such as cara: they are left out" in caplog.text
 
@@ -162,10 +166,10 @@ def test_an_embedder_that_sees_nobody_is_refused(monkeypatch):
     monkeypatch.setattr(pipeline, "validation_records", lambda *_: [])
     preview = preview_of("photos", np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(DataError, match="found none on those of 1 people; give another train.identity_embedder"):
-        entry._judge(faces_experiment("photos"), Sources((), {"face": "drawn/1"}, None), preview)
+        entry._similarity(faces_experiment("photos"), Sources((), {"face": "drawn/1"}, None), preview)
 
 
 def test_fisherfaces_know_drawn_people_alone():
     config = tiny_run.experiment(train={"identity_embedder": "fisherfaces", "sample_every": 6})
     with pytest.raises(ConfigError, match="fisherfaces: expected samples of drawn people.*found photos; give a model"):
-        entry._judge(config, Sources((), {}, None), preview_of("photos"))
+        entry._similarity(config, Sources((), {}, None), preview_of("photos"))
