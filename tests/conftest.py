@@ -14,6 +14,8 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads would wait for each other's cores
+if not os.environ.get("MMJAX_TEST_DATA", "unset"):
+    del os.environ["MMJAX_TEST_DATA"]  # set to nothing is not set
 _flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in _flags:
     _patient = "--xla_cpu_collective_call_terminate_timeout_seconds=600"  # of a machine that is busy with other work
