@@ -83,6 +83,7 @@ def test_float32_is_exact_and_says_nothing(pipeline, logged):
     assert not logged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["device", "pinned_host"])
 def test_shards_are_rounded_where_they_lie(pipeline, logged, memory):
     """On a mesh, and in host memory, the bits and the figures are those of one device."""

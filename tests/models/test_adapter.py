@@ -25,6 +25,7 @@ def relative(found, expected):
     return float(jnp.abs(found - expected).max() / jnp.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_fresh_adapter_without_face_tokens_is_the_base_bit_for_bit():
     model = tiny.with_adapter(structural_branch=False)
     params, batch, (latents, timesteps) = tiny.fresh(model), tiny.batch(model), tiny.inputs(model)
@@ -46,6 +47,7 @@ def test_fresh_adapter_moves_the_base_by_the_softmax_share_of_its_keys_alone():
     assert relative(run(tiny.MODEL, params, batch, latents, timesteps), found) < 1e-6  # CAN adds nothing yet
 
 
+@pytest.mark.slow
 def test_base_alone_never_reads_the_adapter():
     params, batch, (latents, timesteps) = tiny.fresh(), tiny.batch(), tiny.inputs()
     expected = run_base(tiny.MODEL, params, batch["text"], latents, timesteps)
@@ -82,6 +84,7 @@ def test_every_adapter_parameter_gets_a_gradient_within_three_steps():
             assert idle == ([len(ever) - 1] if unread else []), path
 
 
+@pytest.mark.slow
 def test_each_part_of_the_adapter_changes_the_output():
     params, (latents, timesteps) = tiny.drawn(), tiny.inputs()
     batch = tiny.batch()

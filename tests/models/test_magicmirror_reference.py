@@ -158,6 +158,7 @@ def test_loss_and_gradients_under_conditioning_dropout(ablation):
     assert errors[worst] < GRADIENTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 0.6])
 def test_what_both_halves_of_the_guidance_pair_receive(scale):
     """One step from pure noise (abar = 0) lands on x0^ = -v: the guided velocity itself."""

@@ -33,6 +33,7 @@ def frame_of(decoder, latents, frame):
     return vae.decode_frame(SMALL, decoder, latents, frame, Policy())
 
 
+@pytest.mark.slow
 def test_each_frame_is_that_of_the_whole_video(decoder, latents):
     one, whole = jax.jit(frame_of), jax.jit(functools.partial(vae.decode, SMALL, policy=Policy()))
     video = whole(decoder, latents[None])[0]
@@ -42,6 +43,7 @@ def test_each_frame_is_that_of_the_whole_video(decoder, latents):
     assert len(video) == 25 and error < 1e-5  # measured 3e-7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_videos_of_a_single_group(decoder, latents, count):
     video = vae.decode(SMALL, decoder, latents[None, :count], Policy())[0]
@@ -49,6 +51,7 @@ def test_videos_of_a_single_group(decoder, latents, count):
         np.testing.assert_allclose(frame_of(decoder, latents[:count], frame), video[frame], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_decode_and_stays_in_the_frames_own_group(decoder, latents):
     weight = jnp.asarray(np.random.default_rng(2).standard_normal((16, 16, 3)), jnp.float32)
 

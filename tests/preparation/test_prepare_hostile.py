@@ -74,6 +74,7 @@ def run(tasks, settings=HASTY, count=2, path=""):
         return list(workers.run(tasks))
 
 
+@pytest.mark.slow
 def test_bad_tasks_cost_only_themselves(tmp_path):
     tasks = ["a", "hang", "b", "segfault", "c", "exit", "memory", "bug", "rejected", "slow but alive", "hang in C", "d"]
     found = run(tasks, path=str(tmp_path / "mark"))

@@ -151,6 +151,7 @@ def test_a_process_that_was_killed_is_not_waited_for(tmp_path, monkeypatch):
     assert HASTY.ended <= time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_a_slow_process_is_waited_for_as_long_as_it_lives(tmp_path):
     """Three times as long as one that is not at work would be, for each of its files."""
     paths = paths_of(tmp_path, 4)

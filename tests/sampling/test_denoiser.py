@@ -26,6 +26,7 @@ def test_a_sample_without_identity_stays_without(denoiser):
     assert positive["keep_identity"].all()
 
 
+@pytest.mark.slow
 def test_the_frame_that_fills_a_patch_is_the_first_and_is_cut_off(denoiser, monkeypatch):
     """Three latent frames are denoised as four; steps that do nothing give the last three back."""
     monkeypatch.setattr(denoiser, "_compiled", lambda *_: lambda params, step, state, *rest: state)

@@ -93,6 +93,7 @@ def test_low_memory_gives_the_same_latents(published, sampler, noise):
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_the_command_line_from_noise_to_files_and_back_from_latents(published, noise, tmp_path, capsys):
     np.save(tmp_path / "noise.npy", noise)
     common = ["--model", str(published[1]), *FLAGS, "--precision", "float32", "--steps", "2"]
@@ -164,6 +165,7 @@ def adapter(published, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"precision": "float32"}, {"low_memory": True}], ids=["float32", "low memory"])
 def test_an_exported_adapter_gives_the_weights_of_the_run(published, adapter, settings, tmp_path):
     convert.convert("adapter", adapter, tmp_path / "a.safetensors")
@@ -175,6 +177,7 @@ def test_an_exported_adapter_gives_the_weights_of_the_run(published, adapter, se
         assert other.source | {"adapter": str(adapter)} == one.source
 
 
+@pytest.mark.slow
 def test_an_exported_adapter_is_refused_on_another_base(published, adapter, tmp_path):
     convert.convert("adapter", adapter, tmp_path / "a.safetensors")
     diffusers_folders.pipeline(

@@ -77,6 +77,7 @@ def test_of_equal_ones_the_last_is_the_best_and_none_is_better(run, tmp_path):
     assert steps(tmp_path) == [4, 8] and made.best[0] == parameters.complete_step(tmp_path, "best") == 4
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_knows_what_to_beat(run, tmp_path):
     made, save = opened(run, tmp_path)
     save(2, 0.25)
@@ -91,6 +92,7 @@ def test_a_run_that_goes_on_knows_what_to_beat(run, tmp_path):
     assert steps(tmp_path) == [8]
 
 
+@pytest.mark.slow
 def test_another_figure_to_choose_by_begins_anew(run, tmp_path):
     """The old best stays until there is one by the new figure."""
     made, save = opened(run, tmp_path)

@@ -84,6 +84,7 @@ def test_what_eight_devices_saved_others_restore(saved, devices):
         tiny_run.assert_bit_equal(next(iterator), expected)
 
 
+@pytest.mark.slow
 def test_an_earlier_step_can_be_chosen(saved):
     config, workdir, _, _ = saved
     assert int(restore(config, workdir, 8, step=3)[0].step) == 3
@@ -158,6 +159,7 @@ def test_a_checkpoint_that_was_never_finished_is_not_seen(copied):
     assert int(restore(config, workdir, 8)[0].step) == 3
 
 
+@pytest.mark.slow
 def test_what_a_killed_first_save_left_is_no_hindrance(saved, tmp_path):
     """Frozen leaves half written, a temporary folder, and no checkpoint yet: the run begins anew."""
     config, workdir, made, _ = saved

@@ -150,6 +150,7 @@ def test_each_visible_frame_is_chosen_as_often():
     assert counts[1] == counts[4] == 0 and counts[[0, 2, 3]].min() > 900
 
 
+@pytest.mark.slow
 def test_a_crop_round_the_face_sees_the_same_face(recogniser):
     """Pixels decode by themselves: a crop that holds the face changes nothing; with one that cannot, nobody counts."""
     made = prediction()
@@ -177,6 +178,7 @@ class Quarter(c.Autoencoder):
     spatial, temporal, channels = 4, 4, 4
 
 
+@pytest.mark.slow
 def test_latents_are_scaled_decoded_and_judged_at_the_frame(recogniser):
     record, decoder = small_vae()
     made = prediction(2, frames=17, side=SIDE // 4, channels=4, latent_frames=5, frame=np.array([0.1, 0.8], np.float32))

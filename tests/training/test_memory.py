@@ -103,6 +103,7 @@ def test_a_state_that_cannot_fit_is_refused_before_anything_is_compiled(tmp_path
         loop.train(config, tmp_path / "run", tiny_run.sources(config))
 
 
+@pytest.mark.slow
 def test_a_step_that_cannot_fit_is_refused_before_weights_are_read(tmp_path, monkeypatch, no_weights):
     config = tiny_run.experiment(tmp_path / "data")
     least = sum(memory.state_bytes(described(config, 8)).values()) + memory.gradient_bytes(described(config, 8))

@@ -121,6 +121,7 @@ def test_only_trained_leaves_move():
     assert all(jax.tree.leaves(between)), "the average follows behind"
 
 
+@pytest.mark.slow
 def test_chance_depends_on_the_step_alone(whole_batch):
     """The same step again gives the same bits; the next step draws other timesteps."""
     again = one_step(tiny_run.experiment())
@@ -129,6 +130,7 @@ def test_chance_depends_on_the_step_alone(whole_batch):
     assert not np.array_equal(second["counts"]["loss"], whole_batch[1]["counts"]["loss"])
 
 
+@pytest.mark.slow
 def test_metrics_say_what_they_should(whole_batch):
     made, metrics = whole_batch
     assert metrics["counts"]["loss"].sum() == 8
