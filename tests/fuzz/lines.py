@@ -25,17 +25,11 @@ NUMBERS = (
 )
 WORDS = ("", " ", "\udcff", "ä" * 300, "日本語の文", "a\nb", "--", "'", '"; rm', "$HOME", "\x00"[:0], "%s", "{}", "~")
 INPUTS = (
-    *("run", "published", "converted", "photomaker.bin", "faces", "faces/0.png", "faces/1.png", "photo.jpg", "photos"),
-    *("clip.mp4", "prompts.txt", "manifest.csv", "manifest.jsonl", "latents.npy", "wide.npy", "nan.npy", "train.py"),
-    *(
-        "prepare.py",
-        "published/transformer",
-        "converted/transformer",
-        "published/vae",
-        "converted/tokenizer",
-        "nowhere",
-    ),
-    *("records", "photos/000.jpg", "run/config.json", "", "/dev/null", "/proc/self/mem", "zai-org/CogVideoX-5b"),
+    *("run", "adapter.safetensors", "published", "converted", "photomaker.bin", "faces", "faces/0.png"),
+    *("faces/1.png", "photo.jpg", "photos", "clip.mp4", "prompts.txt", "manifest.csv", "manifest.jsonl"),
+    *("latents.npy", "wide.npy", "nan.npy", "train.py", "prepare.py", "published/transformer"),
+    *("converted/transformer", "published/vae", "converted/tokenizer", "nowhere", "records", "photos/000.jpg"),
+    *("run/config.json", "", "/dev/null", "/proc/self/mem", "zai-org/CogVideoX-5b"),
 )
 
 
@@ -114,28 +108,32 @@ def sample(make: Lines) -> list[str]:
         "--videos": lambda: make.number(1, 2),
         "--sampler": lambda: make.word("ddim", "dpm", "dpmpp_2m"),
         "--precision": lambda: make.word("float32", "bfloat16"),
-        "--adapter": lambda: make.input("run"),
+        "--adapter": lambda: make.input("run", "adapter.safetensors"),
         "--photomaker": lambda: make.input("photomaker.bin"),
         "--face-models": lambda: make.input("faces", "nowhere"),
         "--init-latents": lambda: make.input("latents.npy", "wide.npy", "nan.npy"),
         "--save-latents": lambda: make.output(".npy"),
         "--decode": lambda: make.input("latents.npy", "wide.npy"),
         "--negative-prompt": prompt,
-        "--step": lambda: make.number(2, 3),
+        "--step": lambda: make.word("best") if make.draw.random() < 0.2 else make.number(2, 3),
         "--text-cache": lambda: make.output(),
     }
     return line + make.some(flags, 4) + make.draw.choice(([], [], ["--low-memory"], ["--lenient"], ["--overwrite"]))
 
 
 def convert(make: Lines) -> list[str]:
-    """Small published weights, and anything else."""
-    component = make.word("cogvideox", "transformer", "vae", "text-encoder", "photomaker", "arcface", "clip")
-    source = make.input("published", "published/transformer", "published/vae", "photomaker.bin", "converted")
+    """Small published weights, an adapter, and anything else."""
+    component = make.word("cogvideox", "transformer", "vae", "text-encoder", "photomaker", "arcface", "clip", "adapter")
+    wanted = ("published", "published/transformer", "published/vae", "photomaker.bin", "converted")
+    source = make.input(*(("run", "adapter.safetensors") if component == "adapter" else wanted))
     flags = {
         "--dtype": lambda: make.word("float32", "bfloat16", "float16"),
         "--tokenizer": lambda: make.input("converted"),
+        "--step": lambda: make.number(2, 3),
+        "--licence": lambda: make.word("research only"),
     }
-    line = [component, "--source", source, "--output", make.output()]
+    output = make.output(".safetensors" if component == "adapter" else "")
+    line = [component, "--source", source, "--output", output]
     return line + make.some(flags, 2) + make.draw.choice(([], [], [], ["--reverse"], ["--overwrite"]))
 
 
@@ -163,7 +161,7 @@ def train(make: Lines) -> list[str]:
         "--config.data.frames": lambda: make.word("(1,)", "(8,)", "(9,)", "()"),
         "--config.train.trainable": lambda: make.word("('.*',)", "('(',)", "('nothing',)"),
         "--config.train.base": lambda: make.input("converted/transformer", "nowhere"),
-        "--config.train.adapter": lambda: make.input("run"),
+        "--config.train.adapter": lambda: make.input("run", "adapter.safetensors"),
         "--config.train.photomaker": lambda: make.input("photomaker.bin"),
         "--config.precision.compute": lambda: make.word("float32", "bfloat16", "float16"),
         "--config.runtime.remat": lambda: make.word("none", "full", "dots"),

@@ -1,4 +1,4 @@
-"""Small inputs for all entry points: a run, published and converted weights, photos, a clip, lists, latents."""
+"""Small inputs for all entry points: a run and its adapter, published weights, photos, a clip, lists, latents."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def _run(folder: Path) -> None:
     """A workdir whose weights are drawn."""
     import jax
 
-    from mmjax import sharding
+    from mmjax import convert, sharding
     from mmjax.records import pipeline
     from mmjax.training import optimizer, state
     from mmjax.training.checkpoints import Checkpoints
@@ -65,6 +65,7 @@ def _run(folder: Path) -> None:
     iterator = pipeline.make_train_iterator(config, found)
     checkpoints.save(made.replace(step=made.step + 2), iterator)
     checkpoints.close()
+    convert("adapter", workdir, folder / "adapter.safetensors")
 
 
 def _pictures(folder: Path) -> None:
