@@ -22,6 +22,7 @@ def get_config():
             height=64,
             width=64,
         ),
+        loss=c.Loss(identity=c.IdentityLoss(at_once=16)),  # with .weight and .judge set
         optim=c.Optim(learning_rate=2e-3, warmup_steps=50),
         train=c.Train(
             steps=3000,

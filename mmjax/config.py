@@ -114,9 +114,11 @@ class IdentityLoss:
     timesteps: int = 500  # counts for t below this, where x0^ means something
     frame: str = "random"  # random | first | largest: which of the frames whose landmarks are valid
     crop: int = 40  # latent pixels a side that are decoded round the face; 0: the whole frame
+    at_once: int = 1  # samples judged side by side on a device: faster for small pictures, as many times the memory
 
     def problems(self):
         yield from within(self, weight=Number(float, 0, 1e6), timesteps=STEPS, crop=Number(int, 0, 4096, "0 is all"))
+        yield from within(self, at_once=COUNT)
         yield from one_of(self, target=("reference", "frame"), frame=("random", "first", "largest"))
         if self.weight and not self.judge:
             yield "judge", self.judge, "a recogniser (an insightface model pack, an .onnx file) beside a weight"

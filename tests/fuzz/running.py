@@ -36,9 +36,9 @@ def run(entry: str, line: list[str], here: Path, limit: float) -> tuple[int | No
 
 
 def problem(status: int | None, printed: str) -> str:
-    """What is wrong; empty where nothing is."""
+    """What is wrong; empty where nothing is. Who waits for another process of many, and says so, does not hang."""
     if status is None:
-        return "hangs"
+        return "" if "waiting for process" in printed else "hangs"
     if "Traceback (most recent call last)" in printed:
         return "traceback"
     if status not in STATUSES:

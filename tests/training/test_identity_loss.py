@@ -191,6 +191,29 @@ def test_latents_are_scaled_decoded_and_judged_at_the_frame(recogniser):
     np.testing.assert_allclose(found.losses, same.losses, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("at_once", [2, 5])
+def test_samples_judged_side_by_side_are_judged_alike(recogniser, at_once):
+    """Three of them, one without a face, at frames of different groups of the decoder: losses and gradients."""
+    record, decoder = small_vae()
+    frame = np.array([0.1, 0.8, 0.4], np.float32)
+    made = prediction(3, frames=17, side=SIDE // 4, channels=4, latent_frames=5, frame=frame)
+    visible = np.ones((3, 17), bool)
+    visible[2] = False
+    made = with_fields(made, landmarks=faces(3, 17), face_visible=visible)
+    weights = {"recogniser": recogniser.params, "decoder": decoder}
+
+    def results(**given):
+        term = term_of(recogniser, Quarter("cogvideox"), record, **given)
+        loss = lambda v: objective([term], dataclasses.replace(made, v=v), weights)[0]  # noqa: E731
+        return jax.jit(jax.value_and_grad(loss))(made.v)
+
+    (alone, expected), (found, gradient) = results(), results(at_once=at_once)
+    assert found == pytest.approx(float(alone), rel=1e-5)
+    assert np.asarray(expected).any(axis=(1, 2, 3, 4)).tolist() == [True, True, False]
+    np.testing.assert_allclose(gradient, expected, atol=2e-5 * np.abs(expected).max())
+
+
 def _at_no_noise(made):
     """`noisy` stands for x0^ itself, up to the schedule's first step."""
     made = with_fields(made, latents=made.noisy)

@@ -5,7 +5,8 @@ frame (`vae.decode_frame`), warped to the recogniser's crop by the true landmark
 little (t of `timesteps` or more), whose identity was dropped, or that show no face have no part in it and cost nothing.
 
 The loss of a sample is a number and its gradient as large as x0^. Both are computed together in the forward pass, one
-sample after the other, and the backward pass only scales the gradient: nothing of the decoder is kept meanwhile.
+sample after the other (or a few at once, which then all cost the same), and the backward pass only scales the gradient:
+nothing of the decoder is kept meanwhile.
 """
 
 import dataclasses
@@ -148,7 +149,7 @@ def _cosines(term: Identity, judges: Tree, samples: _Sample) -> Float[Array, " B
     def one(judges, sample):
         return jax.lax.cond(sample.counts, lambda: term.cosine(judges, sample), lambda: jnp.float32(0))
 
-    return _one_by_one(one, judges, samples)
+    return _by_sample(term, one, judges, samples)
 
 
 def _cosines_and_gradients(term: Identity, judges: Tree, samples: _Sample):
@@ -157,7 +158,7 @@ def _cosines_and_gradients(term: Identity, judges: Tree, samples: _Sample):
         nothing = jnp.float32(0), jnp.zeros_like(sample.x0)
         return jax.lax.cond(sample.counts, lambda: of_x0(sample.x0), lambda: nothing)
 
-    return _one_by_one(one, judges, samples)
+    return _by_sample(term, one, judges, samples)
 
 
 def _scaled_gradients(term: Identity, gradients: Float[Array, "B T H W C"], cotangent: Float[Array, " B"]):
@@ -167,9 +168,13 @@ def _scaled_gradients(term: Identity, gradients: Float[Array, "B T H W C"], cota
 _cosines.defvjp(_cosines_and_gradients, _scaled_gradients)
 
 
-def _one_by_one(function, judges: Tree, samples: _Sample):
-    """`function(judges, sample)` for one sample after the other, on the device that has it."""
-    over_all = lambda judges, own: jax.lax.map(lambda sample: function(judges, sample), own)  # noqa: E731
+def _by_sample(term: Identity, function, judges: Tree, samples: _Sample):
+    """`function(judges, sample)` for `at_once` samples after the other, on the device that has them."""
+
+    def over_all(judges, own):
+        at_once = min(term.settings.at_once, len(own.counts))
+        return jax.lax.map(lambda sample: function(judges, sample), own, batch_size=at_once if at_once > 1 else None)
+
     return sharding.on_own_samples(over_all, judges, samples)
 
 
