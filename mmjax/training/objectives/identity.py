@@ -11,6 +11,7 @@ nothing of the decoder is kept meanwhile.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -81,22 +82,32 @@ class Identity:
         cosines = _cosines(self, judges, samples)
         return Judged(1 - cosines, counts, {"identity_cosine": cosines})
 
-    def cosine(self, judges: Tree, sample: _Sample) -> Float[Array, ""]:
-        """Of the predicted face's embedding and the person's."""
-        found = self._embedding(judges, sample.x0, sample)
+    def cosine(self, judges: Tree, sample: _Sample, later: bool) -> Float[Array, ""]:
+        """Of the predicted face's embedding and the person's; `later` as `vae.decode_frame` has it."""
+        found = self._embedding(judges, sample.x0, sample, later)
         if self.settings.target == "frame":
-            person = _unit(self._embedding(judges, sample.truth, sample))
+            person = _unit(self._embedding(judges, sample.truth, sample, later))
         else:
             person = _unit(sample.embeddings).mean(0)
         return _unit(found) @ jax.lax.stop_gradient(_unit(person))
 
-    def _embedding(self, judges: Tree, latents: Float[Array, "T H W C"], sample: _Sample) -> Float[Array, " width"]:
+    def by_group(self, sample: _Sample, of: Callable[[bool], Tree]) -> Tree:
+        """`of(later)` of where the sample's frame lies, zeros for a sample that does not count."""
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: of(False)))
+        first = len(sample.x0) if self.vae is None else vae.first_frames(self.vae, len(sample.x0))
+        last = self.autoencoder.temporal * (len(sample.x0) - 1)  # frame
+        branches = [lambda: nothing, lambda: of(False), *([lambda: of(True)] if first <= last else [])]
+        return jax.lax.switch(sample.counts * (1 + (sample.frame >= first)), branches)
+
+    def _embedding(
+        self, judges: Tree, latents: Float[Array, "T H W C"], sample: _Sample, later: bool
+    ) -> Float[Array, " width"]:
         latents, corner = self._crop(latents, sample.landmarks)
         if self.vae is None:
             picture = latents[sample.frame]
         else:
             scaled = latents / self.vae.scaling_factor
-            picture = vae.decode_frame(self.vae, judges["decoder"], scaled, sample.frame, self.policy)
+            picture = vae.decode_frame(self.vae, judges["decoder"], scaled, sample.frame, later, self.policy)
         pixels = 127.5 * (picture + 1)  # not clipped: what is too bright still has a gradient
         aligned = align(pixels, sample.landmarks - corner, self.graph.side)
         return arcface.apply(self.graph, judges["recogniser"], aligned[None])[0]
@@ -147,16 +158,15 @@ def _cosines(term: Identity, judges: Tree, samples: _Sample) -> Float[Array, " B
     """The cosine of each sample, 0 for those that do not count; differentiable in x0."""
 
     def one(judges, sample):
-        return jax.lax.cond(sample.counts, lambda: term.cosine(judges, sample), lambda: jnp.float32(0))
+        return term.by_group(sample, lambda later: term.cosine(judges, sample, later))
 
     return _by_sample(term, one, judges, samples)
 
 
 def _cosines_and_gradients(term: Identity, judges: Tree, samples: _Sample):
     def one(judges, sample):
-        of_x0 = jax.value_and_grad(lambda x0: term.cosine(judges, sample._replace(x0=x0)))
-        nothing = jnp.float32(0), jnp.zeros_like(sample.x0)
-        return jax.lax.cond(sample.counts, lambda: of_x0(sample.x0), lambda: nothing)
+        cosine = lambda x0, later: term.cosine(judges, sample._replace(x0=x0), later)  # noqa: E731
+        return term.by_group(sample, lambda later: jax.value_and_grad(cosine)(sample.x0, later))
 
     return _by_sample(term, one, judges, samples)
 
