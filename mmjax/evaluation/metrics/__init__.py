@@ -1,0 +1,1 @@
+"""Metrics of videos of people: one small file each, one interface (`interface.py`)."""

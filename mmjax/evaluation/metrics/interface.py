@@ -1,0 +1,86 @@
+"""What a metric is. One small file each; begin with `identity.py`.
+
+A metric says what it needs, scores a video, and has a statistic over scores. Scores are of single videos, so that a
+table can have intervals over people and paired differences between systems, and a page can show the worst cases. What
+cannot be computed is a score without a value that says why and what to give: never zero, never left out.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from mmjax.evaluation.observation import DecodedVideo, Observation, Subject
+
+PIXELS, FACES, REFERENCES, OTHERS, TEXT = "pixels", "faces", "references", "others", "text"
+NEEDS = {  # what a metric may ask for, and what to give where it is missing
+    PIXELS: "the video's frames",
+    FACES: "a face pack (--face-models)",
+    REFERENCES: "pictures of the person (--references)",
+    OTHERS: "references of two people or more",
+    TEXT: "the video's prompt (--prompts)",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Of one video.
+
+    value: None where it is not computed.
+    series: one number for each frame that was looked at (or each pair of neighbours, as the metric says), NaN for none.
+    why: what is missing and what to give, where there is no value.
+    details: what the statistic over videos needs beside the value, plain JSON values.
+    """
+
+    value: float | None
+    series: Sequence[float] = ()
+    why: str = ""
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def not_computed(why: str) -> Score:
+    """A score without a value; `why` says what is missing and what to give."""
+    return Score(None, why=why)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class VideoToScore:
+    """A video as a metric sees it. `video` is there for metrics that need `PIXELS` alone."""
+
+    observation: Observation
+    subject: Subject | None = None  # who should be in it
+    people: Mapping[str, Subject] = dataclasses.field(default_factory=dict)  # everybody of the set, by name
+    prompt: str = ""
+    video: DecodedVideo | None = None
+
+
+class Metric(Protocol):
+    """A metric. `name` is that of its column and unique in an evaluation ("identity/mbf").
+
+    title: what it is, for the reader of a table, in a few words with its unit.
+    better: "higher", "lower", or "" where neither is better by itself.
+    needs: some of `NEEDS`. Metrics that need `PIXELS` are taken in a worker, which sees one video and its subject and
+      no `people`; the others at the end, when everybody has been seen.
+    version: raised when its numbers change; kept scores of another version are computed anew.
+    """
+
+    name: str
+    title: str
+    better: str
+    needs: frozenset[str]
+    version: int
+
+    def score(self, case: VideoToScore) -> Score: ...
+
+    def statistic(self, scores: Sequence[Score]) -> float:
+        """One figure of many videos, each with a value; NaN for none."""
+
+
+class MeanOverVideos:
+    """The statistic of most metrics, to inherit."""
+
+    def statistic(self, scores: Sequence[Score]) -> float:
+        values = [score.value for score in scores if score.value is not None]
+        return float(np.mean(values)) if values else math.nan
