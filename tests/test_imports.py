@@ -45,6 +45,7 @@ GROUND_FLOOR = {
         "quiet",
         "texts",
         "trees",
+        "user_tables",
         "validation",
         "versions",
         "video",

@@ -1,20 +1,17 @@
 """Captions and people of items: manifests that list them, and the sidecar files that lie beside them."""
 
-import csv
 import dataclasses
 import io
 import json
 import os
-from collections.abc import Container, Iterator
-from pathlib import Path
+from collections.abc import Container
 
-from absl import logging
-
-from mmjax.errors import DataError, error_text
+from mmjax.errors import DataError
 from mmjax.preparation.inputs.opening import read_bytes
 from mmjax.preparation.items import Item
 from mmjax.preparation.reasons import Rejected
 from mmjax.texts import decode_text
+from mmjax.user_tables import Row, filled, read_table
 
 COLUMNS = ("path", "caption", "person", "role")
 ROLES = ("sample", "reference", "both")
@@ -24,7 +21,6 @@ _NAMES = {  # what they are called beside a.jpg, whose stem is "a"; the first th
     "json": ("{stem}.json", "{name}.json"),
     "person": ("{stem}.cls",),
 }
-_SEPARATORS = ",;\t|"
 MAX_SIDECAR = 1 << 20  # bytes; img2dataset's largest have a tenth of it
 
 
@@ -39,33 +35,11 @@ class ManifestLine:
 
 
 def read_manifest(path: str | os.PathLike) -> list[ManifestLine]:
-    """The lines of a CSV with a header, or of a JSONL with an object a line; columns `COLUMNS`, only `path` is a must.
+    """The lines of a CSV or JSONL (`mmjax.user_tables`) with the columns `COLUMNS`, of which only `path` is a must.
 
-    A CSV's columns are parted by commas, or by semicolons, tabs or bars, as spreadsheets of other countries have it.
-    The text is UTF-8, UTF-16 or Windows-1252 (`mmjax.texts`).
-
-    Raises:
-      DataError: no such file, another kind, no text, other columns, a line without path or with an unknown role; with
-        the line's number. A list that is wrong in one place is wrong in others: nothing is guessed.
+    Raises `DataError` as `read_table` does, and for an unknown role.
     """
-    path = Path(path)
-    readers = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _jsonl_rows}
-    if path.suffix.lower() not in readers or not os.path.isfile(path):
-        found = "another kind of file" if os.path.isfile(path) else "none"
-        raise DataError(f"manifest {path}: expected a .csv, .tsv or .jsonl file, found {found}; check the path")
-    try:
-        text, encoding = decode_text(path.read_bytes())
-        if encoding == "cp1252":
-            logging.warning("manifest %s is not UTF-8: read as Windows-1252", path)
-        lines = io.StringIO(text, newline="")
-        rows = readers[path.suffix.lower()](lines, path)
-        return [_line(values, f"manifest {path}, line {number}") for number, values in rows]
-    except OSError as error:
-        raise DataError(f"manifest {path}: expected a file to read, found {error_text(error)}") from error
-    except (csv.Error, ValueError) as error:
-        raise DataError(
-            f"manifest {path}: expected UTF-8 text, found what does not read ({error}); save it as UTF-8"
-        ) from error
+    return [_line(row, where) for where, row in read_table(path, COLUMNS)]
 
 
 def sidecars_of(name: str, names: Container[str]) -> tuple[dict[str, str], list[str]]:
@@ -109,53 +83,14 @@ def read_sidecars(files: dict[str, Item]) -> tuple[str | None, str | None]:
     for key, value, kinds in (("caption", caption, str), ("person", person, str | int)):
         if value is not None and not isinstance(value, kinds):
             raise Rejected("no_caption", f'its JSON file: expected text as "{key}", found {type(value).__name__}')
-    return _filled(caption), _filled(person)
+    return filled(caption), filled(person)
 
 
-def _csv_rows(file, path) -> Iterator[tuple[int, dict]]:
-    head = file.readline()
-    before = 1 if head.lower().startswith("sep=") else 0  # Excel's own line
-    head = file.readline() if before else head
-    file.seek(0)
-    for _ in range(before):
-        file.readline()
-    columns = {separator: [name.strip(' "') for name in head.strip().split(separator)] for separator in _SEPARATORS}
-    separator = next((each for each, names in columns.items() if "path" in names and len(names) > 1), ",")
-    reader = csv.DictReader(file, delimiter=separator, restkey="more values than columns", restval=None, strict=True)
-    for values in reader:
-        yield reader.line_num + before, values
-
-
-def _jsonl_rows(file, path) -> Iterator[tuple[int, dict]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"manifest {path}, line {number}: expected a JSON object, found {error}") from error
-        if not isinstance(values, dict):
-            raise DataError(f"manifest {path}, line {number}: expected a JSON object, found {line[:40]!r}")
-        yield number, values
-
-
-def _line(values: dict, where: str) -> ManifestLine:
-    if unknown := [key for key in values if key not in COLUMNS]:
-        known = ", ".join(COLUMNS)
-        raise DataError(f"{where}: expected the columns {known}, found also {unknown[0]!r}; rename or remove it")
-    if wrong := [key for key, value in values.items() if not isinstance(value, str | int | None)]:
-        raise DataError(f"{where}: expected text as {wrong[0]}, found {type(values[wrong[0]]).__name__}")
-    path, role = _filled(values.get("path")), _filled(values.get("role")) or "both"
-    if path is None or "\0" in path:
-        raise DataError(f"{where}: expected a path, found none; the first line of a CSV names the columns")
+def _line(row: Row, where: str) -> ManifestLine:
+    role = row["role"] or "both"
     if role not in ROLES:
         raise DataError(f"{where}: expected a role of {', '.join(ROLES)}, found {role!r}")
-    return ManifestLine(path, _filled(values.get("caption")), _filled(values.get("person")), role)
-
-
-def _filled(value) -> str | None:
-    """Text without the halves of letters that JSON can hold ("\\ud83d") and no file or record can."""
-    return str(value).encode("utf-8", "ignore").decode().strip() or None if value is not None else None
+    return ManifestLine(row["path"], row["caption"], row["person"], role)
 
 
 def _object(item: Item) -> dict:
