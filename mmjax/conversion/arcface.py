@@ -16,15 +16,13 @@ from typing import Any
 
 from mmjax.conversion import onnx_file
 from mmjax.conversion.component import Component
-from mmjax.conversion.engine import Row, Transform, assemble, identity
+from mmjax.conversion.engine import Row, assemble, identity, scalar
 from mmjax.conversion.soundness import checked
 from mmjax.conversion.source import Source
 from mmjax.errors import ConfigError, ConversionError
 from mmjax.models.arcface.graph import OnnxGraph, abstract_params
 from mmjax.trees import Tree, unflatten
 from mmjax.validation import validated_record
-
-_SCALAR = Transform("scalar", lambda x: x.reshape(1), lambda x: x.reshape(()), lambda shape: ())
 
 
 def read_config(published: dict[str, Any], what: str) -> OnnxGraph:
@@ -42,7 +40,7 @@ def write_config(graph: OnnxGraph) -> dict[str, Any]:
 
 def table(graph: OnnxGraph) -> list[Row]:
     """One row for each float tensor of the graph; layouts stay ONNX's."""
-    return [Row(weight.name, weight.path, identity if weight.shape else _SCALAR) for weight in graph.weights]
+    return [Row(weight.name, weight.path, identity if weight.shape else scalar) for weight in graph.weights]
 
 
 def abstract_arcface(graph: OnnxGraph) -> Tree:
@@ -52,7 +50,7 @@ def abstract_arcface(graph: OnnxGraph) -> Tree:
 
 def open_onnx(source: str) -> Source:
     """Opens an ONNX file, or the only recogniser in the folder of an insightface model pack, for conversion."""
-    path = _recogniser(Path(source))
+    path = recogniser_file(Path(source))
     graph, tensors = onnx_file.read_onnx(path)
     files = (path, *onnx_file.external_files(onnx_file.load(path, external=False), path))
     return Source(path.name, graph, tensors, tensors.__getitem__, files)
@@ -64,7 +62,8 @@ def read_params(source: Source) -> Tree:
     return unflatten({leaf.path: assemble(leaf, read, source.tensors[leaf.keys[0]].dtype) for leaf in leaves})
 
 
-def _recogniser(source: Path) -> Path:
+def recogniser_file(source: Path) -> Path:
+    """The file itself, or a folder's only recogniser, by its graph. Raises `ConversionError` for none or several."""
     if not source.is_dir():
         return source
     found, refused = [], []

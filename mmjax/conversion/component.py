@@ -27,7 +27,8 @@ class Component:
       is named in the report and the manifest, never dropped in silence.
     stem: of the names of the files that are written back, before the number and `.safetensors`.
     write: (record, {source key: tensor}, path) -> one file of another format, where it is not published as safetensors.
-    tokenizer: whether prompts cannot be encoded without the tokenizer that is published beside it.
+    tokenizer: (folder of the tokenizer that is published beside it, record) -> what is wrong with it, "" for nothing;
+      where texts cannot be encoded without one.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Component:
     unused: Callable[[str], str | None] = lambda key: None
     summary: str = ""
     stem: str = DIFFUSERS
-    tokenizer: bool = False
+    tokenizer: Callable[[Path, Any], str] | None = None
     write: Callable[[Any, Mapping[str, Any], Path], None] | None = None
 
     def leaves(self, config: Any) -> list[Leaf]:

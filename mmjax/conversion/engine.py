@@ -31,6 +31,9 @@ identity = Transform("identity", lambda x: x, lambda x: x, lambda shape: shape)
 transpose = Transform("transpose", lambda x: x.T, lambda x: x.T, lambda shape: shape[::-1])
 
 
+scalar = Transform("scalar", lambda x: x.reshape(1), lambda x: x.reshape(()), lambda shape: ())  # as a vector of one
+
+
 def conv_patch(channels: int, patch: int) -> Transform:
     """A torch patch convolution [d, C, p, p] as a Dense kernel [C * p * p, d], features in the order (C, p, p)."""
     return Transform(
@@ -206,6 +209,7 @@ def _another_component(misfit: Misfit) -> str | None:
         "vae": "decoder.conv_in.conv.",
         "text-encoder": "encoder.block.0.layer.0.SelfAttention.",
         "photomaker": "id_encoder.",
+        "clip": "visual_projection.",
     }
     for name, start in parts.items():
         if len(misfit.surplus) == len(misfit.found) and any(key.startswith(start) for key in misfit.surplus):

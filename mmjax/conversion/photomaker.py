@@ -18,8 +18,9 @@ import jax.numpy as jnp
 
 from mmjax import config as c
 from mmjax.conversion import pickles
+from mmjax.conversion.clip import dense, norm, vision_rows
 from mmjax.conversion.component import Component
-from mmjax.conversion.engine import Blocks, Misfit, Row, Shape, conv_patch, identity, transpose
+from mmjax.conversion.engine import Misfit, Row, Shape, transpose
 from mmjax.conversion.source import Source, download, open_tensors
 from mmjax.errors import ConversionError
 from mmjax.models.clip import CHANNELS, CLIPVisionTower
@@ -105,7 +106,7 @@ def write_config(record: PhotoMaker) -> dict[str, Any]:
 
 def table(record: PhotoMaker) -> list[Row]:
     """Rows for every tensor that we use. Kernels are [in, out]: transposed from torch."""
-    return [*_clip(record.clip), *_id_perceiver(record.depth)]
+    return [*vision_rows(record.clip, _VISION, "clip"), *_id_perceiver(record.depth)]
 
 
 @functools.cache
@@ -168,54 +169,24 @@ def _count(shapes: Mapping[str, Shape], start: str, default: int) -> int:
     return max((int(number) + 1 for number in numbers if number.isdigit()), default=default)
 
 
-def _clip(clip: CLIPVision) -> Iterator[Row]:
-    blocks = Blocks(clip.layers)
-    yield Row(f"{_VISION}.embeddings.class_embedding", "clip/class_token")
-    patches = conv_patch(CHANNELS, clip.patch)
-    yield Row(f"{_VISION}.embeddings.patch_embedding.weight", "clip/patch_embed/kernel", patches)
-    yield Row(f"{_VISION}.embeddings.position_embedding.weight", "clip/positions")
-    yield from _norm(f"{_VISION}.pre_layrnorm", "clip/norm_in")
-    for source, target, rows in (
-        ("layer_norm1", "norm_attn", _norm),
-        ("self_attn.q_proj", "query", _dense),
-        ("self_attn.k_proj", "key", _dense),
-        ("self_attn.v_proj", "value", _dense),
-        ("self_attn.out_proj", "attn_out", _dense),
-        ("layer_norm2", "norm_ffn", _norm),
-        ("mlp.fc1", "in", _dense),
-        ("mlp.fc2", "out", _dense),
-    ):
-        yield from rows(f"{_VISION}.encoder.layers.{{i}}.{source}", f"clip/blocks/{target}", blocks)
-
-
 def _id_perceiver(depth: int) -> Iterator[Row]:
-    yield from _dense(f"{_PERCEIVER}.token_proj.0", "id_perceiver/token_in")
-    yield from _dense(f"{_PERCEIVER}.token_proj.2", "id_perceiver/token_out")
-    yield from _norm(f"{_PERCEIVER}.token_norm", "id_perceiver/token_norm")
+    yield from dense(f"{_PERCEIVER}.token_proj.0", "id_perceiver/token_in")
+    yield from dense(f"{_PERCEIVER}.token_proj.2", "id_perceiver/token_out")
+    yield from norm(f"{_PERCEIVER}.token_norm", "id_perceiver/token_norm")
     theirs, ours = f"{_PERCEIVER}.perceiver_resampler", "id_perceiver/resampler"
-    yield from _dense(f"{theirs}.proj_in", f"{ours}/in")
+    yield from dense(f"{theirs}.proj_in", f"{ours}/in")
     for i in range(depth):
         attention, feed_forward = f"{theirs}.layers.{i}.0", f"{theirs}.layers.{i}.1"
-        yield from _norm(f"{attention}.norm1", f"{ours}/attn_{i}/norm_features")
-        yield from _norm(f"{attention}.norm2", f"{ours}/attn_{i}/norm_latents")
+        yield from norm(f"{attention}.norm1", f"{ours}/attn_{i}/norm_features")
+        yield from norm(f"{attention}.norm2", f"{ours}/attn_{i}/norm_latents")
         yield Row(f"{attention}.to_q.weight", f"{ours}/attn_{i}/query/kernel", transpose)
         yield Row(f"{attention}.to_kv.weight", f"{ours}/attn_{i}/key_value/kernel", transpose)
         yield Row(f"{attention}.to_out.weight", f"{ours}/attn_{i}/out/kernel", transpose)
-        yield from _norm(f"{feed_forward}.0", f"{ours}/norm_ffn_{i}")
+        yield from norm(f"{feed_forward}.0", f"{ours}/norm_ffn_{i}")
         yield Row(f"{feed_forward}.1.weight", f"{ours}/ffn_{i}/in/kernel", transpose)
         yield Row(f"{feed_forward}.3.weight", f"{ours}/ffn_{i}/out/kernel", transpose)
-    yield from _dense(f"{theirs}.proj_out", f"{ours}/out")
-    yield from _norm(f"{theirs}.norm_out", f"{ours}/norm_out")
-
-
-def _dense(source: str, target: str, blocks: Blocks | None = None) -> Iterator[Row]:
-    yield Row(f"{source}.weight", f"{target}/kernel", transpose, blocks)
-    yield Row(f"{source}.bias", f"{target}/bias", identity, blocks)
-
-
-def _norm(source: str, target: str, blocks: Blocks | None = None) -> Iterator[Row]:
-    yield Row(f"{source}.weight", f"{target}/scale", identity, blocks)
-    yield Row(f"{source}.bias", f"{target}/bias", identity, blocks)
+    yield from dense(f"{theirs}.proj_out", f"{ours}/out")
+    yield from norm(f"{theirs}.norm_out", f"{ours}/norm_out")
 
 
 COMPONENT = Component(

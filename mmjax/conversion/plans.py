@@ -17,7 +17,6 @@ import numpy as np
 
 from mmjax import files
 from mmjax.conversion import engine, safetensors_io, soundness, store
-from mmjax.conversion import tokenizer as tokenizers
 from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Leaf
 from mmjax.conversion.recognise import check_source
@@ -200,7 +199,7 @@ def forward(
     shapes = {key: tuple(tensor.shape) for key, tensor in kind.used(opened.tensors).items()}
     engine.check(leaves, shapes, f"{source} as {kind.name}", kind.causes(opened.config))
     if kind.tokenizer and opened.tokenizer:
-        _check_tokenizer(opened)
+        _check_tokenizer(kind, opened)
     promised = {leaf.path: _promise(leaf, opened, target) for leaf in leaves}
     return Forward(kind, opened, promised, _unused(kind, opened))
 
@@ -260,11 +259,11 @@ def copy_file(source: Path, target: Path) -> Path:
     return Path(shutil.copyfile(source, target))
 
 
-def _check_tokenizer(source: Source) -> None:
-    """Refuses a tokenizer that is damaged or is not the text encoder's."""
+def _check_tokenizer(kind: Component, source: Source) -> None:
+    """Refuses a tokenizer that is damaged or is not the network's."""
     folder = source.tokenizer[0].parent
     try:
-        wrong = tokenizers.problem(tokenizers.load_tokenizer(folder), source.config.vocabulary)
+        wrong = kind.tokenizer(folder, source.config)
     except CheckpointError as error:
         raise ConversionError(str(error)) from error
     if wrong:

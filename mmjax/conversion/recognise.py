@@ -18,6 +18,7 @@ PARTS = {  # class of a published config.json -> (folder in a pipeline, our comp
     "AutoencoderKLCogVideoX": ("vae", "vae"),
     "T5EncoderModel": ("text_encoder", "text-encoder"),
     "T5ForConditionalGeneration": ("text_encoder", "text-encoder"),
+    "CLIPModel": ("clip", "clip"),
 }
 LORA = "This looks like a LoRA adapter; its base model is what can be converted"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")

@@ -2,12 +2,12 @@
 
 import difflib
 
-from mmjax.conversion import arcface, photomaker, t5, transformer, vae
+from mmjax.conversion import arcface, clip, photomaker, t5, transformer, vae
 from mmjax.conversion.component import Component
 from mmjax.conversion.recognise import ADAPTER, PIPELINE
 from mmjax.errors import ConversionError
 
-_ALL = (transformer, vae, t5, photomaker, arcface)  # each module ends in its COMPONENT
+_ALL = (transformer, vae, t5, photomaker, clip, arcface)  # each module ends in its COMPONENT
 COMPONENTS = {table.COMPONENT.name: table.COMPONENT for table in _ALL}
 
 

@@ -19,8 +19,8 @@ _PICKLED = {TRANSFORMERS: "pytorch_model"}  # transformers named its pickles oth
 _FILE = (  # of a model's weights or their index, with its variant where it has one
     r"{stem}(\.(?P<variant>[A-Za-z0-9_]+))?(-\d+-of-\d+)?\.{suffix}(\.index(\.(?P<indexed>[A-Za-z0-9_]+))?\.json)?"
 )
-_TOKENIZERS = ("spiece.model", "tokenizer.json")  # either is enough
-_TOKENIZER_FILES = (*_TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_TOKENIZERS = ("spiece.model", "tokenizer.json", "vocab.json")  # any is enough; the last with merges.txt
+_TOKENIZER_FILES = (*_TOKENIZERS, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 ReadConfig = Callable[[dict[str, Any], str], Any]
 
@@ -226,7 +226,7 @@ def tokenizer_files(folder: Path) -> tuple[Path, ...]:
     if not any(file.name in _TOKENIZERS for file in files):
         found = ", ".join(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else "no folder"
         raise ConversionError(
-            f"{folder}: expected a tokenizer ({' or '.join(_TOKENIZERS)}), found {found or 'nothing'}"
+            f"{folder}: expected a tokenizer ({' or '.join(_TOKENIZERS[:2])}), found {found or 'nothing'}"
         )
     for file in files:
         if safetensors_io.is_lfs_pointer(file):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Blocks, Misfit, Row, identity, transpose
 from mmjax.conversion.source import TRANSFORMERS, open_model
+from mmjax.conversion.tokenizer import load_tokenizer, problem
 from mmjax.errors import ConversionError
 from mmjax.models.sizes import T5
 from mmjax.models.t5 import T5Encoder
@@ -150,5 +151,5 @@ COMPONENT = Component(
     causes=causes,
     unused=unused,
     stem=TRANSFORMERS,
-    tokenizer=True,
+    tokenizer=lambda folder, record: problem(load_tokenizer(folder), record.vocabulary),
 )

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
-from mmjax.models.sizes import CLIPVision
+from mmjax.models.sizes import CLIPText, CLIPVision
 from mmjax.nn.attention import attention
 from mmjax.nn.layers import Dense, LayerNorm, partitioned
 from mmjax.precision import Policy
@@ -50,10 +50,14 @@ def _activation(name: str, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
 
 
 class CLIPBlock(nn.Module):
-    """Attention, then feed-forward, each after a LayerNorm. The carry of the scan is (this state, the one before)."""
+    """Attention, then feed-forward, each after a LayerNorm. The carry of the scan is (this state, the one before).
 
-    record: CLIPVision
+    causal: whether a token sees those before it alone, as in the text tower.
+    """
+
+    record: CLIPVision | CLIPText
     policy: Policy
+    causal: bool = False
 
     @nn.compact
     def __call__(self, states: tuple[Float[Array, "n t d"], Float[Array, "n t d"]], _):
@@ -71,11 +75,22 @@ class CLIPBlock(nn.Module):
             self._dense(width, name, ("embed", "heads"))(x).reshape(*x.shape[:2], heads, width // heads)
             for name in ("query", "key", "value")
         )
-        attended = attention(q, k, v, self.policy.on_xla).reshape(x.shape)
+        attended = _causal(q, k, v, self.policy) if self.causal else attention(q, k, v, self.policy.on_xla)
+        attended = attended.reshape(x.shape)
         return self._dense(width, "attn_out", ("heads", "embed"))(attended)
 
     def _dense(self, features, name, axes):
         return Dense(features, axes, self.policy, name=name)
+
+
+def _causal(
+    q: Float[Array, "n t h k"], k: Float[Array, "n t h k"], v: Float[Array, "n t h k"], policy: Policy
+) -> Float[Array, "n t h k"]:
+    """Attention of each token over itself and those before it; the softmax in float32."""
+    scores = jnp.einsum("nqhk,nmhk->nhqm", q, k, precision=policy.product, preferred_element_type=jnp.float32)
+    seen = jnp.tril(jnp.ones((q.shape[1], k.shape[1]), bool))
+    weights = jax.nn.softmax(jnp.where(seen, scores * q.shape[-1] ** -0.5, -jnp.inf), axis=-1).astype(v.dtype)
+    return jnp.einsum("nhqm,nmhk->nqhk", weights, v, precision=policy.product)
 
 
 class CLIPVisionTower(nn.Module):

@@ -1,4 +1,4 @@
-"""Sizes of the published networks round the transformer, as frozen records: VAE, T5 encoder, CLIP vision tower.
+"""Sizes of the published networks round the transformer, as frozen records: VAE, T5 encoder, CLIP, PhotoMaker.
 
 They are what a converted folder says of its weights; an experiment names the folder and not the sizes.
 """
@@ -89,6 +89,42 @@ class CLIPVision:
             yield "side", self.side, f"a multiple of patch = {self.patch}"
         if self.heads > 0 and self.width % self.heads:
             yield "width", self.width, f"a multiple of heads = {self.heads}"
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIPText:
+    """A CLIP text tower. Defaults are ViT-L/14's; ViT-B's is 512 wide, of 8 heads and a hidden width of 2048."""
+
+    layers: int = 12
+    width: int = 768
+    heads: int = 12
+    hidden: int = 3072
+    vocabulary: int = 49408
+    length: int = 77  # tokens of a text, padding included
+    end_token: int = 49407  # at which the text is read out
+    activation: str = "quick_gelu"  # quick_gelu | gelu
+    norm_eps: float = 1e-5
+
+    def problems(self):
+        yield from within(self, layers=LAYERS, width=SIZE, heads=SIZE, hidden=SIZE, vocabulary=SIZE, length=SIZE)
+        yield from within(self, norm_eps=_EPSILON)
+        yield from one_of(self, activation=("quick_gelu", "gelu"))
+        if self.heads > 0 and self.width % self.heads:
+            yield "width", self.width, f"a multiple of heads = {self.heads}"
+        if not 0 <= self.end_token < self.vocabulary:
+            yield "end_token", self.end_token, f"a token below vocabulary = {self.vocabulary}"
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIP:
+    """CLIP with both of its towers, which meet in a space of `projection` numbers. Defaults are ViT-L/14's."""
+
+    vision: CLIPVision = CLIPVision()
+    text: CLIPText = CLIPText()
+    projection: int = 768
+
+    def problems(self):
+        yield from within(self, projection=SIZE)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,6 +89,7 @@ OTHERS = {
     "vae": "decoder.conv_in.conv.weight",
     "text-encoder": "encoder.block.0.layer.0.SelfAttention.q.weight",
     "photomaker": "id_encoder.visual_projection.weight",
+    "clip": "visual_projection.weight",
 }
 
 

@@ -25,6 +25,19 @@ def frames_of(name: str, count: int, step: int = 1) -> np.ndarray:
     return np.stack(found)
 
 
+def middle_frames(count: int) -> dict[str, np.ndarray]:
+    """A frame from the middle of so many clips, by the clips' names below videos/."""
+    videos = fp.DATA / "videos"
+    files = sorted(path for path in videos.rglob("*") if path.suffix in (".mp4", ".mpg"))
+    found = {}
+    for file in files[:: len(files) // count][:count]:
+        with av.open(str(file)) as container:
+            container.seek(container.duration // 2)
+            frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
+            found[str(file.relative_to(videos))] = np.ascontiguousarray(frame)  # dlib takes no rows with gaps
+    return found
+
+
 def consisid_boxes() -> np.ndarray:
     """The face's box in each frame of ConsisID's training sample, [244, 4]."""
     frames = json.loads((_CONSISID / "refine_bbox_jsons" / f"{_SAMPLE}.json").read_text())
