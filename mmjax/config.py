@@ -233,7 +233,7 @@ class Train:
     max_skipped: int = free(10)  # steps in a row whose loss or gradient is not finite, after which the run stops
     keep_best: str = free("")  # also keep the best checkpoint by a figure with this tag, such as validation/loss
     # who compares samples with their people, and should have no other part in the training: a model pack by name or
-    # folder, an .onnx file, a converted folder, or fisherfaces, for drawn people
+    # folder, an .onnx or EdgeFace's .safetensors file, a converted folder, dlib, or fisherfaces, for drawn people
     identity_embedder: str = free("")
 
     def problems(self):

@@ -100,16 +100,9 @@ def _similarity_of_drawn_people(config: Experiment, source: str) -> "SimilarityT
 
 def _part_in_training(config: Experiment, sources: "Sources", fingerprint: str) -> str:
     """What the recogniser with this fingerprint has to do in the training that it is to judge; empty for nothing."""
-    from mmjax.encoders import fingerprints
-    from mmjax.encoders.arcface import load_arcface
-    from mmjax.faces.packs import find_pack
+    from mmjax.encoders.embedders import part_in_training
 
-    if fingerprints.names(sources.encoders["face"], fingerprint):
-        return "the recogniser whose embeddings condition the model"
-    identity = config.loss.identity
-    if identity.weight and load_arcface(find_pack(identity.judge)).fingerprint == fingerprint:
-        return "the judge of the identity loss"
-    return ""
+    return part_in_training(fingerprint, sources.encoders["face"], config.loss.identity)
 
 
 def define_flags() -> None:

@@ -13,16 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from mmjax import config as c
-from mmjax import sharding
 from mmjax.conversion import arcface, load_component, read_record
 from mmjax.conversion.store import MANIFEST
-from mmjax.encoders.batching import run_in_batches
+from mmjax.encoders.aligned_faces import in_batches
 from mmjax.encoders.fingerprints import ARCFACE, fingerprint, hash_leaves
 from mmjax.models.arcface.graph import OnnxGraph, apply, output_shape
 from mmjax.trees import Tree, flatten
 
-_FEW, _MANY = 5, 64  # faces seen at once, as two programs: those of one checked picture, and a batch
 _embed = jax.jit(apply, static_argnames=("graph", "dtype"))
 
 
@@ -46,13 +43,8 @@ class ArcFace:
         return _embed(self.graph, self.params, pictures, self.dtype)
 
     def in_batches(self, aligned: UInt8[np.ndarray, "n 112 112 3"]) -> Float[np.ndarray, "n width"]:
-        """The same of one face or more, 64 at a time, whatever mesh is in use around it.
-
-        Rows are filled up, so that two shapes are compiled.
-        """
-        size = _FEW if len(aligned) <= _FEW else _MANY
-        with sharding.use_mesh(sharding.make_mesh(c.Mesh(), jax.local_devices()[:1])):
-            return run_in_batches(self, aligned, size, lambda rows: size)
+        """The same of one face or more; see `mmjax.encoders.aligned_faces.in_batches`."""
+        return in_batches(self, aligned)
 
     @property
     def width(self) -> int:

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 # Names with versions of the networks' fingerprints; those of placeholder encoders stand with the encoders.
-T5, PHOTOMAKER, ARCFACE, COGVIDEOX_VAE = "t5/1", "photomaker/1", "arcface/1", "cogvideox_vae/1"
+T5, PHOTOMAKER, CLIP, COGVIDEOX_VAE = "t5/1", "photomaker/1", "clip/1", "cogvideox_vae/1"
+ARCFACE, EDGEFACE = "arcface/1", "edgeface/1"
 
 
 def fingerprint(name: str, **values) -> str:
@@ -45,6 +46,19 @@ def agrees(found: str, expected: str, but: tuple[str, ...] = ()) -> bool:
 def names(line: str, part: str) -> bool:
     """Whether a line says that something was made with another fingerprint, `part`, among its values."""
     return ":".join(part.split()) in (value.partition("=")[2] for value in line.split()[1:])
+
+
+def part_in_training(embedder: str, conditioning: Iterable[str], judges: Iterable[str] = ()) -> str:
+    """What the embedder with this fingerprint has to do with a model, in words; empty for nothing.
+
+    Args:
+      conditioning: fingerprints of what made the model's identity features, such as a face encoder that names its
+        recogniser, or that recogniser.
+      judges: fingerprints of the recognisers of its identity loss.
+    """
+    if any(embedder == line or names(line, embedder) for line in conditioning):
+        return "the recogniser whose embeddings condition the model"
+    return "the judge of the identity loss" if embedder in judges else ""
 
 
 def short_hash(*parts) -> str:
