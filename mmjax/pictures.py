@@ -15,13 +15,18 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, ImageSequence
 
 from mmjax import colours
 from mmjax.errors import DataError, MediaError, error_text
 
 # as Pillow calls them; each knows its files by their first bytes, and none starts another program, as EPS does
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI", "PSD", "HEIF")
+ENDINGS = (  # of names; what a file is, its content says
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".webp"),
+    *(".bmp", ".dib", ".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".jpf"),
+    *(".ppm", ".pgm", ".pnm", ".qoi", ".psd"),
+)
 MAX_PIXELS = 100_000_000  # of a picture: a small file can unpack to gigabytes
 NEEDS_HEIF = 'HEIC, for which `pip install "mmjax[heic]"` brings a reader'
 
@@ -65,6 +70,22 @@ def open_picture(file: BinaryIO, max_pixels: float = MAX_PIXELS) -> Image.Image:
             if deep and _brightest(picture, opened) < 1 << _FEW_BITS[-1] - 8:
                 picture = to_rgb(_upright(opened, _few_bits(file, opened)))
             return _first_shown(opened, picture) if shows_nothing(picture) else picture
+
+
+def animation_frames(file: BinaryIO, max_pixels: float = MAX_PIXELS) -> Iterator[tuple[float, Image.Image]]:
+    """Seconds since the first one, and the picture as `to_rgb` of it, of every picture in an animated file.
+
+    Raises `MediaError` as `open_picture` does.
+    """
+    with _media_errors(), _own_limit(), _opened(file) as opened:
+        if opened.width * opened.height > max_pixels:
+            raise MediaError(
+                "too_large", f"{opened.width}x{opened.height} pixels, expected {max_pixels / 1e6:g} million"
+            )
+        clock = 0.0
+        for frame in ImageSequence.Iterator(opened):
+            yield clock, to_rgb(frame)
+            clock += frame.info.get("duration", 0) / 1000
 
 
 def format_of(file: BinaryIO) -> str:

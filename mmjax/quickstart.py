@@ -100,8 +100,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--people", type=COUNT, metavar="N", help="held-out people to ask about (default: all)")
     parser.add_argument("--overwrite", action="store_true", help=outputs.OVERWRITE_HELP)
+    write = "write pictures of the held-out people and people.csv there, for mmjax.evaluate, and do nothing else"
+    parser.add_argument("--write-people", type=cli.path, metavar="DIR", help=write)
     args = parser.parse_args(argv)
     workdir = Path(args.workdir)
+    if args.write_people:
+        print(galleries.write_people(runs.read_config(workdir), Path(args.write_people), args.people))
+        return
     quickstart(workdir, args.people, overwrite=args.overwrite)
     print(_how_to_sample(runs.read_config(workdir), workdir))
     print(f"figures: {workdir / FIGURES}\nopen this picture:\n{workdir / SHEET}")

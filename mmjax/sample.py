@@ -198,9 +198,14 @@ def _prompts(args) -> list[str]:
             raise ConfigError(f"{flag}: expected text, found bytes that are none in the console's encoding; use UTF-8")
     if args.prompts is None or args.decode:
         return [args.prompt or ""]
-    prompts = [line.strip() for line in _text(args.prompts).splitlines() if line.strip()]
+    return read_prompts(args.prompts)
+
+
+def read_prompts(path: str | os.PathLike) -> list[str]:
+    """The lines of a file of prompts, empty ones left out. Raises `DataError` for no text, or none in it."""
+    prompts = [line.strip() for line in _text(os.fspath(path)).splitlines() if line.strip()]
     if not prompts:
-        raise DataError(f"--prompts {args.prompts}: expected a prompt or more, found none")
+        raise DataError(f"--prompts {path}: expected a prompt or more, found none")
     return prompts
 
 

@@ -30,6 +30,11 @@ from mmjax.errors import MediaError, error_text
 CONTAINERS = (  # as libav calls them
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpeg,mpegvideo,mpegts,avi,asf,flv,ogg,mxf,dv,yuv4mpegpipe,gif"
 )
+ENDINGS = (  # of names; what a file is, its content says
+    *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".gif", ".3gp", ".3g2"),
+    *(".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ts", ".mts", ".m2ts"),
+    *(".wmv", ".asf", ".flv", ".f4v", ".ogv", ".mxf", ".dv", ".y4m"),
+)
 MAX_PIXELS = 100_000_000  # of a frame
 
 _PREROLL = 1.0  # seconds to seek ahead of a frame; 0 lands behind it in files with coarse indices
@@ -112,6 +117,16 @@ class Video:
             yield time - start, pixels
         if start is None:
             raise MediaError("unreadable", "a video without a frame")
+
+    def times(self) -> list[float]:
+        """Seconds since the first frame of every frame of `frames`, without their pixels; spends the video.
+
+        Raises `MediaError` as `frames` does.
+        """
+        found = [time for time, _ in self._deinterlaced()]
+        if not found:
+            raise MediaError("unreadable", "a video without a frame")
+        return [time - found[0] for time in found]
 
     def _first_time(self) -> float:
         """Of the first frame, which is where seconds are counted from."""

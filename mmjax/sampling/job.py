@@ -7,6 +7,7 @@ Ctrl-C, ends in one line with the command that goes on from them.
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import shlex
 from collections.abc import Iterator, Sequence
@@ -39,13 +40,18 @@ class Job:
     latents: Path | None
     claim: outputs.Claim
 
-    def run(self) -> list[Clip]:
-        """Makes the videos. Raises `OutputError` where one cannot be written, with the command that goes on."""
+    def run(self, at_once: int = 1) -> list[Clip]:
+        """Makes the videos. Raises `OutputError` where one cannot be written, with the command that goes on.
+
+        at_once: denoised together, for devices that one video does not fill, where they have equally many references.
+        """
         clips: list[Clip] = []
         try:
             encoded = self.sampler.encode([request for _, request in self.todo]) if self.todo else []
-            for (video, _), each in zip(self.todo, encoded, strict=True):
-                clips.append(self._make(video, each))
+            pairs = [(video, each) for (video, _), each in zip(self.todo, encoded, strict=True)]
+            for batch in _batches(pairs, at_once):
+                for clip in self._make(batch):
+                    clips.append(clip)
         except KeyboardInterrupt as stop:
             whole, count = self.finished + len(clips), self.finished + len(self.todo)
             others = f"{whole} of {count} videos are whole, and the same command without --overwrite makes the others"
@@ -58,22 +64,29 @@ class Job:
             raise MMJaxError(f"{self.todo[len(clips)][0].path}: the device ran out of memory; {hint}") from error
         return clips
 
-    def _make(self, video: PlannedVideo, encoded: Encoded) -> Clip:
+    def _make(self, pairs: Sequence[tuple[PlannedVideo, Encoded]]) -> Iterator[Clip]:
+        """The clips of a batch; the latents of all of them are kept before the first is decoded."""
         from tqdm import tqdm
 
         noise = None if self.noise is None else self.noise[None]
-        with tqdm(total=self.sampler.config.sampling.steps, desc=video.path.name, unit="step") as bar:
+        steps, (first, _), *others = self.sampler.config.sampling.steps, *pairs
+        name = f"{first.path.name} and {len(others)} more" if others else first.path.name
+        with tqdm(total=steps, desc=name, unit="step") as bar:
             progress = lambda done, total: bar.update(done - bar.n)  # noqa: E731
-            latents = self.sampler.latents([encoded], self.size, progress, noise)
-        saved = products.keep_latents(latents[0], video, self._wanted())
-        with _kept(self.sampler, video, saved):
-            clip = Clip(self.sampler.decode(latents)[0], encoded.pictures, encoded.request, encoded.warnings)
-            self.claim.recheck(video.path, video.sheet, video.record)
-            products.write(video, clip, self.sampler)
-        if saved and self.latents is None:
-            saved.unlink(missing_ok=True)
-        print(f"{video.path}  (frames to look at: {video.sheet})")
-        return clip
+            latents = self.sampler.latents([each for _, each in pairs], self.size, progress, noise)
+        kept = [
+            products.keep_latents(values, video, self._wanted())
+            for values, (video, _) in zip(latents, pairs, strict=True)
+        ]
+        for values, saved, (video, each) in zip(latents, kept, pairs, strict=True):
+            with _kept(self.sampler, video, saved):
+                clip = Clip(self.sampler.decode(values[None])[0], each.pictures, each.request, each.warnings)
+                self.claim.recheck(video.path, video.sheet, video.record)
+                products.write(video, clip, self.sampler)
+            if saved and self.latents is None:
+                saved.unlink(missing_ok=True)
+            print(f"{video.path}  (frames to look at: {video.sheet})")
+            yield clip
 
     def _wanted(self) -> Path | None:
         """Where the latents are to be kept, unless somebody wrote there in the meantime."""
@@ -84,6 +97,15 @@ class Job:
         except OutputError as error:
             print(f"note: {error}")
             return None
+
+
+def _batches(pairs: Sequence[tuple[PlannedVideo, Encoded]], at_once: int) -> Iterator[list]:
+    """Neighbours with equally many references, at most `at_once` together."""
+    by_count = itertools.groupby(pairs, key=lambda pair: len(pair[1].pictures))
+    for _, alike in by_count:
+        alike = list(alike)
+        for begin in range(0, len(alike), at_once):
+            yield alike[begin : begin + at_once]
 
 
 @contextlib.contextmanager

@@ -58,15 +58,12 @@ class PlannedVideo:
 
     def is_finished(self) -> bool:
         """Whether the whole video stands there with its sheet and its record, made with these settings."""
-        try:
-            found = json.loads(self.record.read_text())
-        except (OSError, ValueError):
-            return False
-        return isinstance(found, dict) and found.get("hash") == self.hash and self.sheet.is_file() and self._is_made()
+        return self._is_recorded() and self.sheet.is_file() and self._is_made()
 
     def outputs(self) -> list[Output]:
         """What is going to be written, with the bytes that it may take at most."""
-        size, again = self.settings["size"], self._is_made() and not self.is_finished()
+        again = (self._is_made() or self._is_recorded()) and not self.is_finished()
+        size = self.settings["size"]
         pixels = size["height"] * size["width"]
         cell = 3 * _CELL * (_CELL * size["width"] // size["height"] + 8)
         cells = len(self.settings["references"]) + 6
@@ -75,6 +72,14 @@ class PlannedVideo:
             Output("the contact sheet beside --output", self.sheet, cells * cell + 2**13, renews=again),
             Output("the record beside --output", self.record, 2**13, renews=again),
         ]
+
+    def _is_recorded(self) -> bool:
+        """Whether the record that stands there is of these settings."""
+        try:
+            found = json.loads(self.record.read_text())
+        except (OSError, ValueError):
+            return False
+        return isinstance(found, dict) and found.get("hash") == self.hash
 
     def _is_made(self) -> bool:
         """Whether the video file that stands there has these settings, be the rest written or not."""

@@ -155,6 +155,12 @@ class Sampler:
             )
         return warnings
 
+    def conditioned_by(self) -> list[str]:
+        """Fingerprints of the face encoders that show people to the model, now and in training; none for a bare one."""
+        if not self.config.model.adapter.enabled:
+            return []
+        return sorted({self._faces.fingerprint, self._trained_with.get("face", self._faces.fingerprint)})
+
     def check_prompts(self, requests: Sequence[Request]) -> list[str]:
         """What is to be said of the requests' prompts, in sentences. Reads no large weights.
 

@@ -1,11 +1,13 @@
 """People to test with: held-out drawn people, and people of the training split to fit a recogniser on."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from mmjax import files, media
 from mmjax.config import Experiment
 from mmjax.encoders.interface import reference_side
 from mmjax.synthetic import people, portraits
@@ -48,6 +50,24 @@ def fit_recogniser(config: Experiment) -> Fisherfaces:
     return fit_fisherfaces(
         np.concatenate([person.frames for person in people]), np.repeat(np.arange(len(people)), PICTURES)
     )
+
+
+def write_people(config: Experiment, folder: Path, count: int | None = None) -> Path:
+    """Writes held-out people for `mmjax.evaluate`: a portrait to make videos from and pictures to know them by.
+
+    Returns the list of them, a CSV with each one's prompt and the seed that the quickstart takes. Nothing is compared
+    with the portrait, which is no scene.
+    """
+    rows = ["path,person,role,class_word,prompt,seed"]
+    for seed, person in enumerate(held_out_people(config, count, PICTURES)):
+        (folder / person.name).mkdir(parents=True, exist_ok=True)
+        portraits.save_portrait(folder / person.name / "portrait.png", person.references[0])
+        rows.append(f'{person.name}/portrait.png,{person.name},input,{person.class_word},"{person.caption}",{seed}')
+        for number, frame in enumerate(person.frames):
+            path = f"{person.name}/{number:02d}.png"
+            media.write_png(folder / path, frame)
+            rows.append(f"{path},{person.name},,,,")
+    return files.write_text(folder / "people.csv", "\n".join(rows) + "\n")
 
 
 def _person(config, number, frames) -> Person:

@@ -3,16 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 
-from mmjax import pictures
+from mmjax import pictures, video
 from mmjax.preparation.inputs import tars
 
 KINDS = {
-    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".webp"), "photo"),
-    **dict.fromkeys((".bmp", ".dib", ".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".jpf"), "photo"),
-    **dict.fromkeys((".ppm", ".pgm", ".pnm", ".qoi", ".psd"), "photo"),
-    **dict.fromkeys((".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".gif", ".3gp", ".3g2"), "video"),
-    **dict.fromkeys((".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ts", ".mts", ".m2ts"), "video"),
-    **dict.fromkeys((".wmv", ".asf", ".flv", ".f4v", ".ogv", ".mxf", ".dv", ".y4m"), "video"),
+    **dict.fromkeys(pictures.ENDINGS, "photo"),
+    **dict.fromkeys(video.ENDINGS, "video"),
     ".tar": "tar",
     **dict.fromkeys(tars.COMPRESSED, "tar"),
 }
