@@ -90,7 +90,7 @@ def measure_damage(picture: UInt8[np.ndarray, "h w 3"], face: Face, aligned: UIn
     return Damage(
         burnt=float(((aligned[_INNER] >= _BRIGHT).sum(-1) >= 2).mean()),
         contrast=contrast,
-        blocks=_blocks(cut),
+        blocks=blockiness(cut),
         skin=_skin(aligned),
         eyes=float(eyes - skin) / contrast,
         steps=_steps(cut),
@@ -127,11 +127,14 @@ def _cut(picture: np.ndarray, face: Face) -> np.ndarray:
     return np.ascontiguousarray(picture[top:bottom, left:right])
 
 
-def _blocks(cut: UInt8[np.ndarray, "h w 3"]) -> float:
-    """Of both directions the lesser; 0 of a face that is too small to hold some blocks."""
-    if min(cut.shape[:2]) < _SMALLEST:
+def blockiness(picture: UInt8[np.ndarray, "h w 3"]) -> float:
+    """How much steeper a picture is at the borders of JPEG's blocks, by its mean slope: of both directions the lesser.
+
+    0 of a picture that is too small to hold some blocks.
+    """
+    if min(picture.shape[:2]) < _SMALLEST:
         return 0.0
-    grey = cv2.cvtColor(cut, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     return min(_every_eighth(grey), _every_eighth(grey.T))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mmjax.evaluation.metrics.interface import (
+    EMBEDDER,
     FACES,
     REFERENCES,
     MeanOverVideos,
@@ -31,7 +32,7 @@ class Identity(MeanOverVideos):
 
     embedder: str
     better: str = "higher"
-    needs: frozenset[str] = frozenset({FACES, REFERENCES})
+    needs: frozenset[str] = frozenset({EMBEDDER, REFERENCES})
     version: int = 1
 
     @property
@@ -55,7 +56,7 @@ class SimilarityDecay(MeanOverVideos):
 
     embedder: str
     better: str = "lower"
-    needs: frozenset[str] = frozenset({FACES, REFERENCES})
+    needs: frozenset[str] = frozenset({EMBEDDER, REFERENCES})
     version: int = 1
 
     @property

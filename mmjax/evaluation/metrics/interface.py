@@ -8,16 +8,18 @@ cannot be computed is a score without a value that says why and what to give: ne
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from mmjax.evaluation.observation import DecodedVideo, Observation, Subject
 
-PIXELS, FACES, REFERENCES, OTHERS, TEXT = "pixels", "faces", "references", "others", "text"
+PIXELS, FACES, EMBEDDER, REFERENCES = "pixels", "faces", "embedder", "references"
+OTHERS, TEXT = "others", "text"
 NEEDS = {  # what a metric may ask for, and what to give where it is missing
     PIXELS: "the video's frames",
     FACES: "a face pack (--face-models)",
+    EMBEDDER: "somebody who recognises faces (--embedder, or a face pack)",
     REFERENCES: "pictures of the person (--references)",
     OTHERS: "references of two people or more",
     TEXT: "the video's prompt (--prompts)",
@@ -47,13 +49,17 @@ def not_computed(why: str) -> Score:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VideoToScore:
-    """A video as a metric sees it. `video` is there for metrics that need `PIXELS` alone."""
+    """A video as a metric sees it. `video` is there for metrics that need `PIXELS` alone.
+
+    `scores` is for totals, which are made of other metrics' scores: what those before it in the table found.
+    """
 
     observation: Observation
     subject: Subject | None = None  # who should be in it
     people: Mapping[str, Subject] = dataclasses.field(default_factory=dict)  # everybody of the set, by name
     prompt: str = ""
     video: DecodedVideo | None = None
+    scores: Mapping[str, Score] = dataclasses.field(default_factory=dict)  # of this video so far, by the metric's name
 
 
 class Metric(Protocol):
@@ -76,6 +82,37 @@ class Metric(Protocol):
 
     def statistic(self, scores: Sequence[Score]) -> float:
         """One figure of many videos, each with a value; NaN for none."""
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """A metric that reads weights from files of its own: what to write down of them, and to try before a long run."""
+
+    def fingerprint(self) -> str:
+        """Changes with the weights. Opens them: raises `CheckpointError` or `ConversionError` for what cannot be."""
+
+
+def described(metric: Metric) -> str:
+    """Name, version and settings of a metric in a line that is the same in every process: what kept scores go by.
+
+    Settings are the fields of a dataclass; with weights of its own, their fingerprint stands behind them.
+    """
+    parts = [metric.name, f"version={metric.version}"]
+    if dataclasses.is_dataclass(metric):
+        values = ((field.name, getattr(metric, field.name)) for field in dataclasses.fields(metric))
+        parts += [f"{name}={_plain(value)}" for name, value in values if name not in ("name", "version")]
+    if isinstance(metric, HasWeights):
+        parts.append(metric.fingerprint())
+    return " ".join(parts)
+
+
+def _plain(value: Any) -> str:
+    """Without addresses of memory, and sets in order."""
+    if isinstance(value, frozenset | set):
+        return str(sorted(value))
+    if not dataclasses.is_dataclass(value) and (callable(value) or type(value).__repr__ is object.__repr__):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return repr(value)
 
 
 class MeanOverVideos:

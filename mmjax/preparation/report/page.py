@@ -5,7 +5,7 @@ Names and captions of an input are anybody's, so Jinja2 escapes every text, and 
 
 from collections.abc import Iterator, Mapping
 
-import jinja2
+from mmjax.page_style import STYLE, environment, policy
 
 _WIDTH, _HEIGHT, _FOOT = 360, 130, 34  # of a histogram, SVG units; of its axis
 
@@ -18,27 +18,26 @@ def render(numbers: dict, pictures: Mapping[str, list[dict]], reasons: Mapping[s
       pictures: of a `Summary`: "kept", "turned", "dropped REASON", "pairs ORIGIN" and "pairs worst".
       reasons: what each means.
     """
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["count"] = "{:,}".format
-    environment.filters["short"] = lambda value: "" if value is None else f"{value:.3g}"
-    environment.filters["share"] = lambda part, whole: f"{100 * part / max(whole, 1):.1f} %"
     pairs = {
         kind.removeprefix("pairs "): _lowest(shown) for kind, shown in pictures.items() if kind.startswith("pairs")
     }
-    return environment.from_string(_PAGE).render(
-        numbers=numbers,
-        reasons=reasons,
-        histograms=[_histogram(name, each) for name, each in numbers["histograms"].items()],
-        worst=pairs.pop("worst", []),
-        pairs=pairs,
-        kept=pictures.get("kept", []),
-        turned=pictures.get("turned", []),
-        dropped={reason: pictures.get(f"dropped {reason}", []) for reason in numbers["dropped"]},
-        width=_WIDTH,
-        height=_HEIGHT,
-        foot=_FOOT,
+    return (
+        environment()
+        .from_string(_PAGE)
+        .render(
+            policy=policy(),
+            numbers=numbers,
+            reasons=reasons,
+            histograms=[_histogram(name, each) for name, each in numbers["histograms"].items()],
+            worst=pairs.pop("worst", []),
+            pairs=pairs,
+            kept=pictures.get("kept", []),
+            turned=pictures.get("turned", []),
+            dropped={reason: pictures.get(f"dropped {reason}", []) for reason in numbers["dropped"]},
+            width=_WIDTH,
+            height=_HEIGHT,
+            foot=_FOOT,
+        )
     )
 
 
@@ -73,56 +72,28 @@ def _bars(kept: list[int], dropped: list[int], most: int) -> Iterator[dict]:
 
 
 _STYLE = """
-:root { color-scheme: light dark; --paper: #f7f7f5; --card: #fff; --ink: #1d1f23; --faint: #666b75; --line: #e2e2de;
-  --kept: #2a7f8e; --dropped: #d9773a; --mark: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --paper: #16181c; --card: #1f2227; --ink: #e8e8e6; --faint: #9aa0ab;
-  --line: #33373e; --kept: #4fb3c4; --dropped: #e8935c; --mark: #ff8a80; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1180px; padding: 32px 24px 64px; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { margin: 0; font-size: 26px; letter-spacing: -.01em; } h2 { margin: 44px 0 4px; font-size: 19px; }
-h3 { margin: 22px 0 8px; font-size: 15px; } p { margin: 0 0 12px; color: var(--faint); max-width: 76ch; }
-code { font: 12.5px/1.5 ui-monospace, monospace; }
-p code { white-space: nowrap; } p.command code { white-space: normal; }
-.number { font-variant-numeric: tabular-nums; text-align: right; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px; margin: 20px 0; }
-.figure, .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
-.figure { padding: 12px 16px; color: var(--faint); font-size: 13.5px; }
-.figure b { display: block; font-size: 24px; line-height: 1.25; color: var(--ink); font-variant-numeric: tabular-nums; }
+:root { --kept: var(--teal); --dropped: var(--orange); }
 .bar { display: flex; height: 22px; gap: 2px; border-radius: 6px; overflow: hidden; }
 .bar i { background: var(--dropped); min-width: 3px; } .bar i.kept { background: var(--kept); }
 .bar i:nth-child(odd):not(.kept) { opacity: .75; }
-.key { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin: 0 5px 0 14px; }
 .key.kept { background: var(--kept); margin-left: 0; } .key.dropped { background: var(--dropped); }
-table { border-collapse: collapse; width: 100%; background: var(--card); border: 1px solid var(--line); }
-td, th { padding: 6px 12px; text-align: left; border-top: 1px solid var(--line); vertical-align: top; }
-th { color: var(--faint); font-weight: 500; }
-th, td.number, td.name { white-space: nowrap; overflow-wrap: normal; }
 td.track { width: 24%; vertical-align: middle; }
 td.track i { display: block; height: 9px; min-width: 2px; border-radius: 4px; background: var(--dropped); }
-th.number { text-align: right; } a { color: inherit; }
-.grid { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); }
-.card { padding: 14px 16px; margin: 0; } .card h3 { margin: 0 0 2px; } .card p { margin: 0 0 8px; font-size: 13px; }
-svg { width: 100%; height: auto; display: block; overflow: visible; } svg .kept { fill: var(--kept); }
-svg .dropped { fill: var(--dropped); } svg text { fill: var(--faint); font-size: 11.5px; }
-svg .axis { stroke: var(--line); } svg .mark { stroke: var(--mark); stroke-width: 1.5; stroke-dasharray: 4 3; }
-svg text.name { fill: var(--mark); }
+svg .kept { fill: var(--kept); } svg .dropped { fill: var(--dropped); } svg text.name { fill: var(--mark); }
 .shots { display: grid; gap: 14px 12px; grid-template-columns: repeat(auto-fill, minmax(116px, 1fr)); }
 .shots.two { grid-template-columns: repeat(auto-fill, minmax(212px, 1fr)); }
-figure { margin: 0; font-size: 12px; line-height: 1.35; }
 figure img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #000; border-radius: 7px; display: block; }
 figure.pair img { aspect-ratio: 2; } figure b { font-size: 14px; font-variant-numeric: tabular-nums; }
-figcaption { color: var(--faint); margin-top: 4px; } figcaption b { color: var(--ink); }
 figcaption span { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 .badge { float: right; border: 1px solid var(--line); border-radius: 9px; padding: 0 7px; }
-ul { margin: 0 0 12px; padding-left: 18px; } details { margin-top: 12px; } summary { cursor: pointer; }
 """
 
 _PAGE = (
     """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+{{ policy }}
 <title>mmjax.prepare: {{ numbers.counts.records | count }} records</title><style>"""
+    + STYLE
     + _STYLE
     + """</style></head><body>
 {% set counts = numbers.counts %}{% set judged = counts.records + counts.dropped %}

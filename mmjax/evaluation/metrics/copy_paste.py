@@ -1,0 +1,73 @@
+"""Copy-paste: is a video nearer to the one picture that it was made from than a person is to a picture of their own?
+
+A generator that pastes its reference looks like that picture, with its light, its age and its expression, rather than
+like the person. Its cosine to the given picture then exceeds that to the person's other pictures by more than another
+real picture of the person does. 0 is as in real pictures; above it, pasted.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from mmjax.evaluation.metrics.interface import (
+    EMBEDDER,
+    REFERENCES,
+    MeanOverVideos,
+    Score,
+    VideoToScore,
+    not_computed,
+)
+from mmjax.faces.embeddings import cosine_similarity, mean_embedding, unit
+
+
+@dataclasses.dataclass(frozen=True)
+class CopyPaste(MeanOverVideos):
+    """(cosine to the given picture less the mean to the others), less what the person's other pictures have of it.
+
+    Of a real picture the excess is its cosine to the given one less its mean to the remaining ones; the person's is the
+    mean over all but the given one. It takes three pictures of the person.
+    """
+
+    embedder: str
+    better: str = "lower"
+    needs: frozenset[str] = frozenset({EMBEDDER, REFERENCES})
+    version: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"copy_paste/{self.embedder}"
+
+    @property
+    def title(self) -> str:
+        return f"copy-paste index: nearer to the given picture than real ones are, by {self.embedder}"
+
+    def score(self, case: VideoToScore) -> Score:
+        subject = case.subject
+        if subject is None:
+            return not_computed("no person is known for this video; give --references")
+        if subject.given is None:
+            return not_computed(
+                "which picture the generator was given is not known; say so in a manifest of references (role given)"
+            )
+        pictures = subject.faces.embeddings[self.embedder]
+        known = np.isfinite(pictures).all(axis=1)
+        if not known[subject.given]:
+            return not_computed("no face was found on the picture that the generator was given")
+        others = np.flatnonzero(known & (np.arange(len(known)) != subject.given))
+        if len(others) < 2:
+            return not_computed(
+                f"{subject.name} has {len(others)} other pictures with a face; give two more pictures of the person"
+            )
+        seen = case.observation.faces.embeddings[self.embedder]
+        seen = seen[np.isfinite(seen).all(axis=1)]
+        if not len(seen):
+            return not_computed("no face was found in any frame")
+        given, rest = pictures[subject.given], pictures[others]
+        video = excess(mean_embedding(seen), given, rest)
+        real = np.mean([excess(rest[each], given, np.delete(rest, each, axis=0)) for each in range(len(rest))])
+        return Score(float(video - real), details={"video": video, "real": float(real)})
+
+
+def excess(of: np.ndarray, given: np.ndarray, others: np.ndarray) -> float:
+    """How much nearer an embedding is to the given one than, on average, to the others."""
+    return float(unit(of) @ unit(given) - cosine_similarity(of[None], others).mean())
