@@ -7,6 +7,7 @@
     mmjax.train(config, "runs/mine")
     sampler = mmjax.load_sampler("weights/5b", adapter="runs/mine")
     mmjax.sample(sampler, [mmjax.Request("A man img smiling", ["face.jpg"])], ["smiling.mp4"])
+    mmjax.evaluate("report", {"ours": "videos"}, "people", face_models="antelopev2")
 
 Importing this starts nothing: JAX and the rest come with the first name that is used. Where to begin reading:
 METHOD.md (the method), `config` (every setting), `models/magicmirror/model.py`, `training/loop.py`,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mmjax.config import Experiment
     from mmjax.convert import convert
     from mmjax.errors import MMJaxError
+    from mmjax.evaluate import evaluate
     from mmjax.prepare import prepare
     from mmjax.quickstart import quickstart
     from mmjax.sample import sample
@@ -39,6 +41,7 @@ __all__ = [
     "Sampler",
     "bench",
     "convert",
+    "evaluate",
     "load_sampler",
     "prepare",
     "quickstart",

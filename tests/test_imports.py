@@ -37,6 +37,7 @@ GROUND_FLOOR = {
         "media",
         "model_settings",
         "outputs",
+        "page_style",
         "pictures",
         "seeds",
         "sharding",
@@ -82,7 +83,7 @@ WITHOUT_JAX = (
     "mmjax.evaluation",
     "mmjax.faces",
     *(f"mmjax.encoders.{name}" for name in ("interface", "build", "expected", "fingerprints", "placeholders", "pixel")),
-    *(f"mmjax.encoders.{name}" for name in ("labels", "batching", "embedding_cache", "lazy")),
+    *(f"mmjax.encoders.{name}" for name in ("labels", "batching", "embedding_cache", "lazy", "embedders")),
     "mmjax.preparation.inputs",  # what its worker processes run
     "mmjax.preparation.analysis",
     "mmjax.preparation.processes.worker",

@@ -16,7 +16,7 @@ import mmjax
 from mmjax.preparation import run as preparation_run
 from tests.helpers.blocked import ALLOWED, BLOCKED, ROOT, requirements, run
 
-COMMANDS = ("train", "prepare", "sample", "convert", "bench", "quickstart")
+COMMANDS = ("train", "prepare", "sample", "convert", "bench", "evaluate", "quickstart")
 
 
 def test_entry_points_import_without_what_they_may_not_need():

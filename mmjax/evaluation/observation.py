@@ -60,7 +60,7 @@ class Observation:
 class Subject:
     """A person with all the pictures that are known of them. `given` is the one that the generator was given.
 
-    pictures: names of the files. sizes: height and width of each.
+    pictures: paths of the files. sizes: height and width of each.
     """
 
     name: str

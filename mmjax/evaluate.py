@@ -1,0 +1,326 @@
+"""How good are videos of people? Scores them, or makes them first, and writes tables and a page to look at.
+
+    python -m mmjax.evaluate --videos ours=out/ours --videos theirs=out/theirs --references people \\
+        --face-models antelopev2 --embedder edgeface_xs.safetensors --output report
+    python -m mmjax.evaluate --model weights/5b --adapter runs/mine --people people.csv --prompts prompts.txt \\
+        --face-models antelopev2 --embedder edgeface_xs.safetensors --output report
+
+Videos are of any origin (mp4, gif, webp, folders of numbered frames). Who is in one is said by its folder, its name,
+the record that mmjax.sample wrote beside it, or a manifest. References are a folder of pictures for each person. Writes
+report.html, table.md, table.csv and results.json into the output; the same command goes on with what was stopped.
+"""
+
+import argparse
+import functools
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmjax import callable_command, cli, outputs
+from mmjax.config import FRAMES, GUIDANCE, IDENTITY_SCALE, PIXELS, STEPS
+from mmjax.errors import ConfigError, exits_cleanly
+from mmjax.validation import COUNT, SEED, Number
+
+if TYPE_CHECKING:
+    from mmjax.evaluation.inputs import VideoInput
+
+_MADE = "mmjax"  # name of the system whose videos are made here
+_RESULTS = ("report.html", "table.md", "table.csv", "results.json")
+_SECONDS = 300.0
+_SETTINGS = ("sampler", "steps", "guidance", "identity_scale")
+_LOADED = ("adapter", "weights", "step", "photomaker", "precision", "low_memory", "text_cache")
+
+
+def evaluate(
+    output: str | os.PathLike,
+    videos: Mapping[str, str | os.PathLike] | None = None,
+    references: str | os.PathLike | None = None,
+    *,
+    prompts: str | os.PathLike | None = None,
+    face_models: str = "",
+    embedders: Sequence[str] = (),
+    protocol: str = "mmjax",
+    fixed: bool = False,
+    plugins: Sequence[str] = (),
+    clip: str = "",
+    curricularface: str = "",
+    aesthetic: str = "",
+    conditioning: Sequence[str] = (),
+    workers: int | None = None,
+    seconds: float = _SECONDS,
+    command: str = "",
+    made: Sequence["VideoInput"] = (),
+) -> dict:
+    """Scores the videos of some systems; writes `report.html`, `table.md`, `table.csv` and `results.json`.
+
+    Args:
+      output: a folder; what was seen is kept in it, so that the same call goes on with one that was stopped.
+      videos: a folder of videos, or a manifest, by the name of who made them.
+      references: a folder of pictures for each person, or a manifest.
+      prompts: a manifest with the columns path, prompt, for metrics that compare with the text.
+      face_models: the pack that finds faces, by name or folder.
+      embedders: who says how alike faces are: .onnx, .safetensors of EdgeFace, a pack, "dlib", MODULE:FUNCTION. By
+        default the pack's own recogniser.
+      protocol: of `mmjax.evaluation.protocols.registry`, as published or `fixed`.
+      plugins: files with more metrics. clip, curricularface, aesthetic: weights that some protocols
+        want.
+      conditioning: fingerprints of what shows people to the model that made the videos.
+      workers: processes; by default one for each core.
+      seconds: that one video may take.
+      made: more videos, as `mmjax.evaluation.inputs.VideoInput`.
+
+    Returns:
+      what `results.json` says.
+
+    Raises:
+      ConfigError, CheckpointError: what cannot be opened. DataError: no videos, or references that cannot be listed.
+      OutputError: an output that cannot or may not be written. A file that is wrong is a row that says so.
+    """
+    from mmjax.evaluation import inputs, run
+
+    output, listed = Path(output), inputs.list_references(references) if references else []
+    listed = [each for each in listed if each.compared]
+    run.check_systems(videos or {})
+    found = inputs.list_videos(videos or {}, {each.person for each in listed}, prompts) + list(made)
+    if not found:
+        raise ConfigError("evaluate: expected --videos, or --model to make some, found neither")
+    given = dict(face_models=face_models, embedders=embedders, clip=clip, curricularface=curricularface)
+    given["aesthetic"] = aesthetic
+    plan = make_plan(protocol, fixed, plugins=plugins, conditioning=conditioning, **given)
+    settings = {"protocol": protocol, "fixed": fixed, **given, "plugins": list(plugins)}
+    planned = [outputs.Output("--output", output / name, renews=True) for name in _RESULTS]
+    with outputs.claim(planned, lock=output / "results.json"):
+        workers = len(os.sched_getaffinity(0)) if workers is None else workers
+        seen = run.look_at_all(plan, found, listed, output / "seen", workers, seconds)
+        results = run.put_together(plan, seen, command, settings)
+        run.write(results, seen, output)
+    return results
+
+
+def make_plan(
+    protocol: str,
+    fixed: bool,
+    *,
+    face_models: str,
+    embedders: Sequence[str],
+    plugins: Sequence[str] = (),
+    clip: str = "",
+    curricularface: str = "",
+    aesthetic: str = "",
+    conditioning: Sequence[str] = (),
+):
+    """What a protocol computes with what the user gave. Raises `ConfigError` or `CheckpointError`."""
+    from mmjax.encoders.embedders import names_of
+    from mmjax.evaluation import run
+    from mmjax.evaluation.frames import union
+    from mmjax.evaluation.metrics.registry import known_metrics
+    from mmjax.evaluation.plugins import load_plugins
+    from mmjax.evaluation.protocols.magicmirror import SUCCESS
+    from mmjax.evaluation.protocols.protocol import Given
+    from mmjax.evaluation.protocols.registry import find_protocol
+    from mmjax.faces.dlib_faces import DLIB, is_installed
+
+    chosen, has_dlib = find_protocol(protocol, fixed), is_installed()
+    wanted = [each for each in chosen.embedders if each != DLIB or has_dlib]
+    specs = list(dict.fromkeys([*wanted, *embedders])) or ([face_models] if face_models else [])
+    face_models = face_models or _detector_of(specs)
+    names = list(names_of(specs))
+    known = known_metrics(names)
+    known |= {metric.name: metric for metric in load_plugins(plugins, known)}
+    metrics = chosen.metrics(Given(face_models, names, curricularface, clip, aesthetic), known)
+    described = {"name": chosen.name, "label": chosen.label, "version": chosen.version, "fixed": fixed}
+    described["notes"] = list(chosen.notes)
+    return run.Plan(
+        metrics,
+        functools.partial(union, chosen.samplings),
+        face_models,
+        specs,
+        bool(face_models) and has_dlib,
+        plugins,
+        described,
+        conditioning,
+        {each.metric: each.value for each in SUCCESS if not each.at_most},
+    )
+
+
+def _detector_of(specs: Sequence[str]) -> str:
+    """The pack among the embedders, whose detector serves all; "" where none needs one."""
+    from mmjax.encoders.embedders import needs_detector, pack_of
+
+    if packs := [spec for spec in specs if pack_of(spec)]:
+        return packs[0]
+    if alone := [spec for spec in specs if needs_detector(spec)]:
+        raise ConfigError(
+            f"--embedder {alone[0]}: expected --face-models beside it, whose detector finds the faces; found none"
+        )
+    return ""
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluates what the command line asks for. Anything that the user can mend ends in one line and status 2."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    args = _parser().parse_args(arguments)
+    cli.keep_compiled_programs(args.compilation_cache)
+    command = f"python -m mmjax.evaluate {shlex.join(arguments)}"
+    systems, made, conditioning = _systems(args.videos), [], []
+    references = args.references or args.people
+    if args.model:
+        made, conditioning = make_videos(args)
+    results = evaluate(
+        args.output,
+        systems,
+        references,
+        prompts=None if args.model else args.prompts,
+        face_models=args.face_models,
+        embedders=args.embedder,
+        protocol=args.protocol,
+        fixed=args.fixed,
+        plugins=args.plugin,
+        clip=args.clip,
+        curricularface=args.curricularface,
+        aesthetic=args.aesthetic,
+        conditioning=conditioning,
+        workers=args.workers,
+        seconds=args.seconds,
+        command=command,
+        made=made,
+    )
+    from mmjax.evaluation import tables
+
+    print(tables.markdown(results))
+    print(f"figures: {Path(args.output) / 'results.json'}\nopen this page:\n{Path(args.output) / 'report.html'}")
+
+
+def make_videos(args: argparse.Namespace) -> tuple[list, list[str]]:
+    """(the videos of all people with all prompts and seeds, fingerprints of who conditioned the model).
+
+    Those that stand there already, made with the same settings, are left out.
+    """
+    import jax
+
+    from mmjax.evaluation.inputs import VideoInput, list_references
+    from mmjax.sample import RESPONSIBLE_USE, read_prompts
+    from mmjax.sampling import checked_size, job, load_sampler
+    from mmjax.sampling.people import videos_to_make
+
+    settings = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
+    loaded = {name: getattr(args, name) for name in _LOADED}
+    sampler = load_sampler(args.model, face_models=args.face_models or None, strict=False, **loaded, **settings)
+    size = checked_size(sampler.config, args.frames, args.height, args.width)
+    people = people_to_show(list_references(args.people))
+    prompts = read_prompts(args.prompts) if args.prompts else []
+    wanted = videos_to_make(people, prompts, args.seeds, Path(args.output) / "videos")
+    print(f"{len(wanted)} videos of {len(people)} people\n{RESPONSIBLE_USE}")
+    requests, paths = [each.request for each in wanted], [each.path for each in wanted]
+    with job.claimed(sampler, requests, paths, size, sampler.config.data.fps, go_on=True) as claimed:
+        claimed.run(args.batch or jax.device_count())
+    made = [
+        VideoInput(
+            args.name,
+            each.path,
+            f"{args.name}/{each.path.parent.name}/{each.path.name}",
+            each.person,
+            each.request.prompt,
+            each.request.seed,
+            os.fspath(each.request.references[0]),
+        )
+        for each in wanted
+    ]
+    return made, sampler.conditioned_by()
+
+
+def people_to_show(listed: Sequence) -> list:
+    """People of a list of references: the model is given the pictures of the role "given", or the first one."""
+    from mmjax.sampling.people import PersonToShow
+
+    found = []
+    for name in dict.fromkeys(each.person for each in listed):
+        own = [each for each in listed if each.person == name]
+        given = [each.path for each in own if each.given] or [own[0].path]
+        word = next((each.class_word for each in own if each.class_word), "")
+        prompt = next((each.prompt for each in own if each.prompt), "")
+        seed = next((each.seed for each in own if each.seed is not None), None)
+        found.append(PersonToShow(name, given, word, prompt, seed))
+    return found
+
+
+def _systems(given: Sequence[str]) -> dict[str, str]:
+    """`--videos [NAME=]DIR` by name; without a name it is the folder's."""
+    systems: dict[str, str] = {}
+    for text in given:
+        name, separator, path = text.partition("=")
+        if not separator or os.path.exists(text):
+            name, path = Path(text).stem or "videos", text
+        if name in systems:
+            raise ConfigError(f"--videos {text}: expected another name, found {name} twice; give NAME=DIR")
+        systems[name] = cli.path(path)
+    return systems
+
+
+def _seeds(text: str) -> list[int]:
+    return [SEED(each) for each in text.split(",")]
+
+
+def _parser() -> argparse.ArgumentParser:
+    style = argparse.RawDescriptionHelpFormatter
+    parser = cli.Parser(prog="python -m mmjax.evaluate", description=__doc__, formatter_class=style)
+    add = parser.add_argument_group("what is evaluated").add_argument
+    add("--videos", action="append", default=[], metavar="[NAME=]DIR", help="videos of a system, or a manifest; repeat")
+    add("--references", type=cli.path, metavar="DIR|FILE", help="a folder of pictures for each person, or a manifest")
+    prompts = "a prompt a line to make videos of ({class_word} is the person's), or a manifest of path, prompt"
+    add("--prompts", type=cli.path, metavar="FILE", help=prompts)
+    add("--output", type=cli.path, required=True, metavar="DIR", help="folder for the results")
+    add = parser.add_argument_group("how").add_argument
+    add("--face-models", type=cli.path, default="", metavar="PACK", help="insightface model pack that finds the faces")
+    embedder = "who says how alike faces are: .onnx, EdgeFace's .safetensors, a pack, dlib, MODULE:FUNCTION; repeat"
+    add("--embedder", action="append", default=[], type=cli.path, metavar="WHAT", help=embedder)
+    add("--protocol", default="mmjax", metavar="NAME", help="mmjax, magicmirror, consisid, opens2v-human, ...-1.0")
+    add("--fixed", action="store_true", help="with the known slips of the publication mended")
+    add("--plugin", action="append", default=[], type=cli.path, metavar="FILE.py", help="more metrics; repeat")
+    add("--clip", type=cli.path, default="", metavar="DIR", help="converted CLIP, for text alignment")
+    add("--curricularface", type=cli.path, default="", metavar="FILE.onnx", help="for FaceSim-Cur")
+    add("--aesthetic", type=cli.path, default="", metavar="FILE", help="LAION's head on CLIP ViT-L/14, .pth")
+    add("--workers", type=Number(int, 0, 1024), metavar="N", help="processes (default: one a core; 0: in this one)")
+    add(
+        "--seconds", type=Number(float, 1, 1e6), default=_SECONDS, help="that one video may take (default: %(default)s)"
+    )
+    _add_making(parser)
+    return parser
+
+
+def _add_making(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("making the videos first").add_argument
+    add("--model", type=cli.path, metavar="DIR", help="converted weights, or a workdir; then --people and --prompts")
+    add(
+        "--people",
+        type=cli.path,
+        metavar="DIR|FILE",
+        help="as --references; a manifest may have class_word, prompt, seed",
+    )
+    add("--name", default=_MADE, help="of the system that makes them (default: %(default)s)")
+    add("--seeds", type=_seeds, default=[0], metavar="N,N", help="of each person and prompt (default: 0)")
+    add("--batch", type=COUNT, metavar="N", help="videos denoised together (default: one a device)")
+    add("--adapter", type=cli.path, metavar="DIR|FILE", help="a run's adapter, or an exported one")
+    add("--weights", choices=("ema", "raw"), default="ema", help="averaged weights, or raw ones")
+    add("--step", type=cli.checkpoint_step, metavar="N", help="checkpoint, or best (default: the last)")
+    add("--photomaker", type=cli.path, metavar="DIR", help="converted PhotoMaker V2 (default: MODEL/photomaker)")
+    add("--precision", help="bfloat16 or float32")
+    add("--low-memory", action="store_true", help="weights wait in host memory, the decoder works in tiles")
+    add("--text-cache", type=cli.path, metavar="DIR", help="keep the embeddings of prompts")
+    add("--sampler", help="default: the model's")
+    for name, number in {"frames": FRAMES, "height": PIXELS, "width": PIXELS, "steps": STEPS}.items():
+        add(f"--{name}", type=number, metavar="N", help="default: as trained")
+    add("--guidance", type=GUIDANCE, metavar="X", help="guidance scale, 1 is off")
+    add("--identity-scale", type=IDENTITY_SCALE, metavar="X", help="how strongly the identity acts")
+    kept = "keep compiled programs (default: %(default)s)"
+    add("--compilation-cache", type=cli.path, metavar="DIR", default=cli.PROGRAMS, help=kept)
+
+
+callable_command(__name__)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""An evaluation from videos and references to results: look at everything once, score, put together.
+
+What was seen is kept in OUTPUT/seen as it comes, so that a run that is stopped, by whatever, goes on with the same
+command and ends in the same results, bit for bit.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmjax import files, outputs
+from mmjax.encoders import fingerprints
+from mmjax.errors import ConfigError
+from mmjax.evaluation import inputs, statistics, tools
+from mmjax.evaluation.metrics.interface import (
+    EMBEDDER,
+    FACES,
+    NEEDS,
+    OTHERS,
+    PIXELS,
+    REFERENCES,
+    TEXT,
+    Metric,
+    Score,
+    VideoToScore,
+    described,
+    not_computed,
+)
+from mmjax.evaluation.plugins import fingerprint_plugin
+from mmjax.evaluation.store import Kept, Store, plain, score_row
+from mmjax.evaluation.subjects import Person, make_people, strangers_among
+from mmjax.evaluation.success_rates import success_rates
+from mmjax.evaluation.workers import Failed, Workers
+from mmjax.versions import versions
+
+SCHEMA = 1
+NOTICE = f"{outputs.MARK}.evaluate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is computed, apart from what it is computed of.
+
+    embedders: as a user names them. plugins: files of metrics. protocol: of `results["protocol"]`. conditioning:
+    fingerprints of what shows people to the model that made the videos, none where that is not known. thresholds: of a
+    success, by metric.
+    """
+
+    metrics: Sequence[Metric]
+    choose: Callable[[int], Sequence[int]]
+    face_models: str = ""
+    embedders: Sequence[str] = ()
+    points: bool = False
+    plugins: Sequence[str] = ()
+    protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    conditioning: Sequence[str] = ()
+    thresholds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def tool_settings(self) -> tools.ToolSettings:
+        return tools.ToolSettings.of(
+            self.metrics,
+            choose=self.choose,
+            face_models=self.face_models,
+            embedders=tuple(self.embedders),
+            points=self.points,
+            plugins=tuple(self.plugins),
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Seen:
+    """All that was looked at: people by name, and each video with what was kept of it."""
+
+    people: Mapping[str, Person]
+    videos: Sequence[tuple[inputs.VideoInput, Kept]]
+
+
+def look_at_all(
+    plan: Plan,
+    videos: Sequence[inputs.VideoInput],
+    references: Sequence[inputs.ReferenceInput],
+    seen: Path,
+    workers: int,
+    seconds: float,
+) -> Seen:
+    """Looks at every picture and video that was not looked at before.
+
+    Args:
+      seen: folder that keeps what was seen.
+      seconds: that one of them may take.
+
+    Raises `MMJaxError` where detector or embedders cannot be opened; nothing that is wrong with a file.
+    """
+    settings = plan.tool_settings()
+    embedders, detector = tools.fingerprints(settings)
+    made_with = {"embedders": embedders, **detector, "points": plan.points}
+    pictures_store = Store(seen, made_with)
+    choose = [list(map(int, plan.choose(total))) for total in (1, 2, 16, 49, 100)]
+    measured = [described(metric) for metric in settings.metrics()]
+    made_with |= {"frames": choose, "metrics": measured, "plugins": [fingerprint_plugin(each) for each in plan.plugins]}
+    videos_store = Store(seen, made_with)
+    with Workers(workers, tools.open_tools, settings, tools.look, seconds) as pool:
+        tasks = [(tools.LookAt(each.path, False), _key(pictures_store, each.path)) for each in references]
+        kept = list(_looked("references", pool, pictures_store, tasks))
+        people = make_people(references, kept, searched=bool(plan.face_models))
+        tasks = [_video_task(each, people, videos_store) for each in videos]
+        found = list(_looked("videos", pool, videos_store, tasks))
+    return Seen(people, list(zip(videos, found, strict=True)))
+
+
+def put_together(plan: Plan, seen: Seen, command: str, settings: Mapping[str, Any]) -> dict:
+    """`results.json`: scores of every video, figures of every system; plain JSON values, see `SCHEMA` in METHOD 6."""
+    people = {name: person.subject for name, person in seen.people.items()}
+    embedders, _ = tools.fingerprints(plan.tool_settings())
+    rows = [_video_row(plan, each, kept, people, seen.people) for each, kept in seen.videos]
+    doubts = strangers_among(seen.people, next(iter(embedders))) if embedders else {}
+    results = {
+        "notice": NOTICE,
+        "schema": SCHEMA,
+        "command": command,
+        "settings": dict(settings),
+        "versions": versions(),
+        "protocol": dict(plan.protocol),
+        "embedders": [_embedder_row(name, made, plan.conditioning) for name, made in embedders.items()],
+        "warnings": list(_doubts_line(doubts)),
+        "metrics": [
+            {"name": each.name, "title": each.title, "better": each.better, "version": each.version}
+            for each in plan.metrics
+        ],
+        "people": [_person_row(person, doubts.get(name, ())) for name, person in seen.people.items()],
+        "videos": rows,
+        "figures": statistics.figures(rows, plan.metrics),
+        "differences": statistics.differences(rows, plan.metrics),
+        "distributions": {name: _distribution(rows, name) for name in embedders},
+    }
+    known = {metric.name for metric in plan.metrics}
+    thresholds = {name: value for name, value in plan.thresholds.items() if name in known}
+    if thresholds and rows:
+        results["success_rates"] = success_rates(results, thresholds)
+    return plain(results)
+
+
+def _video_task(each: inputs.VideoInput, people: Mapping[str, Person], store: Store):
+    person = people.get(each.person or "")
+    subject = person and _with_given(each, person)
+    known = "" if person is None else json.dumps([str(path) for path in person.paths] + [subject.given])
+    return tools.LookAt(each.path, True, subject, each.prompt), _key(store, each.path, known, each.prompt)
+
+
+def _with_given(each: inputs.VideoInput, person: Person):
+    """The subject, with the picture that this video was made from where its record names it."""
+    given = inputs.given_picture(each, person.paths)
+    return person.subject if given is None else dataclasses.replace(person.subject, given=given)
+
+
+def _key(store: Store, path: Path, *more: str) -> str | None:
+    with contextlib.suppress(OSError):
+        return store.key(path, *more)
+    return None  # it cannot be read, which looking at it says in words
+
+
+def _looked(what: str, pool: Workers, store: Store, tasks: Sequence[tuple[tools.LookAt, str | None]]) -> Iterator[Kept]:
+    """What is kept of each task, in their order; missing ones are looked at first, with progress and time left."""
+    from tqdm import tqdm
+
+    kept: dict[int, Kept] = {}
+    for number, (_, key) in enumerate(tasks):
+        found = store.read(key) if key else None
+        if found is not None:
+            kept[number] = found
+    missing = [number for number in range(len(tasks)) if number not in kept]
+    with tqdm(total=len(tasks), initial=len(kept), desc=what, unit="file", disable=not missing) as bar:
+        for place, found in pool.run([tasks[number][0] for number in missing]):
+            number = missing[place]
+            if isinstance(found, Failed):
+                found = Kept(None, problem=found.why)
+            elif tasks[number][1]:
+                store.write(tasks[number][1], found)
+            kept[number] = found
+            bar.update()
+    yield from (kept[number] for number in range(len(tasks)))
+
+
+def _video_row(plan: Plan, each: inputs.VideoInput, kept: Kept, people, persons: Mapping[str, Person]) -> dict:
+    seen = kept.observation
+    head = {"key": each.key, "system": each.system, "file": os.fspath(each.path), "person": each.person}
+    head |= {"prompt": each.prompt, "seed": each.seed, "problem": kept.problem}
+    if seen is None:
+        nothing = not_computed(f"the video: {kept.problem}")
+        measures = {"frames": 0, "looked": 0, "seconds": [], "height": 0, "width": 0}
+        counts = {"faces_found": 0, "several_faces": 0}
+        return head | measures | counts | {"scores": {m.name: score_row(nothing) for m in plan.metrics}}
+    person = persons.get(each.person or "")
+    case = VideoToScore(seen, person and _with_given(each, person), people, each.prompt)
+    scores: dict[str, Score] = {}
+    for metric in plan.metrics:  # a total behind its parts
+        scores[metric.name] = _score(metric, dataclasses.replace(case, scores=scores), kept, plan)
+    measures = {"frames": seen.total, "looked": len(seen.seconds), "seconds": seen.seconds}
+    counts = {"faces_found": int(seen.faces.found.sum()), "several_faces": int((seen.faces.counts > 1).sum())}
+    rows = {name: score_row(found) for name, found in scores.items()}
+    return head | measures | {"height": seen.size[0], "width": seen.size[1]} | counts | {"scores": rows}
+
+
+def _score(metric: Metric, case: VideoToScore, kept: Kept, plan: Plan) -> Score:
+    if PIXELS in metric.needs:
+        return kept.scores[metric.name]
+    missing = {
+        FACES: not plan.face_models,
+        EMBEDDER: not plan.embedders,
+        REFERENCES: not case.people,
+        OTHERS: len(case.people) < 2,
+        TEXT: not case.prompt,
+    }
+    for need in (FACES, EMBEDDER, REFERENCES, OTHERS, TEXT):
+        if need in metric.needs and missing[need]:
+            return not_computed(f"it needs {NEEDS[need]}")
+    return metric.score(case)
+
+
+def _embedder_row(name: str, fingerprint: str, conditioning: Sequence[str]) -> dict:
+    part = fingerprints.part_in_training(fingerprint, conditioning)
+    return {"name": name, "fingerprint": fingerprint, "independent": not part if conditioning else None, "note": part}
+
+
+def _doubts_line(doubts: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    if doubts:
+        yield f"references of {len(doubts)} people are doubtful, first: {next(iter(doubts.values()))[0]}"
+
+
+def _person_row(person: Person, doubts: Sequence[str]) -> dict:
+    subject = person.subject
+    return {
+        "name": subject.name,
+        "pictures": list(subject.pictures),
+        "faces": int(subject.faces.found.sum()),
+        "given": subject.given,
+        "problem": "; ".join([*person.problems, *doubts]),
+    }
+
+
+def _distribution(rows: Sequence[Mapping], embedder: str) -> dict:
+    """Cosines of videos to their own person and to others, of all systems together."""
+    scores = [row["scores"].get(f"auc/{embedder}", {}) for row in rows]
+    scores = [score for score in scores if score.get("value") is not None]
+    others = [other for score in scores for other in score["details"]["others"]]
+    return {"own": [round(score["value"], 6) for score in scores], "impostor": others}
+
+
+def pictures_of(seen: Seen) -> dict:
+    """Small pictures for the page: strips of videos by key, references by person."""
+    strips = {each.key: list(kept.observation.strip) for each, kept in seen.videos if kept.observation is not None}
+    return {
+        "strips": strips,
+        "references": {name: list(person.subject.thumbnails) for name, person in seen.people.items()},
+    }
+
+
+def write(results: Mapping, seen: Seen, output: Path) -> None:
+    """`results.json`, tables and the page, each whole or not at all."""
+    from mmjax.evaluation.page.report import write_page
+    from mmjax.evaluation.tables import write_tables
+
+    files.write_json(output / "results.json", results, indent=1)
+    write_tables(output, results)
+    write_page(output, results, pictures_of(seen))
+
+
+def check_systems(systems: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` for names of systems that would not do as columns."""
+    for name in systems:
+        if not name.strip() or "/" in name:
+            raise ConfigError(f'--videos {name}=...: expected a name without "/", found {name!r}')

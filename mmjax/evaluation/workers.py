@@ -1,0 +1,137 @@
+"""Worker processes that look at videos, through Pebble: one that hangs or dies costs its own video and no other.
+
+Workers are started afresh (not forked: libraries of the parent hold threads), take no accelerator, and ignore Ctrl-C,
+which is for the parent. Each opens its tools once.
+"""
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pebble
+
+from mmjax.errors import DataError, MMJaxError
+
+_GIBIBYTES = 8.0  # that a worker may allocate
+
+
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    """Why a task has no result."""
+
+    why: str
+
+
+class Workers:
+    """Processes that look at things, each with tools of its own.
+
+        with Workers(2, open_tools, settings, look, seconds=120) as workers:
+            for number, found in workers.run(tasks): ...
+
+    Args:
+      count: processes; 0 works in this one, without limits.
+      open_tools: `open_tools(settings)` once in each worker; like `look`, of a module that can be imported.
+      look: `look(tools, task)`.
+      seconds: that a task may take.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        open_tools: Callable[[Any], Any],
+        settings: Any,
+        look: Callable[[Any, Any], Any],
+        seconds: float,
+    ):
+        self._count, self._open, self._look, self._seconds = count, (open_tools, settings), look, seconds
+        self._pool: pebble.ProcessPool | None = None
+        self._tools: Any = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+
+    def run(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """(number of the task, its result or `Failed`), in the order in which they are done.
+
+        Raises `MMJaxError` where the tools cannot be opened.
+        """
+        if not self._count:
+            open_tools, settings = self._open
+            self._tools = self._tools or (open_tools(settings) if tasks else None)
+            for number, task in enumerate(tasks):
+                yield number, _looked(self._look, self._tools, task)
+            return
+        if tasks and self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = pebble.ProcessPool(self._count, initializer=_start, initargs=self._open, context=context)
+        futures = {
+            self._pool.schedule(_look, (self._look, task), timeout=self._seconds): n for n, task in enumerate(tasks)
+        }
+        for future in concurrent.futures.as_completed(futures):
+            yield futures[future], _result(future, self._seconds)
+
+
+_tools: Any = None  # of this worker: what it looks with, or the error of opening it
+
+
+def _start(open_tools: Callable, settings: Any) -> None:
+    global _tools
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    _limit_memory()
+    try:
+        _tools = open_tools(settings)
+    except Exception as error:  # told by the first task: a pool says nothing of why it does not start
+        _tools = error
+
+
+def _look(look: Callable, task: Any) -> Any:
+    if isinstance(_tools, MMJaxError):
+        return _tools
+    if isinstance(_tools, Exception):
+        raise _tools
+    return _looked(look, _tools, task)
+
+
+def _looked(look: Callable, tools: Any, task: Any) -> Any:
+    try:
+        return look(tools, task)
+    except DataError as error:
+        return Failed(str(error))
+    except MemoryError:
+        return Failed(f"it needs more than the {_GIBIBYTES:g} GiB of memory that a worker may use")
+
+
+def _result(future: concurrent.futures.Future, seconds: float) -> Any:
+    try:
+        found = future.result()
+    except concurrent.futures.TimeoutError:
+        return Failed(f"it was not done within {seconds:g} s (--seconds)")
+    except pebble.ProcessExpired as error:
+        return Failed(f"its worker process died (exit code {error.exitcode})")
+    except Exception as error:
+        return Failed(f"{type(error).__name__}: {error}")
+    if isinstance(found, MMJaxError):
+        raise found
+    return found
+
+
+def _limit_memory() -> None:
+    """On Linux; address space that is only reserved, as models do, is free."""
+    if not sys.platform.startswith("linux"):
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = int(_GIBIBYTES * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))

@@ -1,0 +1,44 @@
+"""Videos made first and then scored: of each person with each prompt and seed, in batches, resumable."""
+
+import json
+
+import pytest
+
+from mmjax import evaluate
+from mmjax.synthetic import galleries
+from tests.sampling.test_sample_cli import experiment, run  # noqa: F401  a workdir of a tiny model
+
+pytestmark = pytest.mark.slow
+EMBEDDER = "mmjax.synthetic.embedder:fisherfaces"
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    return galleries.write_people(experiment(folder / "data"), folder, 3)
+
+
+def command(run, people, output, **more):  # noqa: F811
+    given = {"model": run, "people": people, "output": output, "steps": 2, "workers": 0, "batch": 2}
+    given |= {"embedder": f"{EMBEDDER}:{run}"} | more
+    return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def test_made_and_scored_and_gone_on_with(run, people, tmp_path, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(galleries, "FIT_PEOPLE", 20)
+    evaluate.main(command(run, people, tmp_path))
+    printed = capsys.readouterr().out
+    assert "3 videos of 3 people" in printed and "rank1/fisherfaces" in printed
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [each["seed"] for each in results["videos"]] == [0, 1, 2]
+    assert all(each["problem"] == "" and each["prompt"].startswith("A ") for each in results["videos"])
+    assert results["embedders"][0]["independent"] is True
+    made = {path: path.read_bytes() for path in tmp_path.glob("videos/*/*")}
+    assert len(made) == 9  # a video, a sheet and a record each
+
+    victim = next(path for path in made if path.suffix == ".mp4")
+    victim.unlink()
+    evaluate.main(command(run, people, tmp_path))
+    assert "2 of 3 videos are finished already" in capsys.readouterr().out
+    assert {path for path in made if path.read_bytes() != made[path]} <= {victim.with_suffix(".json")}  # its timings
+    assert json.loads((tmp_path / "results.json").read_text()) == results
