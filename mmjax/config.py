@@ -235,6 +235,7 @@ class Train:
     # who compares samples with their people, and should have no other part in the training: a model pack by name or
     # folder, an .onnx or EdgeFace's .safetensors file, a converted folder, dlib, or fisherfaces, for drawn people
     identity_embedder: str = free("")
+    sample_metrics: tuple[str, ...] = free(())  # of mmjax.evaluate, of clips alone, such as smoothness/farneback
 
     def problems(self):
         yield from positive(self, "steps", "accumulate", "keep_checkpoints", "validation_batches", "sample_count")
@@ -248,6 +249,8 @@ class Train:
                 self.identity_embedder,
                 "empty, or samples to look at: train.sample_every above 0",
             )
+        if self.sample_metrics and not self.sample_every:
+            yield "sample_metrics", self.sample_metrics, "none, or samples to look at: train.sample_every above 0"
         if self.photomaker and self.adapter:
             yield "photomaker", self.photomaker, "empty with train.adapter, whose ID perceiver is trained already"
         if not self.trainable:

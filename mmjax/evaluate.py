@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Evaluates what the command line asks for. Anything that the user can mend ends in one line and status 2."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     args = _parser().parse_args(arguments)
-    cli.keep_compiled_programs(args.compilation_cache)
+    _keep_compiled_programs(args.compilation_cache)
     command = f"python -m mmjax.evaluate {shlex.join(arguments)}"
     systems, made, conditioning = _systems(args.videos), [], []
     references = args.references or args.people
@@ -191,8 +191,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     from mmjax.evaluation import tables
 
-    print(tables.markdown(results))
+    print(tables.for_a_terminal(results))
     print(f"figures: {Path(args.output) / 'results.json'}\nopen this page:\n{Path(args.output) / 'report.html'}")
+
+
+def _keep_compiled_programs(folder: str) -> None:
+    """Here, and in the worker processes, which learn of it by the environment."""
+    import jax
+
+    cli.keep_compiled_programs(folder)
+    if jax.config.jax_compilation_cache_dir:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
 
 
 def make_videos(args: argparse.Namespace) -> tuple[list, list[str]]:

@@ -17,6 +17,7 @@ from mmjax.errors import ConfigError
 
 if TYPE_CHECKING:
     from mmjax.evaluation.identity import SimilarityToPeople
+    from mmjax.evaluation.of_samples import MetricsOfSamples
     from mmjax.records.sources import Sources
     from mmjax.sampling import Preview
     from mmjax.training.state import TrainState
@@ -52,8 +53,19 @@ def train(config: Experiment, workdir: str | Path) -> "TrainState":
 
         preview = Preview(config, sources)
         similarity = _similarity(config, sources, preview) if config.train.identity_embedder else None
-        evaluators.append(SampleSheets(config.train.sample_every, preview, similarity))
+        metrics = _sample_metrics(config) if config.train.sample_metrics else None
+        evaluators.append(SampleSheets(config.train.sample_every, preview, similarity, metrics))
     return loop.train(config, workdir, sources, evaluators)
+
+
+def _sample_metrics(config: Experiment) -> "MetricsOfSamples":
+    """Raises `ConfigError` or `CheckpointError` for metrics, or a detector, that cannot be used."""
+    from mmjax.evaluation.of_samples import MetricsOfSamples
+    from mmjax.faces.detection import load_detector
+    from mmjax.faces.packs import find_pack
+
+    pack = config.encoders.face_models
+    return MetricsOfSamples(config.train.sample_metrics, load_detector(find_pack(pack)) if pack else None)
 
 
 def _similarity(config: Experiment, sources: "Sources", preview: "Preview") -> "SimilarityToPeople":

@@ -19,7 +19,7 @@ from mmjax import media, pictures
 from mmjax.errors import DataError
 from mmjax.evaluation.decoding import Choose, decode_video
 from mmjax.evaluation.metrics.interface import PIXELS, Metric, Score, VideoToScore, not_computed
-from mmjax.evaluation.observation import FacesSeen, Observation, Subject
+from mmjax.evaluation.observation import DecodedVideo, FacesSeen, Observation, Subject
 from mmjax.faces.detection import Face
 
 STRIP_FRAMES, STRIP_HEIGHT, _QUALITY = 8, 96, 70  # small pictures of a video, for the page
@@ -56,12 +56,17 @@ def look_at_video(
     Raises `DataError` for what cannot be read as a video.
     """
     video = decode_video(path, tools.choose)
-    faces = _faces(tools, video.frames)
-    shown = media.spread(STRIP_FRAMES, len(video.frames))
-    strip = tuple(_small(video.frames[number]) for number in shown)
-    seen = Observation(video.frames.shape[1:3], video.seconds, video.numbers, video.total, faces, strip)
+    seen = observe(tools, video)
     case = VideoToScore(seen, subject, prompt=prompt, video=video)
     return seen, {metric.name: _scored(metric, case) for metric in tools.metrics}
+
+
+def observe(tools: Tools, video: DecodedVideo) -> Observation:
+    """What is seen in a video that is decoded already."""
+    shown = media.spread(STRIP_FRAMES, len(video.frames))
+    strip = tuple(_small(video.frames[number]) for number in shown)
+    faces = _faces(tools, video.frames)
+    return Observation(video.frames.shape[1:3], video.seconds, video.numbers, video.total, faces, strip)
 
 
 def _scored(metric: Metric, case: VideoToScore) -> Score:

@@ -153,6 +153,32 @@ def markdown(results: Mapping) -> str:
     return _whole("\n\n".join(part for part in parts if part) + "\n")
 
 
+def for_a_terminal(results: Mapping) -> str:
+    """Warnings, then a line for each metric that has a value, a column for each system."""
+    rows = [row for row in summary(results) if row.measured]
+    lines = [f"warning: {each}" for each in warnings(results)]
+    wide = max([len(metric["name"]) for metric in results["metrics"]], default=0) + 2
+    lines.append("".join([" " * wide, *(f"{row.system[:26]:28}" for row in rows)]).rstrip())
+    left_out = 0
+    for number, metric in enumerate(results["metrics"]):
+        cells = [row.cells[number] for row in rows]
+        if all(cell.value is None for cell in cells):
+            left_out += 1
+            continue
+        places = decimals(value for cell in cells for value in (cell.value, cell.low, cell.high))
+        shown = "".join(f"{_plain_cell(cell, places):28}" for cell in cells)
+        name = f"{metric['name']} {ARROWS[metric['better']]}"
+        lines.append(f"{name:{wide}}{shown}".rstrip())
+    if left_out:
+        lines.append(f"{left_out} metrics were not computed; report.html says why, and what to give")
+    return "\n".join(lines)
+
+
+def _plain_cell(cell: Cell, places: int) -> str:
+    interval = "" if cell.low is None else f" [{number(cell.low, places)}, {number(cell.high, places)}]"
+    return number(cell.value, places) + interval
+
+
 def comma_separated(results: Mapping) -> str:
     """`table.csv`: the first table with the bounds of each interval in columns of their own."""
     names = [metric["name"] for metric in results["metrics"]]

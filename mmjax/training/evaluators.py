@@ -19,6 +19,7 @@ from jaxtyping import Array, Key, UInt8
 from mmjax import config as c
 from mmjax import media
 from mmjax.evaluation.identity import SimilarityToPeople
+from mmjax.evaluation.of_samples import MetricsOfSamples
 from mmjax.evaluation.samples import Samples
 from mmjax.models.build import Params
 from mmjax.records import pipeline
@@ -91,27 +92,35 @@ class SampleSheets:
       every: steps from one sheet to the next.
       draw: `(params, step) -> samples`, of the model's whole tree with the averaged parameters.
       similarity: sees the clips of the sheet, so that nothing is sampled for it.
+      metrics: see them as well.
     """
 
     name = "samples"
 
     def __init__(
-        self, every: int, draw: Callable[[Params, int], Samples], similarity: SimilarityToPeople | None = None
+        self,
+        every: int,
+        draw: Callable[[Params, int], Samples],
+        similarity: SimilarityToPeople | None = None,
+        metrics: MetricsOfSamples | None = None,
     ):
         self.every = every
         self.higher_is_better = similarity.higher_is_better if similarity else {}
-        self._draw, self._similarity = draw, similarity
+        self.higher_is_better |= metrics.higher_is_better if metrics else {}
+        self._draw, self._similarity, self._metrics = draw, similarity, metrics
 
     def __call__(self, state: TrainState, step: int) -> Evaluation:
         samples = self._draw(state.params(), step)
         frames = samples.videos.shape[1]
         clip = media.side_by_side(samples.videos) if frames > 1 else None
-        report = Evaluation(picture=samples.sheet, clip=clip, fps=samples.fps)
+        figures = self._metrics(samples.videos, samples.fps) if self._metrics else {}
+        report = Evaluation(figures, picture=samples.sheet, clip=clip, fps=samples.fps)
         if self._similarity is None:
             return report
         found = self._similarity(samples.people, samples.videos)
         doubt = "" if self._similarity.independent else " (NOT independent: this embedder has a part in the training)"
-        return dataclasses.replace(report, figures=self._similarity.figures(found), line=f"identity{doubt}: {found}")
+        figures |= self._similarity.figures(found)
+        return dataclasses.replace(report, figures=figures, line=f"identity{doubt}: {found}")
 
 
 class ValidationLoss:

@@ -144,3 +144,13 @@ def test_little_or_nothing_has_a_table():
 def test_columns_have_decimals_that_fit_their_numbers():
     columns = {(0.5, 0.01): 3, (10.59,): 2, (120.0, None): 1, (5000.0,): 0, (0.002, 0.0001): 5, (0.0,): 3, (): 3}
     assert {values: tables.decimals(values) for values in columns} == columns
+
+
+def test_the_terminal_shows_what_has_a_value_a_line_each():
+    made_here = results()
+    shown = tables.for_a_terminal(made_here)
+    figure = made_here["figures"]["ours"]["identity/mbf"]
+    (line,) = [line for line in shown.splitlines() if line.startswith("identity/mbf")]
+    assert line.count("[") == 2 and f"{figure['value']:.3f}" in line and "↑" in line
+    assert "warning: " in shown and "inception_score" not in shown
+    assert "metrics were not computed" in shown and max(map(len, shown.splitlines()[2:])) < 160
