@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import mmjax
 from mmjax import media
 from mmjax.errors import ConfigError, OutputError
 from mmjax.evaluation import tools as tools_of
+from tests.fuzz.damage import damaged_copy
 from tests.helpers import face_pictures as fp
 from tests.helpers import hostile_files
 
@@ -157,10 +159,17 @@ def test_hostile_files_have_a_row_each_and_stop_nobody(folder, tmp_path):
     files = tmp_path / "hostile"
     files.mkdir()
     hostile_files.make_hostile(files)
-    shutil.copy(folder / "videos" / "ann" / "own.mp4", files / "zzz.mp4")
+    own = folder / "videos" / "ann" / "own.mp4"
+    shutil.copy(own, files / "zzz.mp4")
+    others = [Image.fromarray(each) for each in pan(fp.astronaut())]
+    others[0].save(tmp_path / "a.webp", save_all=True, append_images=others[1:])
+    draw = random.Random(0)
+    for number in range(160):
+        path = draw.choice((own, tmp_path / "a.webp"))
+        damaged_copy(path, files / f"damaged{number:03d}{path.suffix}", draw)
     found = mmjax.evaluate(tmp_path / "out", {"odd": files}, workers=0, seconds=20)
     rows = {each["key"]: each for each in found["videos"]}
-    assert rows["odd/zzz.mp4"]["problem"] == "" and len(rows) > 40
+    assert rows["odd/zzz.mp4"]["problem"] == "" and len(rows) > 200
     assert all(row["problem"] or row["looked"] for row in rows.values())
     print(f"measured: {len(rows)} videos, {sum(bool(row['problem']) for row in rows.values())} with a problem")
     assert os.path.getsize(tmp_path / "out" / "report.html") > 1000
