@@ -29,7 +29,7 @@ INPUTS = (
     *("faces/1.png", "photo.jpg", "photos", "clip.mp4", "prompts.txt", "manifest.csv", "manifest.jsonl"),
     *("latents.npy", "wide.npy", "nan.npy", "train.py", "prepare.py", "published/transformer"),
     *("converted/transformer", "published/vae", "converted/tokenizer", "nowhere", "records", "photos/000.jpg"),
-    *("run/config.json", "", "/dev/null", "/proc/self/mem", "zai-org/CogVideoX-5b"),
+    *("videos", "run/config.json", "", "/dev/null", "/proc/self/mem", "zai-org/CogVideoX-5b"),
 )
 
 
@@ -211,10 +211,37 @@ def bench(make: Lines) -> list[str]:
     return line + make.some(flags, 3, join=True)
 
 
+def evaluate(make: Lines) -> list[str]:
+    """Pictures as references, a clip and whatever else as videos; now and then videos of the tiny run, made first."""
+    line = ["--output", make.output(), "--workers=0"]
+    if make.draw.random() < 0.2:
+        line += ["--model", make.input("run"), "--people", make.input("faces", "photos"), "--steps=2"]
+        line += ["--prompts", make.input("prompts.txt")]
+    else:
+        name = make.draw.choice(("", "", "ours=", "a/b=", "=", "ä b="))
+        line += ["--videos", name + make.input("videos", "videos", "videos", "photos")]
+    flags = {
+        "--videos": lambda: make.input("videos", "faces"),
+        "--references": lambda: make.input("photos", "faces", "manifest.csv", "manifest.jsonl"),
+        "--prompts": lambda: make.input("prompts.txt", "manifest.csv"),
+        "--face-models": lambda: make.input("faces", "nowhere"),
+        "--embedder": lambda: make.word("dlib", "os:getcwd", "nothing:at_all", make.input("photomaker.bin")),
+        "--protocol": lambda: make.word("mmjax", "magicmirror", "consisid", "opens2v-human", "opens2v-human-1.0"),
+        "--plugin": lambda: make.input("train.py", "nowhere"),
+        "--clip": lambda: make.input("photomaker.bin", "converted"),
+        "--seeds": lambda: make.word("0", "1,2", "-1", "a"),
+        "--seconds": lambda: make.number(10, 300),
+        "--batch": lambda: make.number(1, 2),
+        "--name": lambda: make.word("mine", "a/b"),
+    }
+    return line + make.some(flags, 2) + make.draw.choice(([], [], ["--fixed"]))
+
+
 ENTRY_POINTS: dict[str, Callable[[Lines], Sequence[str]]] = {
     "sample": sample,
     "convert": convert,
     "train": train,
     "prepare": prepare,
     "bench": bench,
+    "evaluate": evaluate,
 }

@@ -8,12 +8,21 @@ import time
 from pathlib import Path
 
 STATUSES = (0, 2, 130, 143)
-_INSIDE = ("sample", "convert")  # parse their arguments themselves; the others through absl
+_INSIDE = ("sample", "convert", "evaluate")  # parse their arguments themselves; the others through absl
 
 
 def import_all() -> None:
     """Imports what the entry points import, and starts no backend of JAX: forked processes start their own."""
-    for name in ("sample", "convert", "train", "prepare", "bench", "sampling", "training.loop", "preparation.run"):
+    for name in (
+        *_INSIDE,
+        "train",
+        "prepare",
+        "bench",
+        "sampling",
+        "training.loop",
+        "preparation.run",
+        "evaluation.run",
+    ):
         importlib.import_module(f"mmjax.{name}")
     for name in ("transformers", "av", "cv2", "tensorflow_datasets", "grain.python", "insightface.model_zoo"):
         importlib.import_module(name)

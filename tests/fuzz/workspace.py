@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.helpers import hostile_files
+
 CONFIG = """
 from tests.sampling.test_sample_cli import experiment
 
@@ -36,6 +38,7 @@ def make(folder: Path) -> None:
     photomaker_files.save(folder / "photomaker.bin")
     _run(folder)
     _pictures(folder)
+    _videos(folder)
     tiny_run.sources(tiny_run.experiment(folder / "records"))
     (folder / "train.py").write_text(SMALL.format(module="tiny_run", arguments=repr(str(folder / "records"))))
     (folder / "prepare.py").write_text(SMALL.format(module="prepared_input", arguments=""))
@@ -70,13 +73,22 @@ def _run(folder: Path) -> None:
 
 def _pictures(folder: Path) -> None:
     from mmjax.synthetic import portraits
-    from tests.helpers import face_pictures, hostile_files
+    from tests.helpers import face_pictures
 
     (folder / "faces").mkdir()
     for number in range(2):
         portraits.save_portrait(folder / "faces" / f"{number}.png", portraits.draw_portrait(1_000_000 + number, 16))
     Image.fromarray(face_pictures.astronaut()).save(folder / "photo.jpg", quality=90)
     (folder / "clip.mp4").write_bytes(hostile_files.movie(frames=12))
+
+
+def _videos(folder: Path) -> None:
+    """A clip in the folder of a person's name, and a folder of frames."""
+    (folder / "videos" / "000").mkdir(parents=True)
+    (folder / "videos" / "000" / "a.mp4").write_bytes(hostile_files.movie(frames=3))
+    (folder / "videos" / "001").mkdir()
+    for number in range(2):
+        (folder / "videos" / "001" / f"{number}.png").write_bytes(hostile_files.encoded("PNG"))
 
 
 def _lists(folder: Path) -> None:
