@@ -1,82 +1,19 @@
 """Nothing is lost on the way to a video: a sampler that computes nothing, and everything that can go wrong round it."""
 
-import errno
 import json
 import os
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mmjax import bench, files, media, outputs, quickstart, sample
-from mmjax import config as c
-from mmjax.errors import DataError, OutputError
-from mmjax.sampling import Sampler, products
-from mmjax.sampling.latents import read_latents
-from mmjax.sampling.text_to_video import Encoded
-from tests.helpers import tiny_run
+from mmjax import files, sample
+from mmjax.errors import DataError
+from mmjax.sampling import products
+from tests.helpers.fake_sampler import CLIP, FULL, LATENTS, PROMPT, SAFE, SETTINGS, Fake, command, ends, fails, there
 from tests.test_config import ROOT
-
-LATENTS = np.random.default_rng(0).uniform(-1, 1, (9, 16, 16, 3)).astype(np.float32)
-SETTINGS = {"prompt": "a", "references": [], "size": {"frames": 9, "height": 16, "width": 16}, "fps": 8.0}
-SAFE = "the latents are safe: python -m mmjax.sample"
-
-
-class Fake(Sampler):
-    """Makes the same latents of every request at once."""
-
-    def __init__(self):
-        super().__init__(tiny_run.experiment(data={"frames": (9,)}), {}, source={"model": "runs/x"})
-        self.made = []  # prompts that were denoised
-
-    def check(self, references):
-        return []
-
-    def estimate(self, size, references=1):
-        return type("Estimate", (), {"fits": True, "__str__": lambda self: "an estimate"})()
-
-    def encode(self, requests):
-        return [Encoded(request, {}, np.zeros(0), []) for request in requests]
-
-    def latents(self, encoded, size, progress=None, noise=None):
-        self.made += [each.request.prompt for each in encoded]
-        return LATENTS[None]
-
-    def decode(self, latents):
-        return np.round((latents + 1) * 127.5).astype(np.uint8)
-
-
-@pytest.fixture
-def sampler(monkeypatch, tmp_path):
-    """The commands' sampler; they run in a folder of their own."""
-    fake = Fake()
-    monkeypatch.setattr(sample, "load_sampler", lambda *_, **__: fake)
-    monkeypatch.chdir(tmp_path)
-    return fake
-
-
-def command(*given, output="clip.mp4"):
-    return ["--model", "runs/x", "--output", output, "--compilation-cache", "", *map(str, given)]
-
-
-def ends(capsys, *given, status=2, **changed):
-    """The last line that the command leaves on stderr."""
-    with pytest.raises(SystemExit) as stopped:
-        sample.main(command(*given, **changed))
-    said = capsys.readouterr().err
-    assert stopped.value.code == status and "Traceback" not in said
-    return said.splitlines()[-1]
-
-
-def there():
-    return sorted(path.name for path in Path().iterdir())
-
-
-CLIP = ["clip.json", "clip.mp4", "clip.png"]
-PROMPT = ("--prompt", "a man")
 
 
 def test_a_reference_is_not_taken_for_the_sheet(sampler, capsys):
@@ -147,23 +84,6 @@ def test_where_nothing_can_be_written_is_told_before_anything_slow(sampler, caps
 def test_the_longest_names_that_a_disk_takes(sampler, name):
     sample.main(command(*PROMPT, output=f"{name}.mp4"))
     assert there() == [f"{name}.{ending}" for ending in ("json", "mp4", "png")]
-
-
-FULL = OSError(errno.ENOSPC, "No space left on device")
-
-
-def fails(monkeypatch, where, error=FULL):
-    """Has one of the writers fail after half of its work."""
-    module, name = {"video": (media, "write_video"), "sheet": (media, "write_png"), "record": (files, "write_json")}[
-        where
-    ]
-
-    def fail(path, *_, **__):
-        with files.written_whole(path) as partial:
-            partial.write_bytes(b"half")
-            raise error
-
-    monkeypatch.setattr(module, name, fail)
 
 
 @pytest.mark.parametrize("where", ["video", "sheet", "record"])
@@ -344,158 +264,3 @@ def test_a_whole_batch_is_made_anew_with_overwrite(sampler, capsys):
     assert len(sampler.made) == 3 and Path("clip-001.png").exists(), "the sheet belongs to it"
     sample.main(command(*PROMPT, "--videos", 2, "--overwrite"))
     assert len(sampler.made) == 5
-
-
-def test_settings_behind_latents_are_believed_where_they_are_whole(sampler):
-    """A letter of the prompt that a disk has changed is no prompt; the latents are decoded all the same."""
-    made = products.PlannedVideo(Path(), SETTINGS | {"prompt": "a man"})
-    products.write_latents("kept.npy", LATENTS, made)
-    assert products.settings_behind("kept.npy")["prompt"] == "a man"
-    Path("kept.npy").write_bytes(Path("kept.npy").read_bytes().replace(b"a man", b"a can"))
-    assert products.settings_behind("kept.npy") is None
-    sample.main(command("--decode", "kept.npy"))
-    assert json.loads(Path("clip.json").read_text())["prompt"] == ""
-
-
-def test_latents_that_failed_before_are_not_replaced(sampler, capsys, monkeypatch):
-    with monkeypatch.context() as patch:
-        fails(patch, "video")
-        for count in (1, 2, 3):
-            assert SAFE in ends(capsys, *PROMPT, "--seed", count)
-    assert there() == ["clip-1.latents.npy", "clip-2.latents.npy", "clip.latents.npy"]
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_latents_of_another_program_are_decoded(sampler, dtype):
-    np.save("theirs.npy", LATENTS.astype(dtype))
-    sample.main(command("--decode", "theirs.npy", "--fps", 4))
-    record = json.loads(Path("clip.json").read_text())
-    assert record["prompt"] == "" and record["fps"] == 4 and there() == [*CLIP, "theirs.npy"]
-    assert record["size"] == {"frames": 9, "height": 16, "width": 16}
-
-
-def damaged(kind):
-    path = Path("x.npy")
-    products.write_latents(path, LATENTS, products.PlannedVideo(Path(), SETTINGS))
-    content = path.read_bytes()
-    arrays = {
-        "NaN": np.where(LATENTS > 0.99, np.nan, LATENTS),
-        "infinity": np.where(LATENTS > 0.99, np.inf, LATENTS),
-        "huge": LATENTS * 3e38,
-        "integers": LATENTS.astype(int),
-        "flat": LATENTS[0, 0, 0],
-        "empty": LATENTS[:0],
-        "channels": LATENTS[..., :2],
-        "text": np.array(["a"]),
-        "pickle": np.array([None]),
-    }
-    if kind in arrays:
-        np.save(path, arrays[kind])
-    elif kind == "archive":
-        np.savez("x.npz", a=LATENTS)
-        os.replace("x.npz", path)
-    else:
-        cut = {"header": content[:60], "cut": content[: len(content) // 2], "nothing": b"", "words": b"hello\n" * 99}
-        path.write_bytes(cut[kind])
-    return path
-
-
-KINDS = ["NaN", "infinity", "huge", "integers", "flat", "empty", "channels", "text", "pickle", "archive"]
-
-
-@pytest.mark.parametrize("path", ["/dev/zero", "."])
-def test_latents_are_read_from_files(path):
-    with pytest.raises(DataError, match="found a folder, a pipe or a device"):
-        read_latents(path, c.Autoencoder("pixel"))
-
-
-@pytest.mark.parametrize("kind", [*KINDS, "header", "cut", "nothing", "words"])
-def test_latents_that_cannot_be_decoded_are_told(sampler, capsys, kind):
-    said = ends(capsys, "--decode", damaged(kind))
-    assert said.startswith("error: x.npy: expected") and there() == ["x.npy"]
-
-
-def test_bytes_that_are_damaged_anywhere_give_a_line_or_an_array(tmp_path):
-    """Two hundred damaged files (seed 0): no error of another kind, and settings only where they are whole."""
-    rng, path = np.random.default_rng(0), tmp_path / "x.npy"
-    products.write_latents(path, LATENTS, products.PlannedVideo(Path(), SETTINGS))
-    whole = path.read_bytes()
-    for _ in range(200):
-        content = bytearray(whole)
-        place = rng.choice([rng.integers(128), rng.integers(len(whole)), len(whole) - 1 - rng.integers(128)])
-        content[place] ^= 1 << rng.integers(8)
-        path.write_bytes(content)
-        try:
-            assert read_latents(path, c.Autoencoder("pixel")).ndim == 4
-            assert products.settings_behind(path) in (None, SETTINGS)
-        except DataError as error:
-            assert "\n" not in str(error)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"\xff\xfea\x00", ["a"]),
-        ("a man".encode("utf-16-le"), ["a man"]),
-        ("ein Mädchen".encode("latin-1"), ["ein Mädchen"]),
-        ("мальчик".encode("koi8-r"), "expected text, found other bytes"),
-        (b"\0" * 64, "expected text, found other bytes"),
-        (b"", "found none"),
-        (None, "No such file"),
-    ],
-)
-def test_files_of_prompts(sampler, capsys, content, message):
-    if content is not None:
-        Path("p.txt").write_bytes(content)
-    if isinstance(message, str):
-        assert message in ends(capsys, "--prompts", "p.txt")
-    else:
-        sample.main(command("--prompts", "p.txt"))
-        assert sampler.made == message
-
-
-def test_words_that_are_no_text(sampler, capsys):
-    assert "--prompt: expected text" in ends(capsys, "--prompt", "a m\udce4n")
-    assert not sampler.made
-
-
-def test_the_help_tells_the_rule(capsys):
-    with pytest.raises(SystemExit):
-        sample.main(["--help"])
-    assert outputs.OVERWRITE_HELP in " ".join(capsys.readouterr().out.split())
-
-
-def test_a_home_in_every_path_flag(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    parser = sample._parser()
-    paths = [flag for flag in parser._actions if (flag.metavar or "").rstrip("N") not in ("", "X") and not flag.choices]
-    for flag in paths:
-        value = vars(parser.parse_args(["--model", "m", "--output", "o", flag.option_strings[-1], "~/a b"]))[flag.dest]
-        assert value in (f"{tmp_path}/a b", [f"{tmp_path}/a b"]), flag.option_strings
-    assert len(paths) == 12
-
-
-def test_a_report_of_the_quickstart_is_not_replaced_by_surprise(sampler, capsys, monkeypatch):
-    monkeypatch.setattr(quickstart, "load_sampler", lambda *_: sampler)
-    monkeypatch.setattr(quickstart, "held_out_clips", lambda *_: pytest.fail("began before it looked"))
-    for content, message in ((outputs.MARK, "add --overwrite"), ("mine", "mmjax did not make")):
-        Path("report.json").write_text(content)
-        with pytest.raises(SystemExit):
-            quickstart.main(["--workdir", "."])
-        assert message in capsys.readouterr().err and there() == ["report.json"]
-
-
-def test_the_bench_looks_at_its_output_first(monkeypatch, tmp_path):
-    given = types.SimpleNamespace(compilation_cache=None, repeats=1, only=None, overwrite=False)
-    monkeypatch.setattr(bench.flags, "FLAGS", given)
-    monkeypatch.setattr(bench.cli, "experiment", lambda: None)
-    monkeypatch.setattr(bench, "_measured", lambda *_: ("a device", []))
-    given.output = str(tmp_path / "new" / "x.json")
-    bench.main()
-    assert json.loads(Path(given.output).read_text())["device"] == "a device"
-    monkeypatch.setattr(bench, "_measured", lambda *_: pytest.fail("measured before it looked"))
-    with pytest.raises(OutputError, match="stands there already; add --overwrite"):
-        bench.main()
-    given.output, given.overwrite = str(tmp_path), True
-    with pytest.raises(OutputError, match="found a folder of that name"):
-        bench.main()
