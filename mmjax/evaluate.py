@@ -81,23 +81,29 @@ def evaluate(
     """
     from mmjax.evaluation import inputs, run
 
-    output, listed = Path(output), inputs.list_references(references) if references else []
-    listed = [each for each in listed if each.compared]
-    run.check_systems(videos or {})
-    found = inputs.list_videos(videos or {}, {each.person for each in listed}, prompts) + list(made)
+    output, everybody = Path(output), inputs.list_references(references) if references else []
+    fed_otherwise = {each.person for each in everybody if not each.compared}
+    listed = [each for each in everybody if each.compared]
+    run.check_systems([*(videos or {}), *{each.system for each in made}])
+    people = {each.person for each in everybody}
+    found = inputs.list_videos(videos or {}, people, prompts, everybody) + list(made)
     if not found:
         raise ConfigError("evaluate: expected --videos, or --model to make some, found neither")
     given = dict(face_models=face_models, embedders=embedders, clip=clip, curricularface=curricularface)
     given["aesthetic"] = aesthetic
     plan = make_plan(protocol, fixed, plugins=plugins, conditioning=conditioning, **given)
     settings = {"protocol": protocol, "fixed": fixed, **given, "plugins": list(plugins)}
-    planned = [outputs.Output("--output", output / name, renews=True) for name in _RESULTS]
-    with outputs.claim(planned, lock=output / "results.json"):
+    with outputs.claim(_planned(output), lock=output / "results.json"):
         workers = len(os.sched_getaffinity(0)) if workers is None else workers
-        seen = run.look_at_all(plan, found, listed, output / "seen", workers, seconds)
+        seen = run.look_at_all(plan, found, listed, output / "seen", workers, seconds, fed_otherwise)
         results = run.put_together(plan, seen, command, settings)
         run.write(results, seen, output)
     return results
+
+
+def _planned(output: Path) -> list[outputs.Output]:
+    kept = outputs.Output("--output", output / "seen", folder=True)
+    return [*(outputs.Output("--output", output / name, renews=True) for name in _RESULTS), kept]
 
 
 def make_plan(
@@ -124,6 +130,8 @@ def make_plan(
     from mmjax.faces.dlib_faces import DLIB, is_installed
 
     chosen, has_dlib = find_protocol(protocol, fixed), is_installed()
+    if fixed and not chosen.published:
+        raise ConfigError(f"--fixed: expected the --protocol of a publication, whose slips it mends, found {protocol}")
     wanted = [each for each in chosen.embedders if each != DLIB or has_dlib]
     specs = list(dict.fromkeys([*wanted, *embedders])) or ([face_models] if face_models else [])
     face_models = face_models or _detector_of(specs)
@@ -168,21 +176,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = f"python -m mmjax.evaluate {shlex.join(arguments)}"
     systems, made, conditioning = _systems(args.videos), [], []
     references = args.references or args.people
+    given = dict(face_models=args.face_models, embedders=args.embedder, clip=args.clip, aesthetic=args.aesthetic)
+    given |= dict(curricularface=args.curricularface, plugins=args.plugin)
+    _check_making(args)
     if args.model:
+        _check_before_making(args, systems, given)
         made, conditioning = make_videos(args)
     results = evaluate(
         args.output,
         systems,
         references,
         prompts=None if args.model else args.prompts,
-        face_models=args.face_models,
-        embedders=args.embedder,
         protocol=args.protocol,
         fixed=args.fixed,
-        plugins=args.plugin,
-        clip=args.clip,
-        curricularface=args.curricularface,
-        aesthetic=args.aesthetic,
+        **given,
         conditioning=conditioning,
         workers=args.workers,
         seconds=args.seconds,
@@ -193,6 +200,30 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     print(tables.for_a_terminal(results))
     print(f"figures: {Path(args.output) / 'results.json'}\nopen this page:\n{Path(args.output) / 'report.html'}")
+
+
+def _check_making(args: argparse.Namespace) -> None:
+    """Raises `ConfigError` for a model without people, and for what only a model takes, without one."""
+    if args.model and not args.people:
+        raise ConfigError("--model: expected --people beside it, whose videos are made; found none")
+    if args.model:
+        return
+    usual = _parser().parse_args(["--output", ""])
+    of_making = ("people", "batch", "seeds", "name", "overwrite", "frames", "height", "width", *_SETTINGS, *_LOADED)
+    for name in of_making:
+        if getattr(args, name) != getattr(usual, name):
+            raise ConfigError(f"--{name.replace('_', '-')}: expected --model beside it, which makes videos; found none")
+
+
+def _check_before_making(args: argparse.Namespace, systems: Mapping[str, str], given: dict) -> None:
+    """Everything that can be refused is, before videos are made that may take hours."""
+    from mmjax.evaluation import inputs, run, tools
+
+    run.check_systems([*systems, args.name])
+    everybody = inputs.list_references(args.references or args.people)
+    inputs.list_videos(systems, {each.person for each in everybody}, None, everybody)
+    tools.open_tools(make_plan(args.protocol, args.fixed, **given).tool_settings())
+    outputs.check(_planned(Path(args.output)))
 
 
 def _keep_compiled_programs(folder: str) -> None:
@@ -225,7 +256,8 @@ def make_videos(args: argparse.Namespace) -> tuple[list, list[str]]:
     wanted = videos_to_make(people, prompts, args.seeds, Path(args.output) / "videos")
     print(f"{len(wanted)} videos of {len(people)} people\n{RESPONSIBLE_USE}")
     requests, paths = [each.request for each in wanted], [each.path for each in wanted]
-    with job.claimed(sampler, requests, paths, size, sampler.config.data.fps, go_on=True) as claimed:
+    how = {"go_on": not args.overwrite, "overwrite": args.overwrite}
+    with job.claimed(sampler, requests, paths, size, sampler.config.data.fps, **how) as claimed:
         claimed.run(args.batch or jax.device_count())
     made = [
         VideoInput(
@@ -271,7 +303,7 @@ def _systems(given: Sequence[str]) -> dict[str, str]:
 
 
 def _seeds(text: str) -> list[int]:
-    return [SEED(each) for each in text.split(",")]
+    return list(dict.fromkeys(SEED(each) for each in text.split(",")))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -312,6 +344,7 @@ def _add_making(parser: argparse.ArgumentParser) -> None:
     )
     add("--name", default=_MADE, help="of the system that makes them (default: %(default)s)")
     add("--seeds", type=_seeds, default=[0], metavar="N,N", help="of each person and prompt (default: 0)")
+    add("--overwrite", action="store_true", help="make the videos anew; others' files are never replaced")
     add("--batch", type=COUNT, metavar="N", help="videos denoised together (default: one a device)")
     add("--adapter", type=cli.path, metavar="DIR|FILE", help="a run's adapter, or an exported one")
     add("--weights", choices=("ema", "raw"), default="ema", help="averaged weights, or raw ones")

@@ -62,9 +62,7 @@ def open_picture(file: BinaryIO, max_pixels: float = MAX_PIXELS) -> Image.Image:
     with _media_errors(), _own_limit():
         opened = _opened(file)
         with opened:
-            if opened.width * opened.height > max_pixels:
-                found = f"{opened.width}x{opened.height} pixels, expected at most {max_pixels / 1e6:g} million"
-                raise MediaError("too_large", found, opened.width * opened.height / 1e6)
+            _check_pixels(opened, max_pixels)
             deep = _is_deep(opened)
             picture = to_rgb(_coded_as(_upright(opened), file))
             if deep and _brightest(picture, opened) < 1 << _FEW_BITS[-1] - 8:
@@ -78,10 +76,7 @@ def animation_frames(file: BinaryIO, max_pixels: float = MAX_PIXELS) -> Iterator
     Raises `MediaError` as `open_picture` does.
     """
     with _media_errors(), _own_limit(), _opened(file) as opened:
-        if opened.width * opened.height > max_pixels:
-            raise MediaError(
-                "too_large", f"{opened.width}x{opened.height} pixels, expected {max_pixels / 1e6:g} million"
-            )
+        _check_pixels(opened, max_pixels)
         clock = 0.0
         for frame in ImageSequence.Iterator(opened):
             yield clock, to_rgb(frame)
@@ -171,6 +166,12 @@ def _opened(file: BinaryIO) -> Image.Image:
         return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
     except Image.UnidentifiedImageError:
         raise NoPicture() from None
+
+
+def _check_pixels(opened: Image.Image, max_pixels: float) -> None:
+    if opened.width * opened.height > max_pixels:
+        found = f"{opened.width}x{opened.height} pixels, expected at most {max_pixels / 1e6:g} million"
+        raise MediaError("too_large", found, opened.width * opened.height / 1e6)
 
 
 def _is_heic(head: bytes) -> bool:

@@ -1,6 +1,6 @@
 """A video, an animation or a folder of frames to the frames that are looked at. Runs in worker processes; no JAX."""
 
-import dataclasses
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from mmjax import media, pictures, video
+from mmjax import pictures, video
 from mmjax.errors import DataError, MediaError, error_text
 from mmjax.evaluation.observation import DecodedVideo
 
@@ -16,16 +16,6 @@ FOLDER_FPS = 8.0  # frames a second of a folder of frames, which says nothing of
 MOST_FRAMES = 100_000  # in a file
 
 Choose = Callable[[int], Sequence[int]]  # frames of a video -> numbers of those looked at, ascending, distinct
-
-
-@dataclasses.dataclass(frozen=True)
-class Spread:
-    """Up to `count` frames spread evenly from the first to the last; all of a shorter video."""
-
-    count: int
-
-    def __call__(self, total: int) -> list[int]:
-        return media.spread(self.count, total)
 
 
 def decode_video(path: Path, choose: Choose) -> DecodedVideo:
@@ -77,10 +67,17 @@ def _kept(frames: Iterator[tuple[float, Any]], seconds: list[float], choose: Cho
 
 
 def _decode_folder(folder: Path, choose: Choose) -> DecodedVideo:
-    names = sorted(path for path in folder.iterdir() if path.suffix.lower() in pictures.ENDINGS)
+    found = (path for path in folder.iterdir() if path.suffix.lower() in pictures.ENDINGS)
+    names = sorted((path for path in found if not path.name.startswith(".")), key=_by_number)
     numbers = _chosen(choose, len(names))
     kept = [np.asarray(pictures.read_picture(names[number])) for number in numbers]
     return _decoded(kept, [number / FOLDER_FPS for number in numbers], numbers, len(names))
+
+
+def _by_number(path: Path) -> tuple[str, int, str]:
+    """Frame 2 comes before frame 10."""
+    number = re.search(r"\d*$", path.stem).group()
+    return path.stem.removesuffix(number), int(number or 0), path.name
 
 
 def _chosen(choose: Choose, total: int) -> list[int]:

@@ -88,13 +88,17 @@ def list_references(source: str | os.PathLike) -> list[ReferenceInput]:
 
 
 def list_videos(
-    systems: Mapping[str, str | os.PathLike], people: Iterable[str] = (), prompts: str | os.PathLike | None = None
+    systems: Mapping[str, str | os.PathLike],
+    people: Iterable[str] = (),
+    prompts: str | os.PathLike | None = None,
+    references: Sequence[ReferenceInput] = (),
 ) -> list[VideoInput]:
     """The videos of all systems, in the order of systems and names.
 
     Args:
       systems: a folder of videos, or a manifest, by the name of who made them.
       people: known by their references; folders and file names are compared with them.
+      references: by which the record beside a video says whom it shows.
       prompts: a manifest with the columns path, prompt: path is a video's, below its folder, or only its name.
 
     Raises `DataError` for a system without videos, two of one key, or a manifest that cannot be read.
@@ -106,7 +110,7 @@ def list_videos(
         listed = _listed_videos(system, source) if is_table else _found_videos(system, source, people)
         if not listed:
             raise DataError(f"videos {source}: expected videos ({' '.join(video.ENDINGS[:8])} ...), found none")
-        found += listed
+        found += [_recognised(each, references) for each in listed]
     keys = [each.key for each in found]
     if doubled := next((key for key in keys if keys.count(key) > 1), None):
         raise DataError(f"videos: expected each once, found {doubled} twice")
@@ -122,6 +126,15 @@ def given_picture(each: VideoInput, pictures_of: Sequence[Path]) -> int | None:
         if matching := [number for number, path in enumerate(pictures_of) if same(path)]:
             return matching[0] if len(matching) == 1 else None
     return None
+
+
+def _recognised(each: VideoInput, references: Sequence[ReferenceInput]) -> VideoInput:
+    """With the person whose picture its record names, where it names one."""
+    if each.given is None:
+        return each
+    given = Path(each.given).resolve()
+    named = next((reference.person for reference in references if reference.path.resolve() == given), each.person)
+    return dataclasses.replace(each, person=named)
 
 
 def _listed_references(source: Path) -> list[ReferenceInput]:

@@ -16,12 +16,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mmjax import media, pictures
-from mmjax.errors import DataError
 from mmjax.evaluation.decoding import Choose, decode_video
-from mmjax.evaluation.metrics.interface import PIXELS, Metric, Score, VideoToScore, not_computed
+from mmjax.evaluation.metrics.interface import Metric, Score, VideoToScore, scored
 from mmjax.evaluation.observation import DecodedVideo, FacesSeen, Observation, Subject
 from mmjax.faces.detection import Face
 
+VERSION = 1  # of what is seen: raise it when decoding, the choice of the main face or what is kept of it changes
 STRIP_FRAMES, STRIP_HEIGHT, _QUALITY = 8, 96, 70  # small pictures of a video, for the page
 
 
@@ -58,7 +58,7 @@ def look_at_video(
     video = decode_video(path, tools.choose)
     seen = observe(tools, video)
     case = VideoToScore(seen, subject, prompt=prompt, video=video)
-    return seen, {metric.name: _scored(metric, case) for metric in tools.metrics}
+    return seen, {metric.name: scored(metric, case) for metric in tools.metrics}
 
 
 def observe(tools: Tools, video: DecodedVideo) -> Observation:
@@ -67,15 +67,6 @@ def observe(tools: Tools, video: DecodedVideo) -> Observation:
     strip = tuple(_small(video.frames[number]) for number in shown)
     faces = _faces(tools, video.frames)
     return Observation(video.frames.shape[1:3], video.seconds, video.numbers, video.total, faces, strip)
-
-
-def _scored(metric: Metric, case: VideoToScore) -> Score:
-    if PIXELS not in metric.needs:
-        raise ValueError(f"{metric.name} does not ask for pixels")
-    try:
-        return metric.score(case)
-    except DataError as error:
-        return not_computed(str(error))
 
 
 def _faces(tools: Tools, frames: UInt8[np.ndarray, "n h w 3"]) -> FacesSeen:

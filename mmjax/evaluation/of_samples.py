@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from mmjax.errors import ConfigError
 from mmjax.evaluation.looking import Tools, observe
-from mmjax.evaluation.metrics.interface import FACES, PIXELS, Score, VideoToScore
+from mmjax.evaluation.metrics.interface import FACES, PIXELS, Score, VideoToScore, scored
 from mmjax.evaluation.metrics.registry import known_metrics
 from mmjax.evaluation.observation import DecodedVideo
 from mmjax.faces.detection import Face
@@ -60,7 +60,7 @@ class MetricsOfSamples:
             video = DecodedVideo(frames, numbers / fps, numbers, len(frames))
             case = VideoToScore(observe(self._tools, video), video=video)
             for each in self._metrics:
-                scores[each.name].append(each.score(case))
+                scores[each.name].append(scored(each, case))
         return {f"{PREFIX}/{each.name}": _statistic(each, scores[each.name]) for each in self._metrics}
 
 

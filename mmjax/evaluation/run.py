@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mmjax import files, outputs
 from mmjax.encoders import fingerprints
 from mmjax.errors import ConfigError
 from mmjax.evaluation import inputs, statistics, tools
+from mmjax.evaluation.looking import VERSION
 from mmjax.evaluation.metrics.interface import (
     EMBEDDER,
     FACES,
@@ -29,7 +30,9 @@ from mmjax.evaluation.metrics.interface import (
     VideoToScore,
     described,
     not_computed,
+    scored,
 )
+from mmjax.evaluation.observation import Subject
 from mmjax.evaluation.plugins import fingerprint_plugin
 from mmjax.evaluation.store import Kept, Store, plain, score_row
 from mmjax.evaluation.subjects import Person, make_people, strangers_among
@@ -73,10 +76,11 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Seen:
-    """All that was looked at: people by name, and each video with what was kept of it."""
+    """All that was looked at: people by name, each video with what was kept of it, the embedders' fingerprints."""
 
     people: Mapping[str, Person]
     videos: Sequence[tuple[inputs.VideoInput, Kept]]
+    embedders: Mapping[str, str]
 
 
 def look_at_all(
@@ -86,18 +90,20 @@ def look_at_all(
     seen: Path,
     workers: int,
     seconds: float,
+    fed_otherwise: Collection[str] = (),
 ) -> Seen:
     """Looks at every picture and video that was not looked at before.
 
     Args:
       seen: folder that keeps what was seen.
       seconds: that one of them may take.
+      fed_otherwise: people of whom the generator was given another picture than these.
 
     Raises `MMJaxError` where detector or embedders cannot be opened; nothing that is wrong with a file.
     """
     settings = plan.tool_settings()
     embedders, detector = tools.fingerprints(settings)
-    made_with = {"embedders": embedders, **detector, "points": plan.points}
+    made_with = {"looking": VERSION, "embedders": embedders, **detector, "points": plan.points}
     pictures_store = Store(seen, made_with)
     choose = [list(map(int, plan.choose(total))) for total in (1, 2, 16, 49, 100)]
     measured = [described(metric) for metric in settings.metrics()]
@@ -106,16 +112,17 @@ def look_at_all(
     with Workers(workers, tools.open_tools, settings, tools.look, seconds) as pool:
         tasks = [(tools.LookAt(each.path, False), _key(pictures_store, each.path)) for each in references]
         kept = list(_looked("references", pool, pictures_store, tasks))
-        people = make_people(references, kept, searched=bool(plan.face_models))
-        tasks = [_video_task(each, people, videos_store) for each in videos]
+        people = make_people(references, kept, bool(plan.face_models), fed_otherwise)
+        keys = {os.fspath(task.path): key for task, key in tasks}
+        tasks = [_video_task(each, people, videos_store, keys) for each in videos]
         found = list(_looked("videos", pool, videos_store, tasks))
-    return Seen(people, list(zip(videos, found, strict=True)))
+    return Seen(people, list(zip(videos, found, strict=True)), embedders)
 
 
 def put_together(plan: Plan, seen: Seen, command: str, settings: Mapping[str, Any]) -> dict:
     """`results.json`: scores of every video, figures of every system; plain JSON values, see `SCHEMA` in METHOD 6."""
-    people = {name: person.subject for name, person in seen.people.items()}
-    embedders, _ = tools.fingerprints(plan.tool_settings())
+    people = {name: person.subject for name, person in seen.people.items() if person.subject is not None}
+    embedders = seen.embedders
     rows = [_video_row(plan, each, kept, people, seen.people) for each, kept in seen.videos]
     doubts = strangers_among(seen.people, next(iter(embedders))) if embedders else {}
     results = {
@@ -131,7 +138,7 @@ def put_together(plan: Plan, seen: Seen, command: str, settings: Mapping[str, An
             {"name": each.name, "title": each.title, "better": each.better, "version": each.version}
             for each in plan.metrics
         ],
-        "people": [_person_row(person, doubts.get(name, ())) for name, person in seen.people.items()],
+        "people": [_person_row(name, person, doubts.get(name, ())) for name, person in seen.people.items()],
         "videos": rows,
         "figures": statistics.figures(rows, plan.metrics),
         "differences": statistics.differences(rows, plan.metrics),
@@ -144,15 +151,19 @@ def put_together(plan: Plan, seen: Seen, command: str, settings: Mapping[str, An
     return plain(results)
 
 
-def _video_task(each: inputs.VideoInput, people: Mapping[str, Person], store: Store):
-    person = people.get(each.person or "")
-    subject = person and _with_given(each, person)
-    known = "" if person is None else json.dumps([str(path) for path in person.paths] + [subject.given])
+def _video_task(each: inputs.VideoInput, people: Mapping[str, Person], store: Store, keys: Mapping[str, str | None]):
+    """The task and its key, which changes with the person's pictures and with the prompt."""
+    subject, known = _subject_of(each, people), ""
+    if subject is not None:
+        known = json.dumps([keys[path] for path in subject.pictures] + [subject.given])
     return tools.LookAt(each.path, True, subject, each.prompt), _key(store, each.path, known, each.prompt)
 
 
-def _with_given(each: inputs.VideoInput, person: Person):
-    """The subject, with the picture that this video was made from where its record names it."""
+def _subject_of(each: inputs.VideoInput, people: Mapping[str, Person]) -> Subject | None:
+    """Who should be in a video, with the picture that it was made from where its record names it."""
+    person = people.get(each.person or "")
+    if person is None or person.subject is None:
+        return None
     given = inputs.given_picture(each, person.paths)
     return person.subject if given is None else dataclasses.replace(person.subject, given=given)
 
@@ -194,20 +205,17 @@ def _video_row(plan: Plan, each: inputs.VideoInput, kept: Kept, people, persons:
         measures = {"frames": 0, "looked": 0, "seconds": [], "height": 0, "width": 0}
         counts = {"faces_found": 0, "several_faces": 0}
         return head | measures | counts | {"scores": {m.name: score_row(nothing) for m in plan.metrics}}
-    person = persons.get(each.person or "")
-    case = VideoToScore(seen, person and _with_given(each, person), people, each.prompt)
+    case = VideoToScore(seen, _subject_of(each, persons), people, each.prompt)
     scores: dict[str, Score] = {}
     for metric in plan.metrics:  # a total behind its parts
-        scores[metric.name] = _score(metric, dataclasses.replace(case, scores=scores), kept, plan)
+        scores[metric.name] = _score(metric, dataclasses.replace(case, scores=scores), kept, plan, each.person)
     measures = {"frames": seen.total, "looked": len(seen.seconds), "seconds": seen.seconds}
     counts = {"faces_found": int(seen.faces.found.sum()), "several_faces": int((seen.faces.counts > 1).sum())}
     rows = {name: score_row(found) for name, found in scores.items()}
     return head | measures | {"height": seen.size[0], "width": seen.size[1]} | counts | {"scores": rows}
 
 
-def _score(metric: Metric, case: VideoToScore, kept: Kept, plan: Plan) -> Score:
-    if PIXELS in metric.needs:
-        return kept.scores[metric.name]
+def _score(metric: Metric, case: VideoToScore, kept: Kept, plan: Plan, person: str | None) -> Score:
     missing = {
         FACES: not plan.face_models,
         EMBEDDER: not plan.embedders,
@@ -218,7 +226,9 @@ def _score(metric: Metric, case: VideoToScore, kept: Kept, plan: Plan) -> Score:
     for need in (FACES, EMBEDDER, REFERENCES, OTHERS, TEXT):
         if need in metric.needs and missing[need]:
             return not_computed(f"it needs {NEEDS[need]}")
-    return metric.score(case)
+    if REFERENCES in metric.needs and person and case.subject is None:
+        return not_computed(f"no picture of {person} was given that can be read (--references)")
+    return kept.scores[metric.name] if PIXELS in metric.needs else scored(metric, case)
 
 
 def _embedder_row(name: str, fingerprint: str, conditioning: Sequence[str]) -> dict:
@@ -231,14 +241,17 @@ def _doubts_line(doubts: Mapping[str, Sequence[str]]) -> Iterator[str]:
         yield f"references of {len(doubts)} people are doubtful, first: {next(iter(doubts.values()))[0]}"
 
 
-def _person_row(person: Person, doubts: Sequence[str]) -> dict:
-    subject = person.subject
+def _person_row(name: str, person: Person, doubts: Sequence[str]) -> dict:
+    subject, problem = person.subject, "; ".join([*person.problems, *doubts])
+    if subject is None:
+        return {"name": name, "pictures": [], "faces": 0, "given": None, "problem": problem}
+    faces = int(subject.faces.found.sum())
     return {
-        "name": subject.name,
+        "name": name,
         "pictures": list(subject.pictures),
-        "faces": int(subject.faces.found.sum()),
+        "faces": faces,
         "given": subject.given,
-        "problem": "; ".join([*person.problems, *doubts]),
+        "problem": problem,
     }
 
 
@@ -255,7 +268,7 @@ def pictures_of(seen: Seen) -> dict:
     strips = {each.key: list(kept.observation.strip) for each, kept in seen.videos if kept.observation is not None}
     return {
         "strips": strips,
-        "references": {name: list(person.subject.thumbnails) for name, person in seen.people.items()},
+        "references": {name: list(each.subject.thumbnails) for name, each in seen.people.items() if each.subject},
     }
 
 
@@ -269,8 +282,10 @@ def write(results: Mapping, seen: Seen, output: Path) -> None:
     write_page(output, results, pictures_of(seen))
 
 
-def check_systems(systems: Mapping[str, Any]) -> None:
-    """Raises `ConfigError` for names of systems that would not do as columns."""
+def check_systems(systems: Sequence[str]) -> None:
+    """Raises `ConfigError` for names of systems that would not do as columns, or that two of them have."""
     for name in systems:
+        if systems.count(name) > 1:
+            raise ConfigError(f"--name {name}: expected another name than the --videos have, found it twice")
         if not name.strip() or "/" in name:
             raise ConfigError(f'--videos {name}=...: expected a name without "/", found {name!r}')

@@ -13,6 +13,7 @@ people, 95.0 % with 10 and with 20, 93.5 % with 50 (`pytest -s tests/evaluation/
 
 import functools
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
@@ -40,10 +41,9 @@ def figures(videos: Sequence[Video], metrics: Sequence[Metric]) -> dict[str, dic
     Each has `value`, `low`, `high` (None for none), `interval` (which it is, or why there is none), `videos` and
     `people` that have a value, and `not_computed`, how many videos have none and why.
     """
-    rates = {metric.name for metric in metrics if _is_rate(videos, metric.name)}
     found = {}
     for system, own in by_system(videos).items():
-        found[system] = {metric.name: _figure(own, metric, metric.name in rates) for metric in metrics}
+        found[system] = {metric.name: _figure(own, metric, metric.rate) for metric in metrics}
     return found
 
 
@@ -83,34 +83,35 @@ def score_of(video: Video, metric: str) -> Mapping:
 def pairs_of(first: Sequence[Video], second: Sequence[Video]) -> list[tuple[Video, Video]]:
     """Videos of the same person and prompt, one of each system; each video is in one pair at most.
 
-    Where there are several of a person and prompt, those of the same seed and file name belong together, then those of
-    the same seed, of the same file name, and the rest in order. Without a person, only the same file name will do.
+    Where there are several of a person and prompt, those of the same seed and place below their system's folder belong
+    together, then those of the same seed, of the same place, and the rest in order. A prompt that is not known is like
+    any other. Without a person, only the same place will do.
     """
     pairs, left, right = [], list(first), list(second)
-    for alike in (lambda v: (v["seed"], v["file"]), lambda v: v["seed"], lambda v: v["file"], lambda _: None):
-        waiting: dict[Hashable, list[Video]] = {}
-        for video in right:
-            waiting.setdefault((_cell(video), alike(video)), []).append(video)
+    by_seed, by_place = (lambda v: v["seed"]), _place
+    for alike in (lambda v: (by_seed(v), by_place(v)), by_place, by_seed, lambda _: None):
         unpaired = []
         for video in left:
-            others = waiting.get((_cell(video), alike(video)))
-            if others:
-                pairs.append((video, others.pop(0)))
-            else:
+            other = next((each for each in right if _comparable(video, each) and alike(video) == alike(each)), None)
+            if other is None:
                 unpaired.append(video)
-        left, right = unpaired, [video for others in waiting.values() for video in others]
+            else:
+                pairs.append((video, other))
+                right.remove(other)
+        left = unpaired
     return pairs
 
 
-def _cell(video: Video) -> Hashable:
-    """What two videos must share to be compared."""
-    return (video["person"], video["prompt"], video["file"] if video["person"] is None else None)
+def _comparable(a: Video, b: Video) -> bool:
+    """Whether two videos show the same person after the same prompt, as far as is known."""
+    same_prompt = a["prompt"] == b["prompt"] or not a["prompt"] or not b["prompt"]
+    same_place = a["person"] is not None or _place(a) == _place(b)
+    return a["person"] == b["person"] and same_prompt and same_place
 
 
-def _is_rate(videos: Sequence[Video], metric: str) -> bool:
-    """Whether a metric says yes or no: each of its values, of all systems, is 0 or 1."""
-    values = {score_of(video, metric)["value"] for video in videos} - {None}
-    return bool(values) and values <= {0, 1}
+def _place(video: Video) -> str:
+    """Where a video lies below its system's folder, without the ending of its name."""
+    return os.path.splitext(video["key"].partition("/")[2])[0]
 
 
 def _figure(videos: Sequence[Video], metric: Metric, rate: bool) -> dict:
@@ -124,7 +125,7 @@ def _figure(videos: Sequence[Video], metric: Metric, rate: bool) -> dict:
 
 def _difference(pairs: Sequence[tuple[Video, Video]], metric: Metric) -> dict:
     scored = [pair for pair in pairs if all(score_of(video, metric.name)["value"] is not None for video in pair)]
-    people = [person_of(a) if a["person"] is not None else ("file", a["file"]) for a, _ in scored]
+    people = [person_of(a) if a["person"] is not None else ("place", _place(a)) for a, _ in scored]
     scores = [[_score(pair[side], metric.name) for pair in scored] for side in (0, 1)]
     return _with_interval(metric, scores, people) | {"videos": len(scored), "people": len(set(people))}
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +17,35 @@ from mmjax.faces.embeddings import cosine_similarity
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Person:
-    """A subject, the files of its pictures that could be read, and what to know of all of them, in sentences."""
+    """A subject, the files of its pictures that could be read, and what to know of all of them, in sentences.
 
-    subject: Subject
+    subject: None where no picture could be read.
+    """
+
+    subject: Subject | None
     paths: Sequence[Path]
     problems: Sequence[str]
 
 
-def make_people(references: Sequence[ReferenceInput], seen: Sequence[Kept], searched: bool) -> dict[str, Person]:
-    """People by name, of their pictures in order; who has none that can be read is nobody.
+def make_people(
+    references: Sequence[ReferenceInput], seen: Sequence[Kept], searched: bool, fed_otherwise: Collection[str] = ()
+) -> dict[str, Person]:
+    """People by name, of their pictures in order.
 
     Args:
       seen: of each reference.
       searched: whether a detector looked for faces.
+      fed_otherwise: people of whom the generator was given another picture than these; of everybody else who has one
+        picture it was that one.
     """
-    people = {}
+    people, listed = {}, Counter(each.person for each in references)
+    single = {name for name, count in listed.items() if count == 1} - set(fed_otherwise)
     for name in dict.fromkeys(each.person for each in references):
         own = [(each, kept) for each, kept in zip(references, seen, strict=True) if each.person == name]
         problems = [f"{each.path}: {kept.problem}" for each, kept in own if kept.observation is None]
         own = [(each, kept.observation) for each, kept in own if kept.observation is not None]
         if not own:
+            people[name] = Person(None, (), problems)
             continue
         for each, found in own:
             count = int(found.faces.counts[0])
@@ -48,7 +58,7 @@ def make_people(references: Sequence[ReferenceInput], seen: Sequence[Kept], sear
             [os.fspath(each.path) for each, _ in own],
             [found.size for _, found in own],
             _joined([found.faces for _, found in own]),
-            given[0] if len(given) == 1 else 0 if len(own) == 1 else None,
+            given[0] if len(given) == 1 else 0 if name in single else None,
             [found.strip[0] for _, found in own],
         )
         people[name] = Person(subject, [each.path for each, _ in own], problems)
@@ -60,6 +70,7 @@ def strangers_among(people: Mapping[str, Person], embedder: str) -> dict[str, li
 
     Two names may be one person, or a folder may hold pictures of two; either spoils what is compared with it.
     """
+    people = {name: each for name, each in people.items() if each.subject is not None}
     gallery = {name: reference_embedding(each.subject, embedder) for name, each in people.items()}
     gallery = {name: each for name, each in gallery.items() if each is not None}
     if len(gallery) < 2:

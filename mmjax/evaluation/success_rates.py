@@ -10,6 +10,7 @@ from mmjax.evaluation.retrieval import wilson_interval
 from mmjax.evaluation.statistics import Video, by_system, person_of, score_of
 
 FACE, TOGETHER = "face recognised", "all together"
+FACELESS = "no_face"  # the metric of frames without a face
 _HIGHER = ("higher", "")
 
 
@@ -18,8 +19,9 @@ def success_rates(results: Mapping, thresholds: Mapping[str, float]) -> list[dic
 
     The face counts as recognised where one was found in any frame that was looked at. A video without a face fails
     every threshold that it has no value for. Any other video without a value, such as a broken one, is not counted and
-    said so. The interval is Wilson's over videos, as if they were independent of each other: with several videos of
-    a person (`people` is less than `videos`) it is somewhat too narrow.
+    said so; what no video has a value for, such as a face that nobody looked for, is no part of all together. The
+    interval is Wilson's over videos, as if they were independent of each other: with several videos of a person
+    (`people` is less than `videos`) it is somewhat too narrow.
 
     Args:
       results: of an evaluation; `videos` and `metrics` are used.
@@ -36,17 +38,24 @@ def success_rates(results: Mapping, thresholds: Mapping[str, float]) -> list[dic
     for name in thresholds:
         if name not in better:
             raise DataError(f"threshold of {name}: expected one of the metrics {', '.join(better)}; name one of them")
-    criteria = [FACE, *thresholds, TOGETHER]
+    judged = {
+        system: (videos, [_judged(video, thresholds, better) for video in videos])
+        for system, videos in by_system(results["videos"]).items()
+    }
+    criteria, everyone = (FACE, *thresholds), [each for _, own in judged.values() for each in own]
+    known = [name for name in criteria if any(each[name] is not None for each in everyone)]
     rows = []
-    for system, videos in by_system(results["videos"]).items():
-        judged = [_judged(video, thresholds, better) for video in videos]
-        rows += [_row(system, name, thresholds.get(name), videos, [each[name] for each in judged]) for name in criteria]
+    for system, (videos, own) in judged.items():
+        passes = {name: [each[name] for each in own] for name in criteria}
+        passes[TOGETHER] = [_together([each[name] for name in known]) for each in own]
+        rows += [_row(system, name, thresholds.get(name), videos, passed) for name, passed in passes.items()]
     return rows
 
 
 def _judged(video: Video, thresholds: Mapping[str, float], better: Mapping[str, str]) -> dict[str, bool | None]:
     """Whether a video passes each criterion; None where that is not known."""
-    face = None if video["problem"] and not video["looked"] else video["faces_found"] > 0
+    without = score_of(video, FACELESS)["value"] if FACELESS in video["scores"] else float(not video["faces_found"])
+    face = None if without is None or (video["problem"] and not video["looked"]) else without < 1
     passes: dict[str, bool | None] = {FACE: face}
     for name, threshold in thresholds.items():
         value = score_of(video, name)["value"]
@@ -54,9 +63,12 @@ def _judged(video: Video, thresholds: Mapping[str, float], better: Mapping[str, 
             passes[name] = False if face is False else None
         else:
             passes[name] = value > threshold if better[name] in _HIGHER else value < threshold
-    each = list(passes.values())
-    passes[TOGETHER] = False if False in each else None if None in each else True
     return passes
+
+
+def _together(passes: Sequence[bool | None]) -> bool | None:
+    """Whether a video passes all; not known where one is not, lest those that fail be counted alone."""
+    return None if not passes or None in passes else all(passes)
 
 
 def _row(

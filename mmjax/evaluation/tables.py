@@ -157,7 +157,7 @@ def for_a_terminal(results: Mapping) -> str:
     """Warnings, then a line for each metric that has a value, a column for each system."""
     rows = [row for row in summary(results) if row.measured]
     lines = [f"warning: {each}" for each in warnings(results)]
-    wide = max([len(metric["name"]) for metric in results["metrics"]], default=0) + 2
+    wide = max([len(metric["name"]) for metric in results["metrics"]], default=0) + 4
     lines.append("".join([" " * wide, *(f"{row.system[:26]:28}" for row in rows)]).rstrip())
     left_out = 0
     for number, metric in enumerate(results["metrics"]):

@@ -5,6 +5,7 @@ which is for the parent. Each opens its tools once.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -74,11 +75,22 @@ class Workers:
         if tasks and self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = pebble.ProcessPool(self._count, initializer=_start, initargs=self._open, context=context)
-        futures = {
-            self._pool.schedule(_look, (self._look, task), timeout=self._seconds): n for n, task in enumerate(tasks)
-        }
+        with _interrupts_held():
+            futures = {
+                self._pool.schedule(_look, (self._look, task), timeout=self._seconds): n for n, task in enumerate(tasks)
+            }
         for future in concurrent.futures.as_completed(futures):
             yield futures[future], _result(future, self._seconds)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes and threads that are started in the block never see Ctrl-C, not even while they import."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _tools: Any = None  # of this worker: what it looks with, or the error of opening it
@@ -86,7 +98,6 @@ _tools: Any = None  # of this worker: what it looks with, or the error of openin
 
 def _start(open_tools: Callable, settings: Any) -> None:
     global _tools
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["JAX_PLATFORMS"] = "cpu"
     _limit_memory()
     try:

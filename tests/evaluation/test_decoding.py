@@ -92,3 +92,10 @@ def test_a_bomb_of_pixels_is_not_unpacked(tmp_path):
         (tmp_path / "a.apng").write_bytes(file.getvalue())
     with pytest.raises(DataError, match="expected a video"):
         decode_video(tmp_path / "a.apng", middle)
+
+
+def test_frame_two_comes_before_frame_ten(tmp_path):
+    (tmp_path / "walk").mkdir()
+    for number, each in enumerate(shades(12)):
+        each.save(tmp_path / "walk" / f"{number}.png")
+    assert levels(decode_video(tmp_path / "walk", lambda total: range(total))) == list(range(12))

@@ -120,3 +120,12 @@ def test_videos_that_are_not_there(tmp_path):
     (tmp_path / "twice.csv").write_text("path\na.mp4\na.mp4\n")
     with pytest.raises(DataError, match=r"expected each once, found ours/a.mp4 twice"):
         inputs.list_videos({"ours": tmp_path / "twice.csv"})
+
+
+def test_the_record_says_who_it_is_whatever_the_file_is_called(tmp_path):
+    touch(tmp_path / "clips" / "x.mp4").with_suffix(".json").write_text(
+        json.dumps({"references": [f"{tmp_path}/1.png"]})
+    )
+    known = [inputs.ReferenceInput("anna", tmp_path / "1.png"), inputs.ReferenceInput("ben", tmp_path / "2.png")]
+    (found,) = inputs.list_videos({"ours": tmp_path / "clips"}, ["anna", "ben"], None, known)
+    assert found.person == "anna"

@@ -42,3 +42,19 @@ def test_made_and_scored_and_gone_on_with(run, people, tmp_path, capsys, monkeyp
     assert "2 of 3 videos are finished already" in capsys.readouterr().out
     assert {path for path in made if path.read_bytes() != made[path]} <= {victim.with_suffix(".json")}  # its timings
     assert json.loads((tmp_path / "results.json").read_text()) == results
+
+
+def test_what_cannot_work_is_refused_before_anything_is_made(run, people, tmp_path, capsys):  # noqa: F811
+    usual = command(run, people, tmp_path / "out")
+    for more, message in (
+        (["--people", ""], "--model: expected --people beside it"),
+        (["--protocol", "typo"], "typo"),
+        (["--embedder", "nowhere.onnx"], "nowhere.onnx"),
+        (["--fixed"], "--fixed: expected the --protocol of a publication"),
+    ):
+        with pytest.raises(SystemExit):
+            evaluate.main([*usual, *more])
+        assert message in capsys.readouterr().err and not list(tmp_path.glob("out/videos/*/*.mp4"))
+    with pytest.raises(SystemExit):
+        evaluate.main(["--videos", str(tmp_path), "--output", str(tmp_path / "out"), "--steps", "4"])
+    assert "--steps: expected --model beside it" in capsys.readouterr().err

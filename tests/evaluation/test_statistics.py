@@ -17,7 +17,7 @@ from mmjax.evaluation.statistics import (
     pairs_of,
 )
 from mmjax.evaluation.success_rates import FACE, TOGETHER, success_rates
-from tests.helpers.random_results import Median, Plain, results, scored, video
+from tests.helpers.random_results import Median, Plain, YesOrNo, results, scored, video
 
 METRIC = Plain("fm_inter")
 TRUE = 0.6
@@ -85,17 +85,21 @@ def test_nothing_and_one_person_have_no_interval_and_say_why():
     assert figures([], [METRIC]) == {} and differences([], [METRIC]) == []
 
 
+RATE = YesOrNo("fm_inter")
+
+
 def test_rates_of_one_video_a_person_have_wilsons_interval():
     videos = [scored(f"{number}", float(number < 7), person=f"p{number}") for number in range(10)]
-    found = figures(videos, [METRIC])["ours"]["fm_inter"]
+    found = figures(videos, [RATE])["ours"]["fm_inter"]
     assert found["interval"] == WILSON and (found["low"], found["high"]) == wilson_interval(7, 10)
     several = [each | {"person": f"p{number % 5}"} for number, each in enumerate(videos)]
-    assert figures(several, [METRIC])["ours"]["fm_inter"]["interval"] == BOOTSTRAP
+    assert figures(several, [RATE])["ours"]["fm_inter"]["interval"] == BOOTSTRAP
     always = [scored(f"{number}", 1.0, person=f"p{number % 5}") for number in range(10)]
-    found = figures(always, [METRIC])["ours"]["fm_inter"]
+    found = figures(always, [RATE])["ours"]["fm_inter"]
     assert (found["low"], found["high"]) == wilson_interval(5, 5)
-    other = [scored("x", 0.5, "other")]
-    assert figures(always + other, [METRIC])["ours"]["fm_inter"]["interval"] == BOOTSTRAP
+    assert (
+        figures(always, [METRIC])["ours"]["fm_inter"]["interval"] == BOOTSTRAP
+    )  # which is no rate, whatever its values
 
 
 def test_a_difference_by_hand():
@@ -203,3 +207,23 @@ def test_lower_is_a_success_where_lower_is_better():
     made = {"videos": [scored("a", 0.01), scored("b", 0.2)], "metrics": [{"name": "fm_inter", "better": "lower"}]}
     found = {row["criterion"]: row["passed"] for row in success_rates(made, {"fm_inter": 0.05})}
     assert found["fm_inter"] == 1
+
+
+def test_pairs_lie_at_the_same_place_and_an_unknown_prompt_is_any():
+    place = lambda system, name, prompt="": video(f"{system}/{name}", system=system, person="a", prompt=prompt)  # noqa: E731
+    ours = [place("ours", f"anna/{n}.mp4", "smiles") for n in (1, 2, 3)]
+    theirs = [place("theirs", f"anna/{n}.gif") for n in (2, 3)]
+    assert [(a["key"], b["key"]) for a, b in pairs_of(ours, theirs)] == [
+        ("ours/anna/2.mp4", "theirs/anna/2.gif"),
+        ("ours/anna/3.mp4", "theirs/anna/3.gif"),
+    ]
+
+
+def test_what_nobody_looked_for_is_no_failure():
+    made = results()
+    for each in made["videos"]:
+        each["scores"]["no_face"] = {"value": None, "series": [], "why": "it needs a face pack", "details": {}}
+        each["faces_found"] = 0
+    face, _, together = success_rates(made, {"smoothness": 0.1})[:3]
+    assert face["criterion"] == FACE and face["value"] is None and face["not_counted"] > 0
+    assert together["criterion"] == TOGETHER and together["passed"] == together["videos"] > 0

@@ -40,6 +40,8 @@ class Median(Plain):
 class YesOrNo(Plain):
     """Of which each value is 0 or 1."""
 
+    rate = True
+
 
 def usual_metrics(embedders=("dlib", "mbf")):
     both = [metric for name in embedders for metric in (Identity(name), SimilarityDecay(name))]

@@ -57,8 +57,8 @@ OBJECTIVES = (
     Fault(
         "the frame's person is the predicted one",
         IDENTITY,
-        "self._embedding(judges, sample.truth, sample)",
-        "self._embedding(judges, sample.x0, sample)",
+        "self._embedding(judges, sample.truth, sample, later)",
+        "self._embedding(judges, sample.x0, sample, later)",
         _COSINE,
     ),
     Fault("pixels keep -1 .. 1", IDENTITY, "pixels = 127.5 * (picture + 1)", "pixels = picture", _COSINE),
@@ -69,8 +69,8 @@ OBJECTIVES = (
     Fault(
         "the first frame is always decoded",
         IDENTITY,
-        "scaled, sample.frame, self.policy",
-        "scaled, 0 * sample.frame, self.policy",
+        "scaled, sample.frame, later, self.policy",
+        "scaled, 0 * sample.frame, later, self.policy",
         _LATENTS,
     ),
     Fault(
@@ -155,7 +155,14 @@ OBJECTIVES = (
         "step(memory, group)[0]",
         _FRAME,
     ),
-    Fault("the first group has a frame more", VAE, "opening = 1 + vae", "opening = 2 + vae", _FRAME),
+    Fault(
+        "a frame of a later group is looked for in the first",
+        IDENTITY,
+        "(1 + (sample.frame >= first))",
+        "(1 + (sample.frame > first))",
+        ("tests/models/test_vae_frame.py", "tests/training/test_identity_loss.py"),
+    ),
+    Fault("the first group has a frame more", VAE, "return 1 + vae.temporal", "return 2 + vae.temporal", _FRAME),
     Fault(
         "a step that is not finite changes the weights",
         STEP,

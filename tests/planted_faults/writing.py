@@ -21,7 +21,7 @@ _TOKENIZER = (
     "tests/encoders/test_text_features.py::test_a_tokenizer_that_knows_no_words_is_anothers",
     "tests/encoders/test_text_features.py::test_a_tokenizer_that_is_empty_cut_or_anothers_is_found_when_converting",
 )
-_JOB = ("tests/sampling/test_job.py",)
+_JOB = ("tests/sampling/test_job.py", "tests/sampling/test_files_given.py")
 _LATENTS = ("tests/sampling/test_latents.py",)
 
 _WRITTEN = (

@@ -29,6 +29,7 @@ _FEATURES = np.r_[17:27, 36:68] - FIRST  # brows, eyes and mouth
 _SHUT, _OPEN = 0.65, 0.8  # of the usual aspect ratio of the eyes: shut below the one, open above the other
 _BLINK = 0.5  # seconds that a blink takes at most; eyes that stay shut longer are closed, or look down
 _SLOWEST = 7.0  # frames a second: a blink takes 0.1 to 0.4 s, and is lost between fewer
+_OBSERVED = 2.0  # seconds of a face in which blinks can be counted
 
 
 def metrics() -> list[Metric]:
@@ -61,7 +62,7 @@ class MouthOpeningRange(MeanOverVideos):
 
 @dataclasses.dataclass(frozen=True)
 class BlinkRate(MeanOverVideos):
-    """Blinks a minute; `series` is the aspect ratio of the eyes in each frame (Soukupova and Cech, 2016).
+    """Blinks a minute in which a face is seen; `series` is the eyes' aspect ratio by frame (Soukupova and Cech, 2016).
 
     A blink is where the mean ratio of both eyes falls below 0.65 of its median over the video, for half a second at
     most, between frames in which it is above 0.8. It says whether the eyes blink at all; six seconds with one
@@ -72,7 +73,7 @@ class BlinkRate(MeanOverVideos):
     title: str = "blinks a minute"
     better: str = ""
     needs: frozenset[str] = frozenset({FACES})
-    version: int = 1
+    version: int = 2
 
     def score(self, case: VideoToScore) -> Score:
         seen = case.observation
@@ -83,8 +84,11 @@ class BlinkRate(MeanOverVideos):
             looked = f"{(len(seen.seconds) - 1) / span:.1f} were looked at" if span > 0 else "there is one frame"
             return not_computed(f"blinks need {_SLOWEST:g} frames a second or more, {looked}; look at more frames")
         series = eye_aspect_ratio(seen.faces.points)
+        observed = span * float(np.isfinite(series).mean())
+        if observed < _OBSERVED:
+            return not_computed(f"blinks need a face for {_OBSERVED:g} s or more, there is one for {observed:.1f} s")
         count = _blinks(series / np.nanmedian(series), seen.seconds)
-        return Score(60 * count / span, series.tolist(), details={"count": count})
+        return Score(60 * count / observed, series.tolist(), details={"count": count})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +152,7 @@ def _range_score(series: Float[np.ndarray, " n"]) -> Score:
     value = robust_range(series)
     if np.isnan(value):
         found = int(np.isfinite(series).sum())
-        return not_computed(f"{found} frames with a face; a range without its extremes needs three or more")
+        return not_computed(f"{found} frames with a face; a range without its extremes needs five or more")
     return Score(value, series.tolist())
 
 

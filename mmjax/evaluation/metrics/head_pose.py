@@ -81,7 +81,7 @@ class HeadPoseRange(MeanOverVideos):
         value = robust_range(series)
         if np.isnan(value):
             found = int(np.isfinite(series).sum())
-            return not_computed(f"{found} frames with a face; a range without its extremes needs three or more")
+            return not_computed(f"{found} frames with a face; a range without its extremes needs five or more")
         points = DLIB_POINTS if case.observation.faces.points.shape[1] == DLIB_POINTS else 5
         return Score(value, series.tolist(), details={"landmarks": points})
 

@@ -55,6 +55,8 @@ class Rank1(MeanOverVideos):
     """1 where the own person is nearer than everybody else, else 0; a tie is none, and neither is a video without a
     face."""
 
+    rate = True
+
     embedder: str
     better: str = "higher"
     needs: frozenset[str] = _NEEDS
@@ -79,6 +81,8 @@ class Rank1(MeanOverVideos):
 @dataclasses.dataclass(frozen=True)
 class VerificationAUC:
     """A video's cosine to its own person; over videos, the area under the ROC of own against other people's."""
+
+    rate = False
 
     embedder: str
     better: str = "higher"

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from mmjax.errors import MMJaxError, error_text
 from mmjax.evaluation.observation import DecodedVideo, Observation, Subject
 
 PIXELS, FACES, EMBEDDER, REFERENCES = "pixels", "faces", "embedder", "references"
@@ -70,6 +71,7 @@ class Metric(Protocol):
     needs: some of `NEEDS`. Metrics that need `PIXELS` are taken in a worker, which sees one video and its subject and
       no `people`; the others at the end, when everybody has been seen.
     version: raised when its numbers change; kept scores of another version are computed anew.
+    rate: whether it says yes or no of a video (1 or 0), so that its mean is a rate.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Metric(Protocol):
     better: str
     needs: frozenset[str]
     version: int
+    rate: bool
 
     def score(self, case: VideoToScore) -> Score: ...
 
@@ -115,8 +118,23 @@ def _plain(value: Any) -> str:
     return repr(value)
 
 
+def scored(metric: Metric, case: VideoToScore) -> Score:
+    """The metric's score; whatever goes wrong with it is why there is no value, and costs no other metric anything."""
+    try:
+        score = metric.score(case)
+    except MMJaxError as error:
+        return not_computed(str(error))
+    except Exception as error:  # of a plug-in, which may raise anything
+        return not_computed(f"it failed with {type(error).__name__}: {error_text(error)}")
+    if score.value is not None and not math.isfinite(score.value):
+        return not_computed("it has no finite value for this video")
+    return score
+
+
 class MeanOverVideos:
     """The statistic of most metrics, to inherit."""
+
+    rate = False
 
     def statistic(self, scores: Sequence[Score]) -> float:
         values = [score.value for score in scores if score.value is not None]

@@ -67,6 +67,8 @@ class DynamicDegree(_OfMotion):
     `series` is `FastestMotion`'s.
     """
 
+    rate = True
+
     @property
     def name(self) -> str:
         return f"dynamic_degree/{self.flow_name}"

@@ -76,7 +76,7 @@ _MEASURED = weakref.WeakKeyDictionary()
 def _measure(video: DecodedVideo, flow: Flow, side: int | None) -> Motion:
     frames, count = [_reduced(frame, side) for frame in video.frames], len(video.frames)
     shorter, scale = min(frames[0].shape[:2]), min(frames[0].shape[:2]) / min(video.frames.shape[1:3])
-    step = step_at(video.seconds)
+    step = min(step_at(video.seconds), max(1, count - 1))
     neighbours = [(index, index + 1) for index in range(count - 1)]
     paced = [(index, index + step) for index in range(0, count - step, step)]
     around = [(index - 1, index + 1) for index in range(1, count - 1, 2)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+FEWEST = 5  # values that have a range without their extremes
 PACE = 8.0  # frames a second at which motion is looked at: CogVideoX's own, and VBench's
 
 
@@ -18,9 +19,9 @@ def step_at(seconds: Float[np.ndarray, " n"], pace: float = PACE) -> int:
 def robust_range(series: Sequence[float]) -> float:
     """Largest less smallest value, without the most extreme twentieth at either end, and without one at least.
 
-    One bad frame therefore has no say. NaN values are left out; of fewer than three the range is NaN.
+    One bad frame therefore has no say. NaN values are left out; of fewer than `FEWEST` the range is NaN.
     """
     values = np.asarray(series, np.float64)
     values = np.sort(values[np.isfinite(values)])
     cut = max(1, round(len(values) / 20))
-    return float(values[-1 - cut] - values[cut]) if len(values) > 2 * cut else math.nan
+    return float(values[-1 - cut] - values[cut]) if len(values) >= FEWEST else math.nan

@@ -12,6 +12,8 @@ from mmjax.evaluation.metrics.interface import Score, VideoToScore, not_computed
 class Lacking:
     """A metric that is never computed."""
 
+    rate = False
+
     name: str
     title: str
     why: str
