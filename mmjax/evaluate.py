@@ -94,7 +94,7 @@ def evaluate(
     plan = make_plan(protocol, fixed, plugins=plugins, conditioning=conditioning, **given)
     settings = {"protocol": protocol, "fixed": fixed, **given, "plugins": list(plugins)}
     with outputs.claim(_planned(output), lock=output / "results.json"):
-        workers = len(os.sched_getaffinity(0)) if workers is None else workers
+        workers = os.cpu_count() or 1 if workers is None else workers
         seen = run.look_at_all(plan, found, listed, output / "seen", workers, seconds, fed_otherwise)
         results = run.put_together(plan, seen, command, settings)
         run.write(results, seen, output)
