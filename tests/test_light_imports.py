@@ -76,15 +76,16 @@ for again in range(2):
         mmjax.train(mmjax.Experiment(), "nowhere")
     except MMJaxError as error:
         said.append(str(error))
-    import mmjax.train, mmjax.prepare, mmjax.sample, mmjax.convert, mmjax.bench, mmjax.quickstart
-assert modules[:6] == modules[6:] and mmjax.train.train and mmjax.train.main
+    import mmjax.train, mmjax.prepare, mmjax.sample, mmjax.convert, mmjax.bench, mmjax.evaluate, mmjax.quickstart
+assert modules[:7] == modules[7:] and mmjax.train.train and mmjax.train.main
 print(json.dumps(said))
 """
     done = run(code, block=False)
     assert done.returncode == 0, done.stderr[-800:]
     *signatures, refused = json.loads(done.stdout)
     first = {"train": "config", "prepare": "config", "sample": "sampler", "convert": "component", "bench": "config"}
-    assert dict(signatures) == {name: [argument] for name, argument in (first | {"quickstart": "workdir"}).items()}
+    first |= {"evaluate": "output", "quickstart": "workdir"}
+    assert dict(signatures) == {name: [argument] for name, argument in first.items()}
     assert "data.sources" in refused  # the function was called: this experiment has no records
 
 
