@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import ndtr, stdtrit
 
+from mmjax.evaluation import store
 from mmjax.evaluation.metrics.interface import MeanOverVideos, Metric, Score
 from mmjax.evaluation.retrieval import wilson_interval
 
@@ -118,7 +119,7 @@ def _figure(videos: Sequence[Video], metric: Metric, rate: bool) -> dict:
     scored = [video for video in videos if score_of(video, metric.name)["value"] is not None]
     missing = Counter(score["why"] for video in videos if (score := score_of(video, metric.name))["value"] is None)
     people = [person_of(video) for video in scored]
-    scores = [_score(video, metric.name) for video in scored]
+    scores = [store.score_of(score_of(video, metric.name)) for video in scored]
     figure = _with_interval(metric, [scores], people, rate)
     return figure | {"videos": len(scored), "people": len(set(people)), "not_computed": dict(missing.most_common())}
 
@@ -126,14 +127,8 @@ def _figure(videos: Sequence[Video], metric: Metric, rate: bool) -> dict:
 def _difference(pairs: Sequence[tuple[Video, Video]], metric: Metric) -> dict:
     scored = [pair for pair in pairs if all(score_of(video, metric.name)["value"] is not None for video in pair)]
     people = [person_of(a) if a["person"] is not None else ("place", _place(a)) for a, _ in scored]
-    scores = [[_score(pair[side], metric.name) for pair in scored] for side in (0, 1)]
+    scores = [[store.score_of(score_of(pair[side], metric.name)) for pair in scored] for side in (0, 1)]
     return _with_interval(metric, scores, people) | {"videos": len(scored), "people": len(set(people))}
-
-
-def _score(video: Video, metric: str) -> Score:
-    score = score_of(video, metric)
-    series = [math.nan if value is None else value for value in score["series"]]
-    return Score(score["value"], series, score["why"], score["details"])
 
 
 def _with_interval(

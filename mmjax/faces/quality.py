@@ -49,7 +49,7 @@ MOUTH_HIDDEN, EYES_HIDDEN, SIDE_HIDDEN = 0.91, 0.835, 0.5
 _GREY = 3.0  # mean distance from grey in CIELAB units; 0 where a picture is grey, 8 and more in colour
 # left and right eye, nose tip, corners of the mouth of a mean face, in distances between the eyes; x right, y down,
 # z to the viewer: insightface's mean shape of 68 points, made symmetric
-_SHAPE = np.array(
+SHAPE = np.array(
     [[-0.5, -0.484, -0.154], [0.5, -0.484, -0.154], [0, -0.155, 0.38], [-0.395, 0.56, -0.036], [0.395, 0.56, -0.036]]
 )
 # rows and columns of the aligned crop that are painted over
@@ -171,7 +171,7 @@ def yaw(landmarks: Float[np.ndarray, "5 2"]) -> float:
     lands; how far depth and breadth land across that are sine and cosine of the angle. Nodding and tilting have no part
     in it. A detector draws full profiles less turned than they are: at 90 degrees expect 60.
     """
-    points, shape = np.asarray(landmarks, np.float64), _SHAPE - _SHAPE.mean(0)
+    points, shape = np.asarray(landmarks, np.float64), SHAPE - SHAPE.mean(0)
     breadth, height, depth = np.linalg.lstsq(shape, points - points.mean(0))[0]
     across = np.array([height[1], -height[0]])
     return float(np.degrees(np.arctan2(depth @ across, breadth @ across)))

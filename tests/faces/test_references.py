@@ -81,7 +81,7 @@ def test_yaw_is_the_angle_of_a_turned_head(angle, nod, tilt):
     about_y = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(nod), -np.sin(nod)], [0, np.sin(nod), np.cos(nod)]])
     about_z = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
-    landmarks = 60 * (quality._SHAPE @ (about_x @ about_y).T)[:, :2] @ about_z.T + 200
+    landmarks = 60 * (quality.SHAPE @ (about_x @ about_y).T)[:, :2] @ about_z.T + 200
     assert quality.yaw(landmarks) == pytest.approx(angle, abs=0.5)
 
 

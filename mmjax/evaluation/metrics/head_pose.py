@@ -33,6 +33,7 @@ from mmjax.evaluation.metrics.head_model import DLIB_POINTS, FIRST, HEAD, RIGID
 from mmjax.evaluation.metrics.interface import FACES, MeanOverVideos, Metric, Score, VideoToScore, not_computed
 from mmjax.evaluation.metrics.over_time import robust_range
 from mmjax.evaluation.observation import FacesSeen
+from mmjax.faces.quality import SHAPE
 
 AXES = {
     "yaw": "turned to the sides",
@@ -41,10 +42,7 @@ AXES = {
 }
 _FOCAL_LENGTH = 1.0  # of the camera, by the picture's longer side
 _STEADY = np.array([17, 21, 22, 26, *RIGID, 48, 54])  # of dlib's numbers: those and ends of brows, corners of the mouth
-# The detector's five, of the same head as in `mmjax.faces.quality`; as `HEAD`, z is away from the viewer.
-_FIVE = np.array(
-    [[-0.5, -0.484, 0.154], [0.5, -0.484, 0.154], [0, -0.155, -0.38], [-0.395, 0.56, 0.036], [0.395, 0.56, 0.036]]
-)
+_FIVE = SHAPE * [1, 1, -1]  # the detector's five; as in `HEAD`, z is away from the viewer
 
 
 def metrics() -> list[Metric]:
