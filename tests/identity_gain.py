@@ -77,7 +77,7 @@ def _command(flags: argparse.Namespace, seed: int, weight: float, workdir: Path,
         "loss.identity.judge": flags.judge or flags.face_models,
         "data.sources": (str(flags.records),),
         "data.weights": (1.0,),
-        "data.batches": (16,),
+        "data.batches": (flags.batch,),
         "data.frames": (1,),
         "train.steps": flags.steps,
         "train.sample_every": flags.steps,  # at the end
@@ -99,6 +99,7 @@ def _flags() -> argparse.ArgumentParser:
     parser.add_argument("--embedder", type=path, required=True, help="recogniser that reports")
     parser.add_argument("--folder", type=path, required=True, help="takes a workdir for each run")
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--people", type=int, default=64, help="held-out people who are sampled")
     parser.add_argument("--weight", type=float, default=0.1, help="of the identity loss, where it is on")
     parser.add_argument("--seeds", type=lambda text: tuple(map(int, text.split(","))), default=(0, 1, 2))
