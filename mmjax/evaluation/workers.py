@@ -98,7 +98,7 @@ _tools: Any = None  # of this worker: what it looks with, or the error of openin
 
 def _start(open_tools: Callable, settings: Any) -> None:
     global _tools
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ |= {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}  # processes are the parallelism
     _limit_memory()
     try:
         _tools = open_tools(settings)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mmjax.faces.detection import Face
-from mmjax.faces.packs import PROVIDERS, file_fingerprint, open_network
+from mmjax.faces.packs import PROVIDERS, file_fingerprint, open_network, session_options
 
 _SIDE = 96  # pixels that the network sees
 _GENDERS = ("woman", "man")  # in the order of the logits
@@ -49,7 +49,7 @@ def load_attributes(pack: str | os.PathLike) -> Attributes | None:
         if _estimates_gender_and_age(file):
             from insightface.model_zoo import get_model  # takes a second to import
 
-            network = get_model(str(file), providers=PROVIDERS)
+            network = get_model(str(file), providers=PROVIDERS, sess_options=session_options())
             return Attributes(network, file_fingerprint(file))
     return None
 

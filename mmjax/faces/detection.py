@@ -29,7 +29,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mmjax.errors import CheckpointError
-from mmjax.faces.packs import ADVICE, PROVIDERS, file_fingerprint, open_network
+from mmjax.faces.packs import ADVICE, PROVIDERS, file_fingerprint, open_network, session_options
 from mmjax.faces.template import ALIGNED_SIDE, TEMPLATE
 
 MIN_SCORE = 0.5  # of a detection
@@ -124,7 +124,7 @@ def load_detector(path: str | os.PathLike) -> FaceDetector:
         )
     from insightface.model_zoo import get_model  # takes a second to import
 
-    network = get_model(str(file), providers=PROVIDERS, static_shape_sessions=False)
+    network = get_model(str(file), providers=PROVIDERS, sess_options=session_options(), static_shape_sessions=False)
     network.prepare(ctx_id=0, det_thresh=MIN_SCORE)
     return FaceDetector(network, file_fingerprint(file))
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 
 from mmjax.errors import CheckpointError
 from mmjax.faces.detection import Face, FaceDetector, load_detector
-from mmjax.faces.packs import PROVIDERS, file_fingerprint, find_pack, open_network
+from mmjax.faces.packs import PROVIDERS, file_fingerprint, find_pack, open_network, session_options
 from mmjax.faces.template import ALIGNED_SIDE
 
 _DETECTED_SIDE = 320  # pixels that the detector sees
@@ -84,7 +84,8 @@ def load_face_sim(face_models: str | os.PathLike, curricularface: str | os.PathL
     detector, recogniser = load_detector(pack), _only_recogniser(pack)
     from insightface.model_zoo import get_model  # takes a second to import
 
-    arcface, files, other = get_model(str(recogniser), providers=PROVIDERS), [recogniser], None
+    arcface = get_model(str(recogniser), providers=PROVIDERS, sess_options=session_options())
+    files, other = [recogniser], None
     if curricularface:
         other, file = _open_recogniser(curricularface), Path(curricularface)
         files.append(file)
@@ -127,7 +128,7 @@ def _open_recogniser(path: str | os.PathLike) -> Any:
             f"CurricularFace {file}: expected a recogniser of RGB faces [n, 3, {ALIGNED_SIDE}, {ALIGNED_SIDE}] with a "
             "row of numbers for each, found another network; export IR-101 of OpenS2V or ConsisID to ONNX"
         )
-    return onnxruntime.InferenceSession(str(file), providers=PROVIDERS)
+    return onnxruntime.InferenceSession(str(file), session_options(), providers=PROVIDERS)
 
 
 def _recognises(session: Any) -> bool:

@@ -66,6 +66,20 @@ def open_network(file: Path) -> "onnxruntime.InferenceSession":
         ) from error
 
 
+def session_options() -> "onnxruntime.SessionOptions":
+    """How networks are run: with as many threads as OMP_NUM_THREADS says, else one a core.
+
+    onnxruntime's own threads, one a core in each process, wait by turning: a pool of workers whose processes all do so
+    spends its cores on waiting.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list is for nested loops
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
+    return options
+
+
 def file_fingerprint(file: Path) -> str:
     """Name of a model file and a short hash of what is in it."""
     return f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"

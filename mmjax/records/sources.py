@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mmjax.records.builders import RecordBuilder
 
 _AGAIN = "delete the folder and prepare it again"
+_PACKAGES = {"tree": "dm-tree"}  # by the module, where it has another name
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -156,7 +157,7 @@ def _check_packages(error: Exception, folder: str | os.PathLike) -> None:
     while each is not None:
         if isinstance(each, ImportError):
             package = (each.name or "").partition(".")[0]
-            advice = f"pip install {package}" if package else "install it"
+            advice = f"pip install {_PACKAGES.get(package, package)}" if package else "install it"
             raise DataError(
                 f"{folder}: expected the packages that read records, found one missing or broken ({each}); {advice}; "
                 "the records need not be made again"

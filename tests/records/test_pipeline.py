@@ -395,3 +395,12 @@ except DataError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert f"pip install {missing}; the records need not be made again" in done.stdout, done.stderr[-2000:]
+
+
+def test_a_package_that_is_missing_is_named_as_it_is_installed(folder, monkeypatch):
+    def without_dm_tree(folder):
+        raise ModuleNotFoundError("No module named 'tree'", name="tree")
+
+    monkeypatch.setattr("tensorflow_datasets.builder_from_directory", without_dm_tree)
+    with pytest.raises(DataError, match="found one missing or broken .*'tree'.; pip install dm-tree; the records"):
+        sources.open_folder(folder)
