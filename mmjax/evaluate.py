@@ -150,7 +150,7 @@ def make_plan(
         plugins,
         described,
         conditioning,
-        {each.metric: each.value for each in SUCCESS if not each.at_most},
+        SUCCESS,
     )
 
 

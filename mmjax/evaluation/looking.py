@@ -20,6 +20,7 @@ from mmjax.evaluation.decoding import Choose, decode_video
 from mmjax.evaluation.metrics.interface import Metric, Score, VideoToScore, scored
 from mmjax.evaluation.observation import DecodedVideo, FacesSeen, Observation, Subject
 from mmjax.faces.detection import Face
+from mmjax.faces.dlib_faces import POINTS
 
 VERSION = 1  # of what is seen: raise it when decoding, the choice of the main face or what is kept of it changes
 STRIP_FRAMES, STRIP_HEIGHT, _QUALITY = 8, 96, 70  # small pictures of a video, for the page
@@ -116,7 +117,7 @@ def _points(tools: Tools, frames: np.ndarray, faces: Sequence[Face | None]) -> n
         return np.zeros((len(faces), 0, 2))
     return np.stack(
         [
-            np.full((68, 2), np.nan) if face is None else tools.points(frame, face)
+            np.full((POINTS, 2), np.nan) if face is None else tools.points(frame, face)
             for frame, face in zip(frames, faces, strict=True)
         ]
     )

@@ -50,7 +50,8 @@ class MetricsOfSamples:
     @property
     def higher_is_better(self) -> dict[str, bool]:
         """Of each figure by which a checkpoint may be chosen, by its tag."""
-        return {f"{PREFIX}/{each.name}": each.better == "higher" for each in self._metrics if each.better}
+        sides = {"higher": True, "lower": False}
+        return {f"{PREFIX}/{each.name}": sides[each.better] for each in self._metrics if each.better in sides}
 
     def __call__(self, videos: UInt8[np.ndarray, "clips frames h w 3"], fps: float) -> dict[str, float]:
         """A figure for each metric, by tag; NaN where no clip has one."""

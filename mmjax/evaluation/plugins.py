@@ -12,7 +12,7 @@ that name fills it. An example that works as it is:
     class Brightness(MeanOverVideos):
         name = "brightness"  # its column
         title = "mean of all pixels, 0 to 255"
-        better = ""  # "higher" | "lower" | "": neither is better
+        better = ""  # "higher" | "lower" | "zero": nearer to 0 is better | "": no side is
         needs = frozenset({PIXELS})  # it sees `case.video.frames`, uint8 [n, h, w, 3]
         version = 1  # raise it when its numbers change, lest old ones be kept
 
@@ -38,10 +38,9 @@ from types import ModuleType
 from typing import Any
 
 from mmjax.errors import ConfigError, error_text
-from mmjax.evaluation.metrics.interface import NEEDS, Metric
+from mmjax.evaluation.metrics.interface import BETTER, NEEDS, Metric
 
 FUNCTION = "metrics"
-_BETTER = ("higher", "lower", "")
 
 
 def load_plugins(files: Sequence[str | os.PathLike], taken: Collection[str] = ()) -> list[Metric]:
@@ -124,14 +123,17 @@ def _problems(metric: Any) -> Iterable[str]:
     for part in ("name", "title"):
         if not isinstance(text := getattr(metric, part, None), str) or not text.strip():
             yield f"{part}: expected a text, found {_shown(metric, part)}"
-    if getattr(metric, "better", None) not in _BETTER:
-        yield f"better: expected {', '.join(map(repr, _BETTER))}, found {_shown(metric, 'better')}"
+    if getattr(metric, "better", None) not in BETTER:
+        yield f"better: expected {', '.join(map(repr, BETTER))}, found {_shown(metric, 'better')}"
     needs = getattr(metric, "needs", None)
     if not isinstance(needs, frozenset | set) or not needs <= set(NEEDS):
         yield f"needs: expected a frozenset of {', '.join(NEEDS)}, found {_shown(metric, 'needs')}"
     version = getattr(metric, "version", None)
     if not isinstance(version, int) or isinstance(version, bool):
         yield f"version: expected a whole number, found {_shown(metric, 'version')}"
+    for part in ("rate", "share"):
+        if not isinstance(getattr(metric, part, None), bool):
+            yield f"{part}: expected True or False, found {_shown(metric, part)}; MeanOverVideos has one to inherit"
     for part in ("score", "statistic"):
         if not callable(getattr(metric, part, None)):
             hint = "; MeanOverVideos has one to inherit" if part == "statistic" else ""

@@ -81,14 +81,18 @@ def retrieval(
     )
 
 
-def wilson_interval(correct: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(correct: float, count: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (E. B. Wilson, 1927), which stays within 0..1 for small counts.
+
+    Trials that are not independent count by what they are worth, which need not be a whole number.
 
     Raises:
       DataError: no trials, or more successes than trials.
     """
     if not 0 <= correct <= count or count < 1:
-        raise DataError(f"interval of a rate: expected 0 <= correct <= count and a trial, found {correct} of {count}")
+        raise DataError(
+            f"interval of a rate: expected 0 <= correct <= count and a trial, found {correct:g} of {count:g}"
+        )
     z = statistics.NormalDist().inv_cdf(0.5 + confidence / 2)
     rate, shrink = correct / count, 1 + z * z / count
     middle = (rate + z * z / (2 * count)) / shrink

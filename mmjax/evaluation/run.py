@@ -36,7 +36,7 @@ from mmjax.evaluation.observation import Subject
 from mmjax.evaluation.plugins import fingerprint_plugin
 from mmjax.evaluation.store import Kept, Store, plain, score_row
 from mmjax.evaluation.subjects import Person, make_people, strangers_among
-from mmjax.evaluation.success_rates import success_rates
+from mmjax.evaluation.success_rates import Threshold, success_rates
 from mmjax.evaluation.workers import Failed, Workers
 from mmjax.versions import versions
 
@@ -50,7 +50,7 @@ class Plan:
 
     embedders: as a user names them. plugins: files of metrics. protocol: of `results["protocol"]`. conditioning:
     fingerprints of what shows people to the model that made the videos, none where that is not known. thresholds: of a
-    success, by metric.
+    success; those of metrics that are not computed are left out.
     """
 
     metrics: Sequence[Metric]
@@ -61,7 +61,7 @@ class Plan:
     plugins: Sequence[str] = ()
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     conditioning: Sequence[str] = ()
-    thresholds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    thresholds: Sequence[Threshold] = ()
 
     def tool_settings(self) -> tools.ToolSettings:
         return tools.ToolSettings.of(
@@ -145,7 +145,7 @@ def put_together(plan: Plan, seen: Seen, command: str, settings: Mapping[str, An
         "distributions": {name: _distribution(rows, name) for name in embedders},
     }
     known = {metric.name for metric in plan.metrics}
-    thresholds = {name: value for name, value in plan.thresholds.items() if name in known}
+    thresholds = [each for each in plan.thresholds if each.metric in known]
     if thresholds and rows:
         results["success_rates"] = success_rates(results, thresholds)
     return plain(results)

@@ -3,34 +3,20 @@
 Videos of one person are alike, so people are drawn, not videos: each resample takes as many people as there are, with
 replacement, and all videos of each. A video without a person stands for a person of its own. Two systems are compared
 on pairs of videos of the same person and prompt, and the same people are drawn for both, so that what is hard about a
-person or a prompt falls out.
-
-The interval is the percentile interval of the resamples, widened for few people as Hesterberg (2015, "What teachers
-should know about the bootstrap", section 3.4.1) has it: instead of the 2.5th percentile that of
-Phi(-sqrt(n / (n - 1)) t(0.975, n - 1)). With 4 videos a person, the true mean was inside in 92.0 % of 200 draws with 5
-people, 95.0 % with 10 and with 20, 93.5 % with 50 (`pytest -s tests/evaluation/test_statistics.py -k inside`).
+person or a prompt falls out. `intervals.py` says which interval there is for how many people.
 """
 
-import functools
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy.special import ndtr, stdtrit
+from jaxtyping import Int
 
-from mmjax.evaluation import store
+from mmjax.evaluation import intervals, store
 from mmjax.evaluation.metrics.interface import MeanOverVideos, Metric, Score
-from mmjax.evaluation.retrieval import wilson_interval
 
-RESAMPLES = 2000  # of the people, for means
-RESAMPLES_OF_OTHERS = 500  # for statistics that are computed anew on each
-_SEED = 0
-BOOTSTRAP, WILSON = "bootstrap over people", "Wilson's for rates"
-ONE_PERSON = "none: one person; an interval over people needs the videos of two or more"
-_UNSTABLE = "none: the statistic has no value on most resamples; it needs more people"
 _NO_VALUE = "none: no value"
 
 Video = Mapping  # a row of `results["videos"]`
@@ -44,7 +30,7 @@ def figures(videos: Sequence[Video], metrics: Sequence[Metric]) -> dict[str, dic
     """
     found = {}
     for system, own in by_system(videos).items():
-        found[system] = {metric.name: _figure(own, metric, metric.rate) for metric in metrics}
+        found[system] = {metric.name: _figure(own, metric) for metric in metrics}
     return found
 
 
@@ -115,12 +101,12 @@ def _place(video: Video) -> str:
     return os.path.splitext(video["key"].partition("/")[2])[0]
 
 
-def _figure(videos: Sequence[Video], metric: Metric, rate: bool) -> dict:
+def _figure(videos: Sequence[Video], metric: Metric) -> dict:
     scored = [video for video in videos if score_of(video, metric.name)["value"] is not None]
     missing = Counter(score["why"] for video in videos if (score := score_of(video, metric.name))["value"] is None)
     people = [person_of(video) for video in scored]
     scores = [store.score_of(score_of(video, metric.name)) for video in scored]
-    figure = _with_interval(metric, [scores], people, rate)
+    figure = _with_interval(metric, [scores], people)
     return figure | {"videos": len(scored), "people": len(set(people)), "not_computed": dict(missing.most_common())}
 
 
@@ -131,9 +117,7 @@ def _difference(pairs: Sequence[tuple[Video, Video]], metric: Metric) -> dict:
     return _with_interval(metric, scores, people) | {"videos": len(scored), "people": len(set(people))}
 
 
-def _with_interval(
-    metric: Metric, sides: Sequence[Sequence[Score]], people: Sequence[Hashable], rate: bool = False
-) -> dict:
+def _with_interval(metric: Metric, sides: Sequence[Sequence[Score]], people: Sequence[Hashable]) -> dict:
     """Value and interval of one side, or of the first less the second. All sides are in the order of `people`."""
 
     def statistic(chosen: Sequence[int]) -> float:
@@ -141,51 +125,28 @@ def _with_interval(
         return each[0] - each[1] if len(each) == 2 else each[0]
 
     value = _finite(statistic(range(len(people)))) if people else None
-    count = len(set(people))
-    if value is None or count < 2:
-        return {"value": value, "low": None, "high": None, "interval": _NO_VALUE if value is None else ONE_PERSON}
-    if rate and _is_mean(metric) and (len(people) == count or value in (0, 1)):
-        low, high = wilson_interval(round(value * count), count)  # where all agree, a person counts once
-        return {"value": value, "low": low, "high": high, "interval": WILSON}
-    rows = {person: row for row, person in enumerate(dict.fromkeys(people))}
-    own = np.array([rows[person] for person in people])
+    if value is None:
+        return {"value": None, "low": None, "high": None, "interval": _NO_VALUE}
+    own, one_side = numbered(people), len(sides) == 1
     if _is_mean(metric):
         values = [np.array([score.value for score in side], float) for side in sides]
-        drawn = _means(values[0] - values[1] if len(values) == 2 else values[0], own)
+        of = intervals.of_a_rate if one_side and metric.rate else intervals.of_a_mean
+        found = of(values[0] if one_side else values[0] - values[1], own)
     else:
-        drawn = _statistics(statistic, own)
-    drawn = drawn[np.isfinite(drawn)]
-    if 2 * len(drawn) < RESAMPLES_OF_OTHERS:
-        return {"value": value, "low": None, "high": None, "interval": _UNSTABLE}
-    tail = float(ndtr(-math.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975)))
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return {"value": value, "low": float(low), "high": float(high), "interval": BOOTSTRAP}
+        of = intervals.of_a_share if one_side and metric.share else intervals.of_a_statistic
+        found = of(statistic, own)
+    return {"value": value, "low": found.low, "high": found.high, "interval": found.kind}
+
+
+def numbered(people: Sequence[Hashable]) -> Int[np.ndarray, " videos"]:
+    """The number of each video's person, from 0 on."""
+    rows = {person: row for row, person in enumerate(dict.fromkeys(people))}
+    return np.array([rows[person] for person in people])
 
 
 def _is_mean(metric: Metric) -> bool:
     """Whether its statistic is the mean, which is taken of all resamples at once."""
     return getattr(type(metric), "statistic", None) is MeanOverVideos.statistic
-
-
-def _means(values: Float[np.ndarray, " videos"], own: Int[np.ndarray, " videos"]) -> Float[np.ndarray, " resamples"]:
-    """The mean over videos on each resample of the people; `own` is the person of each video."""
-    times = _times_drawn(int(own.max()) + 1, RESAMPLES)
-    return (times @ np.bincount(own, values)) / (times @ np.bincount(own))
-
-
-def _statistics(
-    statistic: Callable[[Sequence[int]], float], own: Int[np.ndarray, " videos"]
-) -> Float[np.ndarray, " resamples"]:
-    """A statistic of the videos by number on each resample of the people."""
-    times = _times_drawn(int(own.max()) + 1, RESAMPLES_OF_OTHERS)
-    every = np.arange(len(own))
-    return np.array([statistic(np.repeat(every, row[own])) for row in times])
-
-
-@functools.lru_cache(maxsize=16)
-def _times_drawn(people: int, resamples: int) -> Int[np.ndarray, "resamples people"]:
-    """How often each person is drawn; the same for all metrics, systems and runs."""
-    return np.random.default_rng(_SEED).multinomial(people, np.full(people, 1 / people), size=resamples)
 
 
 def _finite(value: float) -> float | None:

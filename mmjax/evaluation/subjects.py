@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmjax.evaluation.inputs import ReferenceInput
-from mmjax.evaluation.metrics.identity import reference_embedding
+from mmjax.evaluation.metrics.likeness import reference_embedding
 from mmjax.evaluation.observation import FacesSeen, Subject
 from mmjax.evaluation.store import Kept
 from mmjax.faces.embeddings import cosine_similarity

@@ -13,12 +13,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mmjax.evaluation.published import PUBLISHED, PUBLISHED_NOTE, published_value
+from mmjax.evaluation.intervals import FEW
+from mmjax.evaluation.published import OTHERWISE, PUBLISHED, PUBLISHED_NOTE
 from mmjax.files import write_text
 
-ARROWS = {"higher": "↑", "lower": "↓", "": ""}
+ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0", "": ""}
 NOTHING = "–"
-_FEW_PEOPLE = 10
+FEWEST_TO_TELL = 6  # people: if all of five are on one side, that is chance in 6 % of cases, and of six in 3 %
+SUCCESS_NOTE = "Thresholds are mmjax's own; intervals are of 95 %, over people."
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&!$])")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes text that begins like this for a formula
 
@@ -61,7 +63,7 @@ def summary(results: Mapping) -> list[Row]:
     ]
     names = [metric["name"] for metric in results["metrics"]]
     for system, values in PUBLISHED.get(results["protocol"]["name"], {}).items():
-        rows.append(Row(system, None, [Cell(published_value(values, name)) for name in names], measured=False))
+        rows.append(Row(system, None, [Cell(values.get(name)) for name in names], measured=False))
     return rows
 
 
@@ -109,16 +111,28 @@ def notes(results: Mapping) -> list[str]:
     without = {each["interval"] for each in figures if each["low"] is None and each["value"] is not None}
     lines += [f"No interval: {why.removeprefix('none: ')}." for why in sorted(without)]
     people = [figure["people"] for figure in figures if figure["people"] > 1]
-    if people and min(people) < _FEW_PEOPLE:
+    if people and min(people) < FEW:
         lines.append(f"Intervals over few people (here from {min(people)} on) are rough.")
     if len(results["figures"]) > 1:
         lines.append(
-            "Bold: better than every other system, for the paired difference from each excludes zero. With many "
-            "columns some differences exclude zero by chance: one in twenty where nothing differs."
+            "Bold: better than every other system, for the paired difference from each excludes zero, of "
+            f"{FEWEST_TO_TELL} people or more. With many columns some differences exclude zero by chance: one in "
+            "twenty where nothing differs."
         )
+    if any(metric["better"] == "zero" for metric in results["metrics"]):
+        lines.append("→ 0: the nearer to 0, which real clips have, the better.")
+    if any(metric["better"] == "" for metric in results["metrics"]):
+        lines.append("Without an arrow: neither side is better; be near to the value of real clips.")
     if any(not row.measured for row in summary(results)):
         lines.append(PUBLISHED_NOTE)
-    return lines
+    return [*lines, *OTHERWISE.get(results["protocol"]["name"], ())]
+
+
+def tells(difference: Mapping) -> bool:
+    """Whether a paired difference excludes zero, over people enough to say so."""
+    if difference["low"] is None or difference["people"] < FEWEST_TO_TELL:
+        return False
+    return difference["low"] > 0 or difference["high"] < 0
 
 
 def decimals(values: Iterable[float | None]) -> int:
@@ -205,15 +219,15 @@ def _cell(results: Mapping, system: str, metric: Mapping) -> Cell:
 
 def _is_best(results: Mapping, system: str, metric: Mapping) -> bool:
     """Whether a system differs from every other one for the better, with an interval that excludes zero."""
-    sign = {"higher": 1, "lower": -1, "": 0}[metric["better"]]
+    sign = {"higher": 1, "lower": -1}.get(metric["better"], 0)
     others = {other for other in results["figures"] if other != system}
     beaten = set()
     for each in results["differences"]:
-        if each["metric"] != metric["name"] or each["low"] is None:
+        if each["metric"] != metric["name"] or not tells(each):
             continue
-        if each["a"] == system and min(sign * each["low"], sign * each["high"]) > 0:
+        if each["a"] == system and sign * each["value"] > 0:
             beaten.add(each["b"])
-        if each["b"] == system and max(sign * each["low"], sign * each["high"]) < 0:
+        if each["b"] == system and sign * each["value"] < 0:
             beaten.add(each["a"])
     return bool(others) and others <= beaten
 
@@ -252,7 +266,8 @@ def _differences_table(results: Mapping) -> str:
         body.append([f"{_text(a)} − {_text(b)}", number(max(each["people"] for each in row.values()), 0), *cells])
     return (
         "## Paired differences\n\nOver videos of the same person and prompt; bold where the 95 % interval excludes "
-        "zero.\n\n" + _table(["difference", "people", *map(_heading, metrics)], body)
+        f"zero, of {FEWEST_TO_TELL} people or more.\n\n"
+        + _table(["difference", "people", *map(_heading, metrics)], body)
     )
 
 
@@ -262,15 +277,15 @@ def _success_table(rows: Sequence[Mapping]) -> str:
     body = [
         [
             _text(row["system"]),
-            _text(row["criterion"]) + ("" if row["threshold"] is None else f" ({row['threshold']:g})"),
+            _text(row["criterion"]) + (f" ({_text(row['rule'])})" if row["rule"] else ""),
             f"{row['passed']} of {row['videos']}",
             _cell_text(Cell(row["value"], row["low"], row["high"]), 3),
             number(row["not_counted"] or None, 0),
         ]
         for row in rows
     ]
-    head = ["system", "criterion (threshold)", "videos", "rate", "not counted"]
-    return f"## Success rates\n\nWith Wilson's 95 % interval over videos.\n\n{_table(head, body, numbers=False)}"
+    head = ["system", "criterion", "videos", "rate", "not counted"]
+    return f"## Success rates\n\n{SUCCESS_NOTE}\n\n{_table(head, body, numbers=False)}"
 
 
 def _missing_table(results: Mapping) -> str:
@@ -305,8 +320,7 @@ def _difference_text(difference: Mapping | None, places: int) -> str:
     value, low, high = (number(difference[each], places, sign=True) for each in ("value", "low", "high"))
     if difference["low"] is None:
         return value
-    apart = difference["low"] > 0 or difference["high"] < 0
-    return f"{f'**{value}**' if apart else value} [{low}, {high}]"
+    return f"{f'**{value}**' if tells(difference) else value} [{low}, {high}]"
 
 
 def _heading(metric: Mapping) -> str:

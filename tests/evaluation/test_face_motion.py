@@ -1,6 +1,7 @@
 """FM_ref and FM_inter where the answer is known."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -28,11 +29,22 @@ def test_a_face_that_moves_three_pixels_a_frame():
     assert score.details["seconds"] == pytest.approx(1 / 8)
 
 
-def test_frames_a_second_and_size_do_not_change_the_motion():
-    slow = IN_TIME.score(heads.case_of(heads.faces_of(shifted(9, 3)), fps=8)).value
-    fast = IN_TIME.score(heads.case_of(heads.faces_of(shifted(25, 1)), fps=24)).value
+@pytest.mark.parametrize("fps", [5.5, 6, 8, 10, 12, 16, 24, 25, 30])
+def test_frames_a_second_do_not_change_the_motion(fps):
+    """24 pixels a second, whatever the pace; frames spread over a video are now two, now three of it apart."""
+    score = IN_TIME.score(heads.case_of(heads.faces_of(shifted(60, 24 / fps)), fps=fps))
+    assert score.value == pytest.approx(100 * 3 / 480) and 1 / 12 < score.details["seconds"] < 1 / 5.33
+    if fps == 24:
+        chosen = np.round(np.linspace(0, 59, 25)).astype(int)
+        case = heads.case_of(heads.faces_of(shifted(60, 24 / fps)[chosen]))
+        uneven = dataclasses.replace(case, observation=dataclasses.replace(case.observation, seconds=chosen / fps))
+        assert IN_TIME.score(uneven).value == pytest.approx(score.value)
+
+
+def test_the_size_does_not_change_the_motion():
+    small = IN_TIME.score(heads.case_of(heads.faces_of(shifted(9, 3)), fps=8)).value
     large = IN_TIME.score(heads.case_of(heads.faces_of(2 * shifted(9, 3)), size=(960, 1440))).value
-    assert fast == pytest.approx(slow) and large == pytest.approx(slow)
+    assert large == pytest.approx(small)
 
 
 def test_a_frozen_face_does_not_move():
@@ -51,10 +63,11 @@ def test_motion_that_nothing_tells(missing, why):
     assert score.value is None and why in score.why
 
 
-def test_one_frame_has_no_motion_and_few_frames_are_compared_with_the_next():
-    assert "two frames" in IN_TIME.score(heads.case_of(heads.faces_of(shifted(1, 3)))).why
-    sparse = IN_TIME.score(heads.case_of(heads.faces_of(shifted(4, 3)), fps=2))
-    assert sparse.details["seconds"] == pytest.approx(0.5)
+def test_frames_that_are_too_few_or_too_sparse_show_no_motion():
+    why = lambda count, fps: IN_TIME.score(heads.case_of(heads.faces_of(shifted(count, 3)), fps=fps)).why  # noqa: E731
+    assert "two frames" in why(1, 8) and "1/8 s or more" in why(3, 24) and not why(4, 24)
+    assert "needs 5.3 frames a second or more, 5.0 were looked at" in why(49, 5)
+    assert "all frames have one time" in why(9, math.inf)
 
 
 def test_place_and_size_are_no_distance_from_the_reference():

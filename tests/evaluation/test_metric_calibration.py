@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mmjax.evaluation.metrics import expression, head_pose, motion
+from mmjax.evaluation.metrics import expression, head_pose, motion, optical_flow, picture
 from mmjax.evaluation.metrics.interface import VideoToScore
 from mmjax.evaluation.metrics.over_time import robust_range
 from mmjax.evaluation.observation import Observation
@@ -41,6 +41,30 @@ def test_flow_of_reduced_frames_against_full_size():
         ratios = small[:, index] / np.maximum(full[:, index], 1e-9)
         same = np.mean(small[:, index] == full[:, index])
         print(f"{metric.name:28} ratio {ratios.min():.2f} {np.median(ratios):.2f} {ratios.max():.2f} same {same:.2f}")
+
+
+PACED = [*DRIVING[:1], "liveportrait/driving/d9.mp4", "liveportrait/driving/d13.mp4", "liveportrait/driving/d19.mp4"]
+PACED += [OTHERS[0], OTHERS[1], OTHERS[2], OTHERS[4]]
+
+
+def test_motion_by_the_pace_of_frames():
+    """Three seconds as if they had 24 frames a second, thinned: every figure by that of frames 1/8 s apart."""
+    apart, found = (2, 3, 4, 5, 6), []
+    flicker = picture.Flicker()
+    for clip in PACED:
+        frames = real_clips.frames_of(clip, 73)
+        landmarks, small = seen(frames).landmarks, np.stack([optical_flow._reduced(frame, 192) for frame in frames])
+        moved = [np.linalg.norm(landmarks[n:] - landmarks[:-n], axis=-1).mean() for n in apart]
+        errors = [optical_flow.measure_motion(heads.video_of(small[::n], 8.0)).errors.mean() for n in apart]
+        found.append([np.array(each) / each[1] for each in (moved, moved / np.array(apart), errors)])
+        paces = [flicker.score(heads.case_of(None, video=heads.video_of(small[::n], 24 / n))).value for n in (1, 2, 3)]
+        print(f"{clip:36} flicker at 24, 12 and 8 frames a second {np.round(paces, 3)}")
+    for index, n in enumerate(apart):
+        by_figure = np.array(found)[:, :, index].T
+        print(f"{24 / n:4.1f} a second: " + ", ".join(
+            f"{name} {np.median(each):.2f} ({each.min():.2f} to {each.max():.2f})"
+            for name, each in zip(("landmarks", "brought to 1/8 s", "error"), by_figure, strict=True)
+        ))  # fmt: skip
 
 
 @pytest.mark.skipif(predictor() is None, reason="no dlib with face_recognition_models")

@@ -72,10 +72,17 @@ def test_a_larger_picture_and_more_frames_a_second_show_the_same_motion():
     large = np.stack([cv2.resize(frame, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for frame in frames])
     slow, twice = values(frames), values(large)
     fast = values(squares(((40, 60), (2, 0)), count=25), fps=16)
+    assert fast[SMOOTH] == pytest.approx(slow[SMOOTH], abs=1e-3)
     for other in (twice, fast):
         assert other[FASTEST] == pytest.approx(slow[FASTEST], rel=0.1)
         assert other[SPEED] == pytest.approx(slow[SPEED], rel=0.2)
     assert twice[SIGNED] == pytest.approx(2 * slow[SIGNED], rel=0.1)  # as published
+
+
+def test_smoothness_is_that_of_every_third_frame_at_three_times_the_pace():
+    frames = squares(((10, 60), (6, 0)), count=25)[np.r_[0:10, 12:25]]  # with a jump
+    assert values(frames, fps=24)[SMOOTH] == values(frames[::3])[SMOOTH]
+    assert values(frames, fps=24)[SMOOTH] < values(squares(((10, 60), (6, 0)), count=25), fps=24)[SMOOTH]
 
 
 def test_prediction_by_flow_is_better_than_the_mean_of_the_neighbours():
@@ -146,6 +153,9 @@ def test_what_is_too_short_or_too_sparse_is_not_computed():
     found = {metric.name: metric.score(case) for metric in motion.metrics()}
     assert "1.0 were looked at" in found[DYNAMIC].why and "1.0 were looked at" in found[FASTEST].why
     assert found[SPEED].value == 0 and found[SIGNED].value == 0
+    assert "1.0 were looked at" in found[SMOOTH].why
+    assert "1/4 s or more" in scores(np.stack([TEXTURE] * 6), fps=24)[SMOOTH].why
+    assert values(np.stack([TEXTURE] * 7), fps=24)[SMOOTH] == 1
     assert values(np.stack([TEXTURE] * 4), fps=1)[DYNAMIC] == 0  # its own rate, as VBench
 
 

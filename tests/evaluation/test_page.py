@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from mmjax.evaluation.page import charts
-from mmjax.evaluation.page.report import MOST_BYTES, render, write_page
+from mmjax.evaluation.page.report import MOST_BYTES, _cases, render, write_page
 from mmjax.evaluation.page.script import SCRIPT
-from mmjax.evaluation.success_rates import success_rates
+from mmjax.evaluation.success_rates import Threshold, success_rates
 from mmjax.outputs import is_own
 from tests.helpers.random_results import Plain, pictures, results, usual_metrics, video
 
@@ -62,7 +62,7 @@ def read(made, shown=None):
 
 def test_the_page_holds_every_video_with_its_pictures_and_scores():
     made = results(5)
-    made["success_rates"] = success_rates(made, {"identity/mbf": 0.8})
+    made["success_rates"] = success_rates(made, [Threshold("likeness", "identity/mbf", 0.8)])
     page = read(made)
     rows, cards = page.of("tr"), page.of("details", **{"class": "video"})
     assert len([each for each in rows if "data-system" in each]) == len(made["videos"]) == len(cards)
@@ -78,6 +78,23 @@ def test_the_page_holds_every_video_with_its_pictures_and_scores():
     assert page.text.index("Warning:") < page.text.index("Figures")
     identity = made["figures"]["ours"]["identity/mbf"]
     assert f"{identity['low']:.3f} to {identity['high']:.3f}" in page.text
+
+
+def test_the_best_are_those_of_the_better_side():
+    made = results(1)
+    values = {}
+    for number, each in enumerate(made["videos"]):
+        for name in ("decay/dlib", "identity/dlib"):
+            if each["scores"]:
+                each["scores"][name]["value"] = (number - 8) / 10 if name == "decay/dlib" else number / 100
+                values.setdefault(name, []).append(each["scores"][name]["value"])
+    cases = {each["metric"]["name"]: each for each in _cases(made)}
+    best = {name: [value for _, value in each["best"]] for name, each in cases.items()}
+    worst = {name: [value for _, value in each["worst"]] for name, each in cases.items()}
+    assert best["decay/dlib"] == sorted(values["decay/dlib"], key=abs)[:3]
+    assert best["identity/dlib"] == sorted(values["identity/dlib"])[:-4:-1]
+    assert abs(worst["decay/dlib"][0]) == max(map(abs, values["decay/dlib"]))
+    assert worst["identity/dlib"][0] == min(values["identity/dlib"])
 
 
 def test_links_lead_to_videos_and_no_resource_is_fetched():

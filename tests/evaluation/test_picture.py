@@ -56,6 +56,19 @@ def test_flicker_is_told_from_motion_and_from_a_change_of_light():
     assert moving["flicker"] < 0.3 and brighter["flicker"] < 0.5
 
 
+def test_flicker_is_that_of_an_eighth_of_a_second_at_any_pace():
+    """Levels that are drawn anew for each frame have the same flicker at 8 frames a second and at 24; 5 have none."""
+    levels = np.random.default_rng(0).normal(0, 4, 200)
+    frames = [np.clip(fp.astronaut()[::8, ::8].astype(float) + level, 0, 255).astype(np.uint8) for level in levels]
+    flicker = next(metric for metric in picture.metrics() if metric.name == "flicker")
+    faces = heads.faces_of(np.zeros((200, 68, 2)))
+    score = lambda fps: flicker.score(heads.case_of(faces, video=heads.video_of(np.stack(frames), fps)))  # noqa: E731
+    slow, middle, fast = (score(fps).value for fps in (8, 16, 24))
+    print(f"{slow:.2f} {middle:.2f} {fast:.2f}")
+    assert slow == pytest.approx(fast, rel=0.2) and slow == pytest.approx(middle, rel=0.2)
+    assert "5.0 were looked at" in score(5).why
+
+
 def test_clipping_of_both_ends():
     frame = np.full((64, 64, 3), 128, np.uint8)
     frame[:16], frame[16:24] = 255, 0

@@ -15,6 +15,7 @@ from mmjax.evaluation.plugins import fingerprint_plugin, load_plugins
 METRIC = """
 class Mine:
     name, title, better, needs, version = "mine", "a number", "", frozenset(), 1
+    rate = share = False
     def score(self, case): ...
     def statistic(self, scores): ...
 def metrics():
@@ -70,10 +71,14 @@ WRONG = {
     "text": ("def metrics(): return 'mine'", "list of metrics, found str"),
     "class": (METRIC.replace("Mine()", "Mine"), "Mine is no metric: it is a class; return an object of it"),
     "no name": (METRIC.replace('"mine"', '""'), "name: expected a text, found ''"),
-    "better": (METRIC.replace('number", ""', 'number", "up"'), "better: expected 'higher', 'lower', '', found 'up'"),
+    "better": (
+        METRIC.replace('number", ""', 'number", "up"'),
+        "better: expected 'higher', .*'', found 'up'",
+    ),
     "needs": (METRIC.replace("frozenset()", "{'sound'}"), "needs: expected a frozenset of pixels, .*found {'sound'}"),
     "needs unset": (METRIC.replace("frozenset()", "None"), "needs: expected a frozenset"),
     "version": (METRIC.replace("1\n", "'1'\n", 1), "version: expected a whole number, found '1'"),
+    "no rate": (METRIC.replace("    rate = share = False\n", ""), "rate: expected True or False, found none; MeanOver"),
     "no score": (METRIC.replace("def score", "def scores"), "score: expected a method, found none"),
     "no statistic": (METRIC.replace("def statistic", "def mean"), "statistic: .*MeanOverVideos has one to inherit"),
     "several": ("def metrics(): return [object()]", "object is no metric: name: .*title: .*better: .*score: "),

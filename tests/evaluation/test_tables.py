@@ -6,9 +6,11 @@ import io
 import json
 import re
 
+import pytest
+
 from mmjax.evaluation import tables
 from mmjax.evaluation.statistics import differences, figures
-from mmjax.evaluation.success_rates import success_rates
+from mmjax.evaluation.success_rates import Threshold, success_rates
 from mmjax.outputs import is_own
 from tests.helpers.random_results import Plain, results, scored
 
@@ -39,21 +41,38 @@ def rows_of(text, head="| system | videos"):
 
 
 def test_bold_is_what_differs_from_every_other():
-    close, far = [0.5, 0.6, 0.7, 0.8], [0.2, 0.3, 0.4, 0.5]
+    close, far = [0.5, 0.62, 0.7, 0.8, 0.6, 0.7], [0.2, 0.3, 0.4, 0.5, 0.4, 0.3]
     rows = rows_of(tables.markdown(made({"a": close, "b": far})))
-    assert rows["a"][1].startswith("**0.650** [") and rows["b"][1].startswith("0.350 [")
+    assert rows["a"][1].startswith("**0.653** [") and rows["b"][1].startswith("0.350 [")
     rows = rows_of(tables.markdown(made({"a": close, "b": far}, better="lower")))
     assert rows["b"][1].startswith("**") and not rows["a"][1].startswith("**")
-    assert "**" not in str(rows_of(tables.markdown(made({"a": close, "b": far}, better=""))))
-    tied = made({"a": close, "b": far, "c": [0.8, 0.7, 0.6, 0.5]})
+    tied = made({"a": close, "b": far, "c": close[::-1]})
     assert "**" not in str(rows_of(tables.markdown(tied)))
     assert "**" not in str(rows_of(tables.markdown(made({"a": close}))))
 
 
+@pytest.mark.parametrize("better, arrow", [("", "fm_inter |"), ("zero", "fm_inter → 0")])
+def test_nothing_is_best_where_no_side_is(better, arrow):
+    text = tables.markdown(made({"a": [0.5, 0.6, 0.7, 0.8, 0.6, 0.7], "b": [0.2] * 6}, better=better))
+    assert "**" not in str(rows_of(text)) and arrow in text.replace("\\_", "_")
+    assert ("real clips have, the better" in text) == (better == "zero")
+    assert ("neither side is better" in text) == (better == "")
+
+
+def test_few_people_and_one_value_of_everybody_tell_nothing():
+    """Every one of five people is better, far beyond what they differ: by chance in one case of 16."""
+    five = tables.markdown(made({"a": [0.8, 0.81, 0.79, 0.82, 0.8], "b": [0.1, 0.12, 0.1, 0.11, 0.13]}))
+    six = tables.markdown(made({"a": [0.8, 0.81, 0.79, 0.82, 0.8, 0.8], "b": [0.1, 0.12, 0.1, 0.11, 0.13, 0.1]}))
+    alike = tables.markdown(made({"a": [0.8] * 6, "b": [0.1] * 6}))
+    for text, bold in ((five, False), (six, True), (alike, False)):
+        assert ("**" in str(rows_of(text))) == bold and ("**" in str(rows_of(text, "| difference"))) == bold
+    assert rows_of(alike, "| difference")["a − b"][1] == "+0.700" and "everybody has the same value" in alike
+
+
 def test_differences_are_bold_where_they_exclude_zero():
-    text = tables.markdown(made({"a": [0.5, 0.6, 0.7], "b": [0.3, 0.4, 0.5], "c": [0.8, 0.6, 0.4]}))
-    rows = rows_of(text, "| difference")
-    assert rows["a − b"][1] == "**+0.200** [+0.200, +0.200]" and rows["a − b"][0] == "3"
+    a, b, c = [0.5, 0.6, 0.7, 0.5, 0.6, 0.7], [0.3, 0.4, 0.52, 0.3, 0.4, 0.5], [0.8, 0.6, 0.4, 0.8, 0.6, 0.4]
+    rows = rows_of(tables.markdown(made({"a": a, "b": b, "c": c})), "| difference")
+    assert rows["a − b"][1].startswith("**+0.197** [+0.18") and rows["a − b"][0] == "6"
     assert rows["a − c"][1].startswith("+0.000 [")
 
 
@@ -73,12 +92,25 @@ def test_what_is_published_is_said_not_to_be_measured():
     rows = rows_of(tables.markdown(results()))
     columns = [metric["name"] for metric in results()["metrics"]]
     published = rows["MagicMirror (published, not measured here)"][1:]
-    assert published[columns.index("identity/dlib")] == "0.922" and published[columns.index("fm_inter")] == "0.610"
-    assert published[columns.index("identity/mbf")] == "–" and published[columns.index("inception_score")] == "10.59"
-    assert "**" not in str(published)
+    assert (
+        published[columns.index("identity/dlib")] == "0.922" and published[columns.index("inception_score")] == "10.59"
+    )
+    assert published[columns.index("identity/mbf")] == "–" and "**" not in str(published)
     other = results()
     other["protocol"]["name"] = "consisid"
     assert "published" not in str(rows_of(tables.markdown(other)))
+
+
+def test_published_figures_of_another_unit_stand_in_a_note_alone():
+    text = tables.markdown(results()).replace("\\_", "_")
+    published = {name: cells[1:] for name, cells in rows_of(text).items() if "published" in name}
+    assert len(published) == 3
+    for column, metric in enumerate(results()["metrics"]):
+        if metric["name"] not in ("identity/dlib", "inception_score"):
+            assert {cells[column] for cells in published.values()} == {"–"}, metric["name"]
+    (note,) = [line for line in text.splitlines() if "another unit or definition" in line]
+    for figure in ("0.705", "0.240", "0.484", "0.002", "0.730", "0.610", "0.601", "0.181"):
+        assert figure in note
 
 
 def test_what_was_not_computed_has_its_reason():
@@ -121,10 +153,13 @@ def test_the_csv_holds_the_same_figures_whole():
 
 def test_success_rates_have_a_table():
     made_here = results()
-    made_here["success_rates"] = success_rates(made_here, {"identity/dlib": 0.8})
+    made_here["success_rates"] = success_rates(made_here, [Threshold("likeness", "identity/dlib", 0.8)])
     text = tables.markdown(made_here)
-    row = next(each for each in made_here["success_rates"] if each["threshold"])
-    assert f"| ours | identity/dlib (0.8) | {row['passed']} of {row['videos']} | {row['value']:.3f} [" in text
+    row = next(each for each in made_here["success_rates"] if each["rule"])
+    assert (
+        f"| ours | likeness (identity/dlib at least 0.8) | {row['passed']} of {row['videos']} | {row['value']:.3f} ["
+        in text
+    )
 
 
 def test_tables_are_written_from_results_read_back(tmp_path):

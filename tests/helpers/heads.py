@@ -60,9 +60,11 @@ def faces_of(points, dense=True, missing=()) -> FacesSeen:
     return FacesSeen(counts, boxes, landmarks, counts * 0.9, points if dense else points[:, :0], {})
 
 
-def case_of(faces: FacesSeen, fps=8.0, size=SIZE, subject: Subject | None = None, video: DecodedVideo | None = None):
+def case_of(
+    faces: FacesSeen | None, fps=8.0, size=SIZE, subject: Subject | None = None, video: DecodedVideo | None = None
+):
     """A video in which these faces were seen, all of its frames."""
-    numbers = np.arange(len(faces.counts))
+    numbers = np.arange(len(video.frames) if faces is None else len(faces.counts))
     return VideoToScore(Observation(size, numbers / fps, numbers, len(numbers), faces), subject, video=video)
 
 

@@ -9,42 +9,28 @@ import dataclasses
 
 import numpy as np
 
-from mmjax.evaluation.metrics.interface import (
-    EMBEDDER,
-    REFERENCES,
-    MeanOverVideos,
-    Score,
-    VideoToScore,
-    not_computed,
-)
+from mmjax.evaluation.metrics.interface import NO_FACE, NO_PERSON, Score, VideoToScore, not_computed
+from mmjax.evaluation.metrics.likeness import Likeness, known_embeddings
 from mmjax.faces.embeddings import cosine_similarity, mean_embedding, unit
 
 
 @dataclasses.dataclass(frozen=True)
-class CopyPaste(MeanOverVideos):
+class CopyPaste(Likeness):
     """(cosine to the given picture less the mean to the others), less what the person's other pictures have of it.
 
     Of a real picture the excess is its cosine to the given one less its mean to the remaining ones; the person's is the
-    mean over all but the given one. It takes three pictures of the person.
+    mean over all but the given one. It takes three pictures of the person. 0, that of real pictures, is best; below it
+    the video avoids the picture that it was given, as one of another age or light does.
     """
 
-    embedder: str
-    better: str = "lower"
-    needs: frozenset[str] = frozenset({EMBEDDER, REFERENCES})
-    version: int = 1
+    column, about = "copy_paste", "copy-paste index: nearer to the given picture than real ones are"
 
-    @property
-    def name(self) -> str:
-        return f"copy_paste/{self.embedder}"
-
-    @property
-    def title(self) -> str:
-        return f"copy-paste index: nearer to the given picture than real ones are, by {self.embedder}"
+    better: str = "zero"
 
     def score(self, case: VideoToScore) -> Score:
         subject = case.subject
         if subject is None:
-            return not_computed("no person is known for this video; give --references")
+            return not_computed(NO_PERSON)
         if subject.given is None:
             return not_computed(
                 "which picture the generator was given is not known; say so in a manifest of references (role given)"
@@ -58,10 +44,9 @@ class CopyPaste(MeanOverVideos):
             return not_computed(
                 f"{subject.name} has {len(others)} other pictures with a face; give two more pictures of the person"
             )
-        seen = case.observation.faces.embeddings[self.embedder]
-        seen = seen[np.isfinite(seen).all(axis=1)]
+        seen = known_embeddings(case.observation.faces, self.embedder)
         if not len(seen):
-            return not_computed("no face was found in any frame")
+            return not_computed(NO_FACE)
         given, rest = pictures[subject.given], pictures[others]
         video = excess(mean_embedding(seen), given, rest)
         real = np.mean([excess(rest[each], given, np.delete(rest, each, axis=0)) for each in range(len(rest))])

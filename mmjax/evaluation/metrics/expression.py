@@ -18,14 +18,23 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from mmjax.evaluation.metrics.head_model import DLIB_POINTS, FIRST, HEAD, RIGID
-from mmjax.evaluation.metrics.interface import FACES, MeanOverVideos, Metric, Score, VideoToScore, not_computed
-from mmjax.evaluation.metrics.over_time import robust_range
-from mmjax.evaluation.observation import FacesSeen
+from mmjax.evaluation.metrics.head_model import FIRST, HEAD, RIGID, is_dense
+from mmjax.evaluation.metrics.interface import (
+    FACES,
+    NO_FACE,
+    MeanOverVideos,
+    Metric,
+    Score,
+    VideoToScore,
+    not_computed,
+)
+from mmjax.evaluation.metrics.over_time import range_score
+from mmjax.evaluation.observation import FacesSeen, Observation
+from mmjax.faces.dlib_faces import POINTS
 
 _LIPS = (61, 67), (62, 66), (63, 65)  # inner edges, upper and lower
 _EYES = (36, 42)  # where the six points of each begin: outer or inner corner, two above, corner, two below
-_FEATURES = np.r_[17:27, 36:68] - FIRST  # brows, eyes and mouth
+_FEATURES = np.r_[17:27, 36:POINTS] - FIRST  # brows, eyes and mouth
 _SHUT, _OPEN = 0.65, 0.8  # of the usual aspect ratio of the eyes: shut below the one, open above the other
 _BLINK = 0.5  # seconds that a blink takes at most; eyes that stay shut longer are closed, or look down
 _SLOWEST = 7.0  # frames a second: a blink takes 0.1 to 0.4 s, and is lost between fewer
@@ -38,14 +47,9 @@ def metrics() -> list[Metric]:
 
 
 @dataclasses.dataclass(frozen=True)
-class MouthOpeningRange(MeanOverVideos):
-    """Most less least distance between the lips, bad frames left out; `series` is the distance in each frame.
+class _OfPoints(MeanOverVideos):
+    """What the metrics of this file share: dlib's points, of which it is said where they are missing."""
 
-    It says whether the mouth opens and closes, and not whether that is speech or fits anything that is heard.
-    """
-
-    name: str = "mouth_opening"
-    title: str = "range of the mouth's opening, eye distances"
     better: str = ""
     needs: frozenset[str] = frozenset({FACES})
     version: int = 1
@@ -53,15 +57,32 @@ class MouthOpeningRange(MeanOverVideos):
     def score(self, case: VideoToScore) -> Score:
         if why := _missing(case.observation.faces):
             return not_computed(why)
-        points = _from_the_front(case.observation.faces)
-        series = np.mean(
-            [np.linalg.norm(points[:, up - FIRST] - points[:, low - FIRST], axis=-1) for up, low in _LIPS], axis=0
-        )
-        return _range_score(series)
+        return self._of(case.observation)
+
+    def _of(self, seen: Observation) -> Score:
+        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
-class BlinkRate(MeanOverVideos):
+class MouthOpeningRange(_OfPoints):
+    """Most less least distance between the lips, bad frames left out; `series` is the distance in each frame.
+
+    It says whether the mouth opens and closes, and not whether that is speech or fits anything that is heard.
+    """
+
+    name: str = "mouth_opening"
+    title: str = "range of the mouth's opening, eye distances"
+
+    def _of(self, seen: Observation) -> Score:
+        points = _from_the_front(seen.faces)
+        series = np.mean(
+            [np.linalg.norm(points[:, up - FIRST] - points[:, low - FIRST], axis=-1) for up, low in _LIPS], axis=0
+        )
+        return range_score(series)
+
+
+@dataclasses.dataclass(frozen=True)
+class BlinkRate(_OfPoints):
     """Blinks a minute in which a face is seen; `series` is the eyes' aspect ratio by frame (Soukupova and Cech, 2016).
 
     A blink is where the mean ratio of both eyes falls below 0.65 of its median over the video, for half a second at
@@ -71,14 +92,9 @@ class BlinkRate(MeanOverVideos):
 
     name: str = "blinks"
     title: str = "blinks a minute"
-    better: str = ""
-    needs: frozenset[str] = frozenset({FACES})
     version: int = 2
 
-    def score(self, case: VideoToScore) -> Score:
-        seen = case.observation
-        if why := _missing(seen.faces):
-            return not_computed(why)
+    def _of(self, seen: Observation) -> Score:
         span = float(seen.seconds[-1] - seen.seconds[0])
         if span <= 0 or (len(seen.seconds) - 1) / span < _SLOWEST:
             looked = f"{(len(seen.seconds) - 1) / span:.1f} were looked at" if span > 0 else "there is one frame"
@@ -92,7 +108,7 @@ class BlinkRate(MeanOverVideos):
 
 
 @dataclasses.dataclass(frozen=True)
-class ExpressionRange(MeanOverVideos):
+class ExpressionRange(_OfPoints):
     """How far brows, eyes and mouth move about their mean places: the standard deviation over frames, mean over points.
 
     In percent of the distance between the eyes; `series` is the distance from the mean places in each frame. It says
@@ -102,14 +118,9 @@ class ExpressionRange(MeanOverVideos):
 
     name: str = "expression"
     title: str = "motion of brows, eyes and mouth within the face, % of the eye distance"
-    better: str = ""
-    needs: frozenset[str] = frozenset({FACES})
-    version: int = 1
 
-    def score(self, case: VideoToScore) -> Score:
-        if why := _missing(case.observation.faces):
-            return not_computed(why)
-        points = _from_the_front(case.observation.faces)[:, _FEATURES]
+    def _of(self, seen: Observation) -> Score:
+        points = _from_the_front(seen.faces)[:, _FEATURES]
         if np.isfinite(points[:, 0, 0]).sum() < 2:
             return not_computed("one frame with a face; motion needs two or more")
         away = np.linalg.norm(points - np.nanmean(points, axis=0), axis=-1)
@@ -129,12 +140,12 @@ def eye_aspect_ratio(points: Float[np.ndarray, "n 68 2"]) -> Float[np.ndarray, "
 
 def _missing(faces: FacesSeen) -> str:
     """What the 68 points lack; "" for nothing."""
-    if faces.points.shape[1] != DLIB_POINTS:
+    if not is_dense(faces):
         return (
-            f"needs dlib's {DLIB_POINTS} points of the face, which follow lips and eyelids; install them with "
+            f"needs dlib's {POINTS} points of the face, which follow lips and eyelids; install them with "
             "pip install 'mmjax[dlib]'"
         )
-    return "" if np.isfinite(faces.points).any() else "no face was found in any frame"
+    return "" if np.isfinite(faces.points).any() else NO_FACE
 
 
 def _from_the_front(faces: FacesSeen) -> Float[np.ndarray, "n 51 2"]:
@@ -146,14 +157,6 @@ def _from_the_front(faces: FacesSeen) -> Float[np.ndarray, "n 51 2"]:
             camera = np.linalg.lstsq(head[RIGID - FIRST], points[RIGID - FIRST], rcond=None)[0]  # rows: x, y, z, shift
             out[index] = HEAD[:, :2] + (points - head @ camera) @ np.linalg.pinv(camera[:2])
     return out
-
-
-def _range_score(series: Float[np.ndarray, " n"]) -> Score:
-    value = robust_range(series)
-    if np.isnan(value):
-        found = int(np.isfinite(series).sum())
-        return not_computed(f"{found} frames with a face; a range without its extremes needs five or more")
-    return Score(value, series.tolist())
 
 
 def _blinks(openness: Float[np.ndarray, " n"], seconds: Float[np.ndarray, " n"]) -> int:

@@ -8,8 +8,11 @@ may be compared. [ours] FM_ref is in sides of the face's box: each landmark's pl
 height of its own box, which takes away where the face is, how large, and the box's aspect. FM_inter is in percent of
 the picture's shorter side, so that the same video in another size has the same figure; a head that moves through the
 picture counts, as "on the original image" says, and so does the camera. Its pairs of frames lie about an eighth of a
-second apart, so that videos of 8, 16 and 24 frames a second compare; where fewer frames were looked at, it is the next
-one, and the figure is larger (`details["seconds"]` is the distance).
+second apart, and what they move is brought to an eighth in proportion, so that videos of any pace and length compare;
+where frames are too sparse for that it is not computed (`over_time.py`).
+
+Neither has a better side by itself: a head that is shaken moves more than a person does. What to be near to is the
+figure of real clips, which can be evaluated beside as a system of their own.
 """
 
 import dataclasses
@@ -19,14 +22,17 @@ from jaxtyping import Float
 
 from mmjax.evaluation.metrics.interface import (
     FACES,
+    NO_FACE,
+    NO_PERSON,
     REFERENCES,
     MeanOverVideos,
     Metric,
     Score,
     VideoToScore,
+    no_reference_face,
     not_computed,
 )
-from mmjax.evaluation.metrics.over_time import step_at
+from mmjax.evaluation.metrics.over_time import PACE, step_at, too_sparse
 from mmjax.evaluation.observation import FacesSeen, Subject
 
 
@@ -46,21 +52,19 @@ class FaceMotionToReference(MeanOverVideos):
 
     name: str = "fm_ref"
     title: str = "FM_ref: distance of the face's landmarks to the reference's, sides of the face box"
-    better: str = "higher"
+    better: str = ""
     needs: frozenset[str] = frozenset({FACES, REFERENCES})
     version: int = 1
 
     def score(self, case: VideoToScore) -> Score:
         if case.subject is None:
-            return not_computed(
-                "no person is known for this video; give --references with a folder or row of their name"
-            )
+            return not_computed(NO_PERSON)
         references = _reference_landmarks(case.subject)
         if not len(references):
-            return not_computed(f"no face was found on the references of {case.subject.name}; give other pictures")
+            return no_reference_face(case.subject)
         faces = case.observation.faces
         if not faces.found.any():
-            return not_computed("no face was found in any frame")
+            return not_computed(NO_FACE)
         series = _distances(landmarks_in_box(faces)[:, None], references).mean(axis=1)
         return Score(float(np.nanmean(series)), series.tolist())
 
@@ -69,6 +73,7 @@ class FaceMotionToReference(MeanOverVideos):
 class FaceMotionInTime(MeanOverVideos):
     """Mean distance that five landmarks move in an eighth of a second, in percent of the picture's shorter side.
 
+    Each pair of frames counts by its own distance in time, `details["seconds"]` on average.
     It says whether the face moves in the picture; it does not say whether head, face or camera does, nor whether the
     motion is a natural one: a detector's trembling is in it as well. `series` has a value for each frame that another
     one follows, NaN where one of the two has no face.
@@ -76,21 +81,25 @@ class FaceMotionInTime(MeanOverVideos):
 
     name: str = "fm_inter"
     title: str = "FM_inter: motion of the face's landmarks in 1/8 s, % of the picture's shorter side"
-    better: str = "higher"
+    better: str = ""
     needs: frozenset[str] = frozenset({FACES})
-    version: int = 1
+    version: int = 2
 
     def score(self, case: VideoToScore) -> Score:
         seen = case.observation
         if len(seen.seconds) < 2:
             return not_computed("one frame; motion needs a video of two frames or more")
-        step = min(step_at(seen.seconds), len(seen.seconds) - 1)
-        landmarks = seen.faces.landmarks
-        series = 100 * _distances(landmarks[step:], landmarks[:-step]) / min(seen.size)
+        if why := too_sparse(seen.seconds):
+            return not_computed(why)
+        step = step_at(seen.seconds)
+        if len(seen.seconds) <= step:
+            return not_computed(f"{len(seen.seconds)} frames; motion needs a video of 1/8 s or more")
+        landmarks, apart = seen.faces.landmarks, seen.seconds[step:] - seen.seconds[:-step]
+        moved = 100 * _distances(landmarks[step:], landmarks[:-step]) / min(seen.size)
+        series = np.where(apart > 0, moved / np.where(apart > 0, PACE * apart, 1), np.nan)
         if np.isnan(series).all():
             return not_computed("no two frames, about an eighth of a second apart, in both of which a face was found")
-        apart = float(np.mean(seen.seconds[step:] - seen.seconds[:-step]))
-        return Score(float(np.nanmean(series)), series.tolist(), details={"seconds": apart})
+        return Score(float(np.nanmean(series)), series.tolist(), details={"seconds": float(apart.mean())})
 
 
 def landmarks_in_box(faces: FacesSeen) -> Float[np.ndarray, "n 5 2"]:

@@ -7,7 +7,9 @@ face, points 0 to 16, is left out: it slides over a head that turns.
 import numpy as np
 from jaxtyping import Float
 
-DLIB_POINTS = 68
+from mmjax.evaluation.observation import FacesSeen
+from mmjax.faces.dlib_faces import POINTS
+
 FIRST = 17  # of the points that are here; `HEAD[number - FIRST]` is that of dlib's number
 RIGID = np.array([36, 39, 42, 45, 27, 28, 29, 30, 31, 33, 35])  # corners of the eyes and nose: no expression moves them
 
@@ -28,7 +30,7 @@ _OF_THE_MIDDLE = {
 
 
 def _all_points() -> Float[np.ndarray, "51 3"]:
-    points = np.zeros((DLIB_POINTS - FIRST, 3))
+    points = np.zeros((POINTS - FIRST, 3))
     for (left, right), place in _OF_BOTH_SIDES.items():
         points[right - FIRST] = place
         points[left - FIRST] = -place[0], *place[1:]
@@ -38,3 +40,8 @@ def _all_points() -> Float[np.ndarray, "51 3"]:
 
 
 HEAD: Float[np.ndarray, "51 3"] = _all_points()
+
+
+def is_dense(faces: FacesSeen) -> bool:
+    """Whether dlib's 68 points were looked for, and not a detector's five landmarks alone."""
+    return faces.points.shape[1] == POINTS

@@ -29,10 +29,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from mmjax.evaluation.metrics.head_model import DLIB_POINTS, FIRST, HEAD, RIGID
-from mmjax.evaluation.metrics.interface import FACES, MeanOverVideos, Metric, Score, VideoToScore, not_computed
-from mmjax.evaluation.metrics.over_time import robust_range
+from mmjax.evaluation.metrics.head_model import FIRST, HEAD, RIGID, is_dense
+from mmjax.evaluation.metrics.interface import FACES, MeanOverVideos, Metric, Score, VideoToScore
+from mmjax.evaluation.metrics.over_time import range_score
 from mmjax.evaluation.observation import FacesSeen
+from mmjax.faces.dlib_faces import POINTS
 from mmjax.faces.quality import SHAPE
 
 AXES = {
@@ -75,13 +76,8 @@ class HeadPoseRange(MeanOverVideos):
 
     def score(self, case: VideoToScore) -> Score:
         poses = head_poses(case.observation.faces, case.observation.size)
-        series = poses[:, list(AXES).index(self.axis)]
-        value = robust_range(series)
-        if np.isnan(value):
-            found = int(np.isfinite(series).sum())
-            return not_computed(f"{found} frames with a face; a range without its extremes needs five or more")
-        points = DLIB_POINTS if case.observation.faces.points.shape[1] == DLIB_POINTS else 5
-        return Score(value, series.tolist(), details={"landmarks": points})
+        landmarks = POINTS if is_dense(case.observation.faces) else 5
+        return range_score(poses[:, list(AXES).index(self.axis)], details={"landmarks": landmarks})
 
 
 def head_poses(faces: FacesSeen, size: tuple[int, int]) -> Float[np.ndarray, "n 3"]:
@@ -92,7 +88,7 @@ def head_poses(faces: FacesSeen, size: tuple[int, int]) -> Float[np.ndarray, "n 
     Args:
       size: height and width of the frames.
     """
-    dense = faces.points.shape[1] == DLIB_POINTS
+    dense = is_dense(faces)
     model = HEAD[_STEADY - FIRST] if dense else _FIVE
     seen = faces.points[:, _STEADY] if dense else faces.landmarks
     poses = np.full((len(seen), 3), np.nan)

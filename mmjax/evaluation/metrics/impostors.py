@@ -13,37 +13,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmjax.evaluation.metrics.identity import reference_embedding
-from mmjax.evaluation.metrics.interface import (
-    EMBEDDER,
-    OTHERS,
-    REFERENCES,
-    MeanOverVideos,
-    Score,
-    VideoToScore,
-    not_computed,
-)
-from mmjax.faces.embeddings import cosine_similarity, mean_embedding
-
-_NEEDS = frozenset({EMBEDDER, REFERENCES, OTHERS})
+from mmjax.evaluation.metrics.interface import EMBEDDER, OTHERS, REFERENCES, Score, VideoToScore
+from mmjax.evaluation.metrics.likeness import Likeness, own_and_others
 
 
 @dataclasses.dataclass(frozen=True)
-class ImpostorSimilarity(MeanOverVideos):
-    """Mean cosine of a video's embedding to those of the other people."""
+class _BesideOthers(Likeness):
+    """A likeness that takes other people's references to compare with."""
 
-    embedder: str
-    better: str = "lower"
-    needs: frozenset[str] = _NEEDS
-    version: int = 1
+    needs: frozenset[str] = frozenset({EMBEDDER, REFERENCES, OTHERS})
 
-    @property
-    def name(self) -> str:
-        return f"impostors/{self.embedder}"
 
-    @property
-    def title(self) -> str:
-        return f"impostors: mean cosine to the other people's references, by {self.embedder}"
+@dataclasses.dataclass(frozen=True)
+class ImpostorSimilarity(_BesideOthers):
+    """Mean cosine of a video's embedding to those of the other people.
+
+    Neither side is better: it is the embedder's own level for strangers, beside which identity is to be read, and a
+    face that is nobody's lowers it too.
+    """
+
+    column, about = "impostors", "impostors: mean cosine to the other people's references"
+
+    better: str = ""
 
     def score(self, case: VideoToScore) -> Score:
         found = own_and_others(case, self.embedder)
@@ -51,24 +42,12 @@ class ImpostorSimilarity(MeanOverVideos):
 
 
 @dataclasses.dataclass(frozen=True)
-class Rank1(MeanOverVideos):
+class Rank1(_BesideOthers):
     """1 where the own person is nearer than everybody else, else 0; a tie is none, and neither is a video without a
     face."""
 
     rate = True
-
-    embedder: str
-    better: str = "higher"
-    needs: frozenset[str] = _NEEDS
-    version: int = 1
-
-    @property
-    def name(self) -> str:
-        return f"rank1/{self.embedder}"
-
-    @property
-    def title(self) -> str:
-        return f"rank-1: share of videos whose own person is the nearest of all, by {self.embedder}"
+    column, about = "rank1", "rank-1: share of videos whose own person is the nearest of all"
 
     def score(self, case: VideoToScore) -> Score:
         found = own_and_others(case, self.embedder)
@@ -79,23 +58,11 @@ class Rank1(MeanOverVideos):
 
 
 @dataclasses.dataclass(frozen=True)
-class VerificationAUC:
+class VerificationAUC(_BesideOthers):
     """A video's cosine to its own person; over videos, the area under the ROC of own against other people's."""
 
-    rate = False
-
-    embedder: str
-    better: str = "higher"
-    needs: frozenset[str] = _NEEDS
-    version: int = 1
-
-    @property
-    def name(self) -> str:
-        return f"auc/{self.embedder}"
-
-    @property
-    def title(self) -> str:
-        return f"verification AUC: own against other people's references, by {self.embedder}"
+    share = True
+    column, about = "auc", "verification AUC: own against other people's references"
 
     def score(self, case: VideoToScore) -> Score:
         found = own_and_others(case, self.embedder)
@@ -117,22 +84,3 @@ def area_under_roc(positive: np.ndarray, negative: np.ndarray) -> float:
     order = np.sort(negative)
     below, not_above = (np.searchsorted(order, positive, side) for side in ("left", "right"))
     return float((below + not_above).mean() / 2 / len(negative))
-
-
-def own_and_others(case: VideoToScore, embedder: str) -> tuple[float, list[float]] | Score:
-    """Cosines of the video's mean embedding to the own person and to all the others; or why there are none."""
-    if case.subject is None:
-        return not_computed("no person is known for this video; give --references with a folder or row of their name")
-    gallery = {name: reference_embedding(each, embedder) for name, each in sorted(case.people.items())}
-    own = gallery.pop(case.subject.name, None)
-    if own is None:
-        return not_computed(f"no face was found on the references of {case.subject.name}; give other pictures")
-    others = [each for each in gallery.values() if each is not None]
-    if not others:
-        return not_computed("nobody else is there to compare with; give references of two people or more")
-    seen = case.observation.faces.embeddings[embedder]
-    seen = seen[np.isfinite(seen).all(axis=1)]
-    if not len(seen):
-        return Score(None, why="no face was found in any frame", details={"no_face": True})
-    cosines = cosine_similarity(mean_embedding(seen)[None], np.stack([own, *others]))[0]
-    return float(cosines[0]), cosines[1:].tolist()

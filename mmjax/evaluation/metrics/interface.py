@@ -25,6 +25,9 @@ NEEDS = {  # what a metric may ask for, and what to give where it is missing
     OTHERS: "references of two people or more",
     TEXT: "the video's prompt (--prompts)",
 }
+BETTER = "higher", "lower", "zero", ""  # see `Metric`
+NO_PERSON = "no person is known for this video; give --references with a folder or row of their name"
+NO_FACE = "no face was found in any frame"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,11 @@ def not_computed(why: str) -> Score:
     return Score(None, why=why)
 
 
+def no_reference_face(subject: Subject) -> Score:
+    """A score without a value, for a person on whose pictures there is no face."""
+    return not_computed(f"no face was found on the references of {subject.name}; give other pictures")
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class VideoToScore:
     """A video as a metric sees it. `video` is there for metrics that need `PIXELS` alone.
@@ -67,11 +75,13 @@ class Metric(Protocol):
     """A metric. `name` is that of its column and unique in an evaluation ("identity/mbf").
 
     title: what it is, for the reader of a table, in a few words with its unit.
-    better: "higher", "lower", or "" where neither is better by itself.
+    better: one of `BETTER`: "higher" or "lower"; "zero" where real clips have 0, and what is nearer to it is better; ""
+      where no side is better by itself, and the value of real clips is what to be near to.
     needs: some of `NEEDS`. Metrics that need `PIXELS` are taken in a worker, which sees one video and its subject and
       no `people`; the others at the end, when everybody has been seen.
     version: raised when its numbers change; kept scores of another version are computed anew.
     rate: whether it says yes or no of a video (1 or 0), so that its mean is a rate.
+    share: whether its statistic is no mean and lies between 0 and 1, as an area under the ROC does.
     """
 
     name: str
@@ -80,6 +90,7 @@ class Metric(Protocol):
     needs: frozenset[str]
     version: int
     rate: bool
+    share: bool
 
     def score(self, case: VideoToScore) -> Score: ...
 
@@ -134,7 +145,7 @@ def scored(metric: Metric, case: VideoToScore) -> Score:
 class MeanOverVideos:
     """The statistic of most metrics, to inherit."""
 
-    rate = False
+    rate, share = False, False
 
     def statistic(self, scores: Sequence[Score]) -> float:
         values = [score.value for score in scores if score.value is not None]

@@ -7,7 +7,7 @@ MeanSpeed         the same without the cancelling
 Smoothness        VBench's formula, with interpolation by flow where VBench has AMT
 
 All read one measurement of the video (`optical_flow.py`) and carry the flow's name in theirs, since figures of two
-flows do not compare. A 49-frame 480x720 clip takes 0.68 s of one core at 8 frames a second and 0.85 s at 25, all five
+flows do not compare. A 49-frame 480x720 clip takes 0.68 s of one core at 8 frames a second and XXX s at 25, all five
 together. Another flow is handed in, `metrics(flow=raft, flow_name="raft")`, and sees frames as they are.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from mmjax.evaluation.metrics.interface import PIXELS, MeanOverVideos, Metric, Score, VideoToScore, not_computed
 from mmjax.evaluation.metrics.optical_flow import FLOW_SIDE, Flow, Motion, farneback, measure_motion
-from mmjax.evaluation.metrics.over_time import PACE, step_at
+from mmjax.evaluation.metrics.over_time import PACE, step_at, too_sparse
 
 THRESHOLD = 6.0  # pixels of a picture whose shorter side is 256: a pair of frames with more moves, for VBench
 _SHARE_MOVING = 4 / 16  # of the frames that VBench looks at, so many pairs have to move
@@ -78,7 +78,7 @@ class DynamicDegree(_OfMotion):
         return f"dynamic degree: videos that move, share, by {self.flow_name}"
 
     def score(self, case: VideoToScore) -> Score:
-        if why := _too_sparse(case):
+        if why := _sparser_than_vbench(case):
             return not_computed(why)
         return self._of(case, 2, self._decide)
 
@@ -105,7 +105,7 @@ class FastestMotion(_OfMotion):
         return f"flow of the fastest 5 % in 1/8 s, pixels at a shorter side of 256, by {self.flow_name}"
 
     def score(self, case: VideoToScore) -> Score:
-        if why := _too_sparse(case):
+        if why := _sparser_than_vbench(case):
             return not_computed(why)
         return self._of(case, 2, lambda motion: Score(float(motion.fastest.mean()), motion.fastest.tolist()))
 
@@ -166,15 +166,16 @@ class MeanSpeed(_OfMotion):
 
 @dataclasses.dataclass(frozen=True)
 class Smoothness(_OfMotion):
-    """(255 - mean absolute error) / 255 of every second frame as predicted from the frames before and after it.
+    """(255 - mean absolute error) / 255 of frames as predicted from those about 1/8 s before and after.
 
     VBench's formula; its prediction is AMT's, a network for interpolation, where this moves both frames by half of the
-    flow between them, so that figures do not stand beside VBench's. It says whether motion goes on as it began: it
-    falls with jumps, shuffled frames, flicker and noise, and with fast motion too. A frozen video is perfectly smooth:
+    flow between them, and its frames are neighbours at whatever pace, so that figures do not stand beside VBench's. It
+    says whether motion goes on as it began: it falls with jumps, shuffled frames, flicker and noise, and with fast
+    motion too. A frozen video is perfectly smooth, so that neither side is better by itself: be near to real clips, and
     read it beside `DynamicDegree`. `series` is by predicted frame.
     """
 
-    better: str = "higher"
+    version: int = 2
 
     @property
     def name(self) -> str:
@@ -186,14 +187,18 @@ class Smoothness(_OfMotion):
 
     def score(self, case: VideoToScore) -> Score:
         def read(motion: Motion) -> Score:
+            if not len(motion.errors):
+                return not_computed(f"{len(case.video.frames)} frames; smoothness needs a video of 1/4 s or more")
             series = (255 - motion.errors) / 255
             return Score(float(series.mean()), series.tolist())
 
+        if len(case.video.frames) >= 3 and (why := too_sparse(case.video.seconds)):
+            return not_computed(why)
         return self._of(case, 3, read)
 
 
-def _too_sparse(case: VideoToScore) -> str:
-    """Why pairs about 1/8 s apart cannot be had, where frames were left out; "" where they can."""
+def _sparser_than_vbench(case: VideoToScore) -> str:
+    """Why VBench's pairs cannot be had, where frames were left out; "" where they can. A video's own pace will do."""
     left_out = case.video.total > len(case.video.frames)
     if left_out and case.video.rate / step_at(case.video.seconds) < _SPARSEST:
         return (

@@ -39,7 +39,8 @@ class Motion:
     drifts: mean of the flow between neighbours over pixels and both directions, signs and all, in pixels of the video.
     fastest: mean length of the fastest twentieth between frames about 1/8 s apart, in pixels of a picture whose shorter
       side is 256.
-    errors: mean absolute error, of 255, of every second frame as predicted from the ones before and after.
+    errors: mean absolute error, of 255, of frames as predicted from those about 1/8 s before and after; of every second
+      one at that pace.
     """
 
     speeds: Float[np.ndarray, " pairs"]
@@ -79,16 +80,16 @@ def _measure(video: DecodedVideo, flow: Flow, side: int | None) -> Motion:
     step = min(step_at(video.seconds), max(1, count - 1))
     neighbours = [(index, index + 1) for index in range(count - 1)]
     paced = [(index, index + step) for index in range(0, count - step, step)]
-    around = [(index - 1, index + 1) for index in range(1, count - 1, 2)]
-    speeds, drifts, fastest, errors = {}, {}, {}, {}
+    around = [(index, index + 2 * step) for index in range(0, count - 2 * step, 2 * step)]
+    speeds, drifts, fastest, errors, predicted = {}, {}, {}, {}, set(around)
     for pair in sorted({*neighbours, *paced, *around}):
         before, after = (frames[index] for index in pair)
         moved = _flow(flow, before, after)
         lengths = np.hypot(moved[..., 0], moved[..., 1])
         speeds[pair], drifts[pair] = lengths.mean() / shorter, moved.mean() / scale
         fastest[pair] = _mean_of_fastest(lengths) * VBENCH_SIDE / shorter
-        if pair[1] - pair[0] == 2 and pair[0] % 2 == 0:
-            errors[pair] = cv2.absdiff(middle_frame(before, after, moved), frames[pair[0] + 1]).mean()
+        if pair in predicted:
+            errors[pair] = cv2.absdiff(middle_frame(before, after, moved), frames[pair[0] + step]).mean()
     chosen = (speeds, neighbours), (drifts, neighbours), (fastest, paced), (errors, around)
     return Motion(*(np.array([figures[pair] for pair in pairs], np.float64) for figures, pairs in chosen))
 

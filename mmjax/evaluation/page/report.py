@@ -66,6 +66,9 @@ def _values(results: Mapping) -> dict:
         "policy": policy(SCRIPT),
         "results": results,
         "arrows": tables.ARROWS,
+        "tells": tables.tells,
+        "fewest": tables.FEWEST_TO_TELL,
+        "success_note": tables.SUCCESS_NOTE,
         "warnings": tables.warnings(results),
         "protocol": tables.protocol_line(results),
         "notes": tables.notes(results),
@@ -179,7 +182,8 @@ def _cases(results: Mapping) -> Iterator[dict]:
         scored = [(video, value) for video, value in scored if value is not None]
         if not metric["better"] or len({value for _, value in scored}) < 2:
             continue
-        scored.sort(key=lambda each: (each[1], each[0]["key"]), reverse=metric["better"] == "higher")
+        badness = {"higher": lambda value: -value, "lower": lambda value: value, "zero": abs}[metric["better"]]
+        scored.sort(key=lambda each: (badness(each[1]), each[0]["key"]))
         count = min(_CASES, len(scored) // 2)
         yield {"metric": metric, "best": scored[:count], "worst": scored[-count:][::-1], "numbers": numbers}
 

@@ -131,12 +131,12 @@ _FIGURES = """
 
 {% if differences.lines %}
 <details><summary>Paired differences between systems, over videos of the same person and prompt</summary>
-<p style="margin-top: 8px">Bold where the 95 % interval excludes zero.</p>
+<p style="margin-top: 8px">Bold where the 95 % interval excludes zero, of {{ fewest }} people or more.</p>
 <div class="wide"><table><tr><th>metric</th>
 {% for a, b in differences.pairs %}<th class="number">{{ clipped(a) }}<br>− {{ clipped(b) }}</th>{% endfor %}</tr>
 {% for metric, places_, cells in differences.lines %}<tr><td class="what">{{ heading(metric) }}</td>
 {% for each in cells %}<td class="number">{% if each %}
-{% set apart = each.low is not none and (each.low > 0 or each.high < 0) %}
+{% set apart = tells(each) %}
 {{ "<b>" | safe if apart }}{{ each.value | fixed(places_, true) }}{{ "</b>" | safe if apart }}
 <small>{% if each.low is not none %}{{ each.low | fixed(places_, true) }} to {{ each.high | fixed(places_, true) }}<br>
 {% endif %}{{ each.people }} {{ "people" if each.people != 1 else "person" }}</small>
@@ -144,11 +144,11 @@ _FIGURES = """
 {% endif %}
 
 {% if success %}
-<h2>Success rates</h2><p>With Wilson's 95 % interval over videos.</p>
-<div class="wide"><table><tr><th>system</th><th>criterion</th><th class="number">threshold</th>
+<h2>Success rates</h2><p>{{ success_note }}</p>
+<div class="wide"><table><tr><th>system</th><th>criterion</th><th>rule</th>
 <th class="number">videos</th><th class="number">rate</th><th class="number">not counted</th></tr>
 {% for row in success %}<tr><td>{{ clipped(row.system) }}</td><td>{{ row.criterion }}</td>
-<td class="number">{{ row.threshold | short }}</td><td class="number">{{ row.passed }} of {{ row.videos }}</td>
+<td>{{ row.rule }}</td><td class="number">{{ row.passed }} of {{ row.videos }}</td>
 <td class="number">{{ row.value | fixed(3) }}{% if row.low is not none %}
 <small>{{ row.low | fixed(3) }} to {{ row.high | fixed(3) }}</small>{% endif %}</td>
 <td class="number">{{ row.not_counted or "" }}</td></tr>{% endfor %}</table></div>

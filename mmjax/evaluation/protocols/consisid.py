@@ -10,18 +10,18 @@ from mmjax.evaluation.frames import Sampling
 from mmjax.evaluation.metrics.face_sim import ARC, CUR, FaceSim
 from mmjax.evaluation.metrics.interface import Metric
 from mmjax.evaluation.metrics.text_alignment import TextAlignment
-from mmjax.evaluation.protocols.lacking import clip_instead, face_sims_instead
+from mmjax.evaluation.protocols.lacking import Lacking, by_name, clip_instead, face_sims_instead
 from mmjax.evaluation.protocols.protocol import Given, Protocol
 
 NAME = "consisid"
 FACE_FRAMES, CLIP_FRAMES = Sampling(16, "linspace"), Sampling(16, "steps")
 CLIP_SCORE, FID = "clip_score", "face_fid"
-_INSTEAD = {
-    FID: (
-        "ConsisID's FID of faces: squared distance of Inception-v3's features to the reference's",
-        "it takes Inception-v3's weights; give --plugin FILE.py with a metric of this name",
-    ),
-}
+_FID_INSTEAD = Lacking(
+    FID,
+    "ConsisID's FID of faces: squared distance of Inception-v3's features to the reference's",
+    "it takes Inception-v3's weights; give --plugin FILE.py with a metric of this name",
+    better="lower",
+)
 _NOTES = (
     "FaceSim looks at 16 frames by insightface's detector at 320 pixels and compares with the one given reference; the "
     "publication's pack is insightface's default, buffalo_l, and the pack of --face-models stands in the settings.",
@@ -50,7 +50,7 @@ def consisid(fixed: bool) -> Protocol:
         columns=(f"face_sim/{ARC}", f"face_sim/{CUR}", CLIP_SCORE, FID),
         samplings=(FACE_FRAMES, CLIP_FRAMES),
         own=lambda given: _own(given, fixed),
-        instead=face_sims_instead() | clip_instead(CLIP_SCORE) | _INSTEAD,
+        instead=by_name([*face_sims_instead(), clip_instead(CLIP_SCORE, own_scale=True), _FID_INSTEAD]),
         notes=(*(_MENDED if fixed else _PUBLISHED), *_NOTES),
     )
 

@@ -13,7 +13,7 @@ from mmjax.evaluation.metrics.aesthetic import Aesthetic
 from mmjax.evaluation.metrics.face_sim import ARC, CUR, FaceSim
 from mmjax.evaluation.metrics.interface import Metric
 from mmjax.evaluation.metrics.total import Part, WeightedTotal
-from mmjax.evaluation.protocols.lacking import face_sims_instead
+from mmjax.evaluation.protocols.lacking import Lacking, by_name, face_sims_instead, in_place_of
 from mmjax.evaluation.protocols.protocol import Given, Protocol
 
 NAME, VERSIONS = "opens2v-human", ("1.1", "1.0")
@@ -26,24 +26,27 @@ _WEIGHTS = {  # aesthetic, smoothness, amplitude, face, GME, natural; 1.0 knows 
     "1.1": (0.18, 0.09, 0.03, 0.25, 0.15, 0.30),
     "1.0": (0.15, 0.0, 0.15, 0.25, 0.15, 0.30),
 }
-_INSTEAD = {
-    AESTHETIC: (
-        "aesthetic score, LAION's head on CLIP ViT-L/14, 1 to 10",
-        "it takes LAION's head and CLIP ViT-L/14; give both (--aesthetic FILE --clip DIR)",
-    ),
-    SMOOTHNESS: (
+_INSTEAD = (
+    in_place_of(Aesthetic("", ""), "it takes LAION's head and CLIP ViT-L/14; give both (--aesthetic FILE --clip DIR)"),
+    Lacking(
+        SMOOTHNESS,
         "motion smoothness of OpenS2V 1.1: share of frames between which Q-Align's score of quality does not jump",
         "it takes Q-Align, a language model of 7 B parameters; give --plugin FILE.py with a metric of this name",
+        better="higher",
     ),
-    GME: (
+    Lacking(
+        GME,
         "GmeScore: cosine of prompt and frames by GME-Qwen2-VL-7B",
         "it takes GME-Qwen2-VL-7B; give --plugin FILE.py with a metric of this name (and --prompts)",
+        better="higher",
     ),
-    NATURAL: (
+    Lacking(
+        NATURAL,
         "NaturalScore: GPT-4o's mark for 16 frames, 1 to 5",
         "it asks a service, three times for each video; give --plugin FILE.py with a metric of this name",
+        better="higher",
     ),
-}
+)
 _NOTES = (
     "FaceSim looks at 32 frames by insightface's detector at 320 pixels and compares with the one given reference; "
     "FaceSim-Cur, by CurricularFace, is the column and the part of the total, FaceSim-Arc stands beside it.",
@@ -84,7 +87,7 @@ def opens2v_human(fixed: bool, version: str = VERSIONS[0]) -> Protocol:
         ),
         samplings=(FRAMES, ALL),
         own=lambda given: _own(given, fixed, version),
-        instead=face_sims_instead() | _INSTEAD,
+        instead=by_name([*face_sims_instead(), *_INSTEAD]),
         notes=(*(_MENDED if fixed else _PUBLISHED), *_NOTES),
     )
 

@@ -8,7 +8,8 @@ from jaxtyping import Int
 
 from mmjax.evaluation.frames import Sampling, union
 from mmjax.evaluation.metrics.interface import Metric
-from mmjax.evaluation.protocols.lacking import Lacking
+from mmjax.evaluation.metrics.registry import known_metrics
+from mmjax.evaluation.protocols.lacking import Lacking, in_place_of
 
 EMBEDDER = "{embedder}"  # in the name of a column that there is for each embedder
 
@@ -37,7 +38,7 @@ class Protocol:
     samplings: the frames that its metrics ask for; a video is decoded at all of them.
     embedders: names that it asks for, beside those that the user names.
     own: what the user gave -> the metrics that are built as this publication has them.
-    instead: column -> (title, why it cannot be computed and what to give), where nobody brings that metric.
+    instead: by column, what stands there where nobody brings that metric.
     notes: plain sentences: what is as published, what was mended, what cannot be had.
     """
 
@@ -48,7 +49,7 @@ class Protocol:
     samplings: tuple[Sampling, ...]
     embedders: tuple[str, ...] = ()
     own: Callable[[Given], Sequence[Metric]] = lambda given: ()
-    instead: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    instead: Mapping[str, Lacking] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     published: bool = True  # false of our own
 
@@ -81,9 +82,9 @@ class Protocol:
 
     def _lacking(self, name: str) -> Lacking:
         if name in self.instead:
-            return Lacking(name, *self.instead[name])
-        title, _, embedder = name.partition("/")
+            return self.instead[name]
+        embedder = name.partition("/")[2]
         if embedder and embedder in self.embedders:
             why = f"the protocol asks for the embedder {embedder}; give it with --embedder {embedder}"
-            return Lacking(name, f"{title}, by {embedder}", why)
+            return in_place_of(known_metrics([embedder])[name], why)
         return Lacking(name, name, f"there is no metric {name}; give one of this name with --plugin FILE.py")
