@@ -3,6 +3,10 @@
 A generator that pastes its reference looks like that picture, with its light, its age and its expression, rather than
 like the person. Its cosine to the given picture then exceeds that to the person's other pictures by more than another
 real picture of the person does. 0 is as in real pictures; above it, pasted.
+
+By w600k_mbf three real clips have -0.02 to 0.07, and 0.12 to 0.18 with the face of the given picture laid over theirs
+in every frame. Of 20 people of LFW another photo has -0.01 +- 0.06, the given one 0.39 +- 0.18
+(`pytest -s tests/evaluation/test_face_distortions.py`). Single pictures scatter: compare means over people.
 """
 
 import dataclasses
