@@ -1,7 +1,7 @@
-"""Known distortions of real clips move the metrics that they should, and not the others; swapped and pasted faces: test_face_distortions.py.
+"""Known distortions of real clips move the metrics that they should, and not the others.
 
-`pytest -s` prints all metrics by all distortions. Five landmarks are scrfd_500m's; with dlib installed its 68
-points are there too, and expression is measured.
+Faces that are swapped or pasted are in test_face_distortions.py. `pytest -s` prints all metrics by all distortions.
+Five landmarks are scrfd_500m's; with dlib installed its 68 points are there too, and expression is measured.
 """
 
 import functools

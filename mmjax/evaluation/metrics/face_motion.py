@@ -11,8 +11,7 @@ picture counts, as "on the original image" says, and so does the camera. Its pai
 second apart, and what they move is brought to an eighth in proportion, so that videos of any pace and length compare;
 where frames are too sparse for that it is not computed (`over_time.py`).
 
-Neither has a better side by itself: a head that is shaken moves more than a person does. What to be near to is the
-figure of real clips, which can be evaluated beside as a system of their own.
+What to be near to is the figure of real clips, which can be evaluated beside as a system of their own.
 """
 
 import dataclasses
@@ -46,8 +45,9 @@ class FaceMotionToReference(MeanOverVideos):
     """Mean distance of five landmarks to the reference's, in sides of the face's box; `series` is that of each frame.
 
     It says how far pose and expression are from the reference's, the shape of the face included; it does not say
-    whether they change. The reference is the picture that the generator was given; where it is not known, or no face
-    was found on it, the mean over the person's pictures of the distance to each.
+    whether they change. Neither side is better: 0 is a copy of the reference, and far from it is a face out of shape.
+    The reference is the picture that the generator was given; where it is not known, or no face was found on it, the
+    mean over the person's pictures of the distance to each.
     """
 
     name: str = "fm_ref"
@@ -73,7 +73,8 @@ class FaceMotionToReference(MeanOverVideos):
 class FaceMotionInTime(MeanOverVideos):
     """Mean distance that five landmarks move in an eighth of a second, in percent of the picture's shorter side.
 
-    Each pair of frames counts by its own distance in time, `details["seconds"]` on average.
+    Each pair of frames counts by its own distance in time, `details["seconds"]` on average. Neither side is better: 0
+    is a frozen face, and far above real clips is one that shakes.
     It says whether the face moves in the picture; it does not say whether head, face or camera does, nor whether the
     motion is a natural one: a detector's trembling is in it as well. `series` has a value for each frame that another
     one follows, NaN where one of the two has no face.

@@ -6,9 +6,11 @@ SignedAmplitude   OpenS2V's, in which opposite motions cancel
 MeanSpeed         the same without the cancelling
 Smoothness        VBench's formula, with interpolation by flow where VBench has AMT
 
-All read one measurement of the video (`optical_flow.py`) and carry the flow's name in theirs, since figures of two
-flows do not compare. A 49-frame 480x720 clip takes 0.65 s of one core at 8 frames a second and at 25, all five
-together. Another flow is handed in, `metrics(flow=raft, flow_name="raft")`, and sees frames as they are.
+No amount of motion is better by itself, whatever leaderboards say: a camera that shakes has most. Real clips of the
+same kind, as a system of their own, tell how much there should be. All read one measurement of the video
+(`optical_flow.py`) and carry the flow's name in theirs, since figures of two flows do not compare. A 49-frame 480x720
+clip takes 0.65 s of one core at 8 frames a second and at 25, all five together. Another flow is handed in,
+`metrics(flow=raft, flow_name="raft")`, and sees frames as they are.
 """
 
 import dataclasses
