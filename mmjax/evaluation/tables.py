@@ -172,7 +172,7 @@ def for_a_terminal(results: Mapping) -> str:
     rows = [row for row in summary(results) if row.measured]
     lines = [f"warning: {each}" for each in warnings(results)]
     wide = max([len(metric["name"]) for metric in results["metrics"]], default=0) + 4
-    lines.append("".join([" " * wide, *(f"{row.system[:26]:28}" for row in rows)]).rstrip())
+    lines.append("".join([" " * wide, *(f"{row.system[:28]:30}" for row in rows)]).rstrip())
     left_out = 0
     for number, metric in enumerate(results["metrics"]):
         cells = [row.cells[number] for row in rows]
@@ -180,7 +180,7 @@ def for_a_terminal(results: Mapping) -> str:
             left_out += 1
             continue
         places = decimals(value for cell in cells for value in (cell.value, cell.low, cell.high))
-        shown = "".join(f"{_plain_cell(cell, places):28}" for cell in cells)
+        shown = "".join(f"{_plain_cell(cell, places):30}" for cell in cells)
         name = f"{metric['name']} {ARROWS[metric['better']]}"
         lines.append(f"{name:{wide}}{shown}".rstrip())
     if left_out:
