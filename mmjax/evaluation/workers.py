@@ -5,20 +5,22 @@ which is for the parent. Each opens its tools once.
 """
 
 import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import dataclasses
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pebble
 
-from mmjax.errors import DataError, MMJaxError
+from mmjax.errors import ConfigError, DataError, MMJaxError
 
 _GIBIBYTES = 8.0  # that a worker may allocate
+_TRIES = 3  # in a row that all workers may die with no task done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +59,15 @@ class Workers:
         return self
 
     def __exit__(self, *unused):
-        if self._pool is not None:
-            self._pool.stop()
-            self._pool.join()
+        self._stop()
 
     def run(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """(number of the task, its result or `Failed`), in the order in which they are done.
 
-        Raises `MMJaxError` where the tools cannot be opened.
+        A worker that dies at its task costs that task. Workers that die at none, while they open their tools or wait,
+        are started afresh for the tasks that are left.
+
+        Raises `MMJaxError` where the tools cannot be opened, `ConfigError` where workers die of opening them.
         """
         if not self._count:
             open_tools, settings = self._open
@@ -72,15 +75,46 @@ class Workers:
             for number, task in enumerate(tasks):
                 yield number, _looked(self._look, self._tools, task)
             return
-        if tasks and self._pool is None:
+        left, tries = dict(enumerate(tasks)), 0
+        while left and tries < _TRIES:
+            tries += 1
+            for number, found in self._results(left):
+                del left[number]
+                tries = 0
+                yield number, found
+        if left:
+            raise ConfigError(
+                f"workers: expected processes that open detector and embedders, found that they died of it {tries} "
+                f"times in a row, with {len(left)} of {len(tasks)} files left; give fewer --workers where memory is "
+                "short, or --workers 0, which shows why"
+            )
+
+    def _results(self, left: Mapping[int, Any]) -> Iterator[tuple[int, Any]]:
+        """Those that workers give until they have died at no task, or all of them."""
+        futures = self._scheduled(left)
+        for future in concurrent.futures.as_completed(futures):
+            if isinstance(future.exception(), concurrent.futures.process.BrokenProcessPool):
+                self._stop()  # what waits in its queue would wait for ever
+                return
+            yield futures[future], _result(future, self._seconds)
+
+    def _scheduled(self, left: Mapping[int, Any]) -> dict[concurrent.futures.Future, int]:
+        if self._pool is not None and not self._pool.active:
+            self._stop()
+        if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = pebble.ProcessPool(self._count, initializer=_start, initargs=self._open, context=context)
         with _interrupts_held():
-            futures = {
-                self._pool.schedule(_look, (self._look, task), timeout=self._seconds): n for n, task in enumerate(tasks)
+            return {
+                self._pool.schedule(_look, (self._look, task), timeout=self._seconds): number
+                for number, task in left.items()
             }
-        for future in concurrent.futures.as_completed(futures):
-            yield futures[future], _result(future, self._seconds)
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+        self._pool = None
 
 
 @contextlib.contextmanager

@@ -3,17 +3,22 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mmjax.errors import CheckpointError, DataError
+from mmjax.errors import CheckpointError, ConfigError, DataError
 from mmjax.evaluation.workers import Failed, Workers
 
 
 def open_tools(settings):
     if settings == "broken":
         raise CheckpointError("face models x: expected a detector, found none")
+    if settings == "deadly" or (isinstance(settings, Path) and not settings.exists()):
+        if settings != "deadly":
+            settings.touch()  # the next one lives
+        os.kill(os.getpid(), signal.SIGKILL)
     return settings
 
 
@@ -54,6 +59,26 @@ def test_tools_that_cannot_be_opened_end_the_run(count):
         pytest.raises(CheckpointError, match="expected a detector"),
     ):
         list(workers.run(["a"]))
+
+
+@pytest.mark.slow
+def test_workers_that_die_of_opening_their_tools_end_the_run_in_one_line():
+    tasks = [np.zeros(20_000)] * 30  # more than the pool's pipe holds: some still wait when it breaks
+    message = "expected processes that open detector and embedders, found that they died of it 3 times .* 30 of 30"
+    with Workers(2, open_tools, "deadly", look, 60) as workers, pytest.raises(ConfigError, match=message):
+        list(workers.run(tasks))
+
+
+@pytest.mark.slow
+def test_workers_that_died_once_are_started_again(tmp_path):
+    with Workers(1, open_tools, tmp_path / "opened", look, 60) as workers:
+        found = dict(workers.run(["a", "die", "b"]))
+        assert found[0].endswith("opened a") and found[2].endswith("opened b")
+        assert found[1].why == "its worker process died (exit code -9)"
+        for each in list(workers._pool._pool_manager.worker_manager.workers):
+            os.kill(each, signal.SIGKILL)
+        time.sleep(0.5)
+        assert dict(workers.run(["c"]))[0].endswith("opened c")
 
 
 def test_without_processes_and_without_tasks():
