@@ -22,7 +22,7 @@ from mmjax.evaluation.observation import DecodedVideo, FacesSeen, Observation, S
 from mmjax.faces.detection import Face
 from mmjax.faces.dlib_faces import POINTS
 
-VERSION = 1  # of what is seen: raise it when decoding, the choice of the main face or what is kept of it changes
+VERSION = 2  # of what is seen: raise it when decoding, the choice of the main face or what is kept of it changes
 STRIP_FRAMES, STRIP_HEIGHT, _QUALITY = 8, 96, 70  # small pictures of a video, for the page
 
 

@@ -134,7 +134,7 @@ def align(
 ) -> UInt8[np.ndarray, "side side 3"]:
     """The face as ArcFace networks take it: eyes, nose and mouth at `TEMPLATE`, bilinear, black outside the picture.
 
-    The same pixels as `insightface.utils.face_align.norm_crop`.
+    The same pixels, bit for bit, as `insightface.utils.face_align.norm_crop`.
     """
     return cv2.warpAffine(picture, alignment(landmarks, side), (side, side))
 
@@ -142,15 +142,24 @@ def align(
 def alignment(landmarks: Float[np.ndarray, "5 2"], side: int = ALIGNED_SIDE) -> Float[np.ndarray, "2 3"]:
     """The turn, scale and shift that bring landmarks nearest to `TEMPLATE` in least squares (Umeyama, 1991).
 
-    Maps (x, y, 1) of the picture to (x, y) of the aligned crop. Faces are never mirrored.
+    Maps (x, y, 1) of the picture to (x, y) of the aligned crop; NaN for landmarks all in one point, or not finite.
+    Faces are never mirrored. Fitted in float32, in the order of scikit-image's `SimilarityTransform`, which is
+    insightface's: with another rounding the crop lies up to 3e-5 pixels away, up to 10 of its 37,632 values round to a
+    neighbour, and cosines of w600k_mbf change by up to 2e-4 (`tests/encoders/test_embedders.py`).
     """
-    target = TEMPLATE.astype(np.float64) * (side / ALIGNED_SIDE)
-    source = np.asarray(landmarks, np.float64)
+    target = TEMPLATE * (side / ALIGNED_SIDE)
+    source = np.asarray(landmarks, np.float32)
     centre, target_centre = source.mean(0), target.mean(0)
-    found, wanted = (source - centre) @ [1, 1j], (target - target_centre) @ [1, 1j]
-    factor = (found.conj() @ wanted) / (found.conj() @ found)  # a turn and a scale are one complex number
-    turn = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
-    return np.column_stack([turn, target_centre - turn @ centre])
+    if not np.isfinite(centre).all():
+        return np.full((2, 3), np.nan)
+    found, wanted = source - centre, target - target_centre
+    spread = wanted.T @ found / len(source)
+    left, sizes, right = np.linalg.svd(spread)
+    signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])  # a turn, where a mirror is nearer
+    turn = left @ np.diag(signs) @ right
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scale = 1.0 / found.var(axis=0).sum() * (sizes @ signs)
+    return np.column_stack([turn * scale, target_centre - scale * (turn @ centre)])
 
 
 def crop_portrait(picture: UInt8[np.ndarray, "h w 3"], face: Face, side: int) -> UInt8[np.ndarray, "side side 3"]:

@@ -31,10 +31,14 @@ def test_alignment_puts_a_moved_template_back():
 def test_aligned_crops_are_those_of_insightface(side):
     from insightface.utils import face_align
 
-    picture = np.random.default_rng(0).integers(0, 256, (200, 220, 3), dtype=np.uint8)
-    difference = align(picture, TURNED, side).astype(int) - face_align.norm_crop(picture, TURNED, side)
-    print(f"alignment, {side} pixels: {np.abs(difference).max()} of 255 from insightface's")
-    assert np.abs(difference).max() <= 1
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (200, 220, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(align(picture, TURNED, side), face_align.norm_crop(picture, TURNED, side))
+    for mirrored in (1, -1):  # nearest to a mirrored face is a turned one
+        points = ((TURNED - 100) * [mirrored, 1] * 8 + 1500 + rng.normal(size=(200, 5, 2)) * 40).astype(np.float32)
+        ours = np.stack([alignment(each, side) for each in points])
+        np.testing.assert_array_equal(ours, np.stack([face_align.estimate_norm(each, side) for each in points]))
+    assert np.isnan([alignment(np.full((5, 2), 0.0), side), alignment(np.full((5, 2), np.nan), side)]).all()
 
 
 def test_landmarks_follow_the_alignment():
