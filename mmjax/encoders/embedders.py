@@ -116,10 +116,12 @@ def names_of(specs: Sequence[str]) -> dict[str, str]:
     Raises `ConfigError` for a spec that is given twice, and as `name_of` does.
     """
     found: dict[str, str] = {}
+    places: dict[str, str] = {}
     for spec in specs:
-        if spec in found.values():
-            raise ConfigError(f"embedder {spec}: expected each embedder once, found it twice; leave one out")
-        name, number = name_of(spec), 1
+        if (place := _place(spec)) in places:
+            twice = "it twice" if places[place] == spec else f"{places[place]}, which is the same"
+            raise ConfigError(f"embedder {spec}: expected each embedder once, found {twice}; leave one out")
+        name, number, places[place] = name_of(spec), 1, spec
         while (unique := name if number == 1 else f"{name}-{number}") in found:
             number += 1
         found[unique] = spec
@@ -192,6 +194,11 @@ def part_in_training(embedder: str, face_encoder: str, identity: c.IdentityLoss)
 def _can_be_aligned(face: Face) -> bool:
     with np.errstate(invalid="ignore", divide="ignore"):
         return bool(np.isfinite(alignment(face.landmarks)).all())
+
+
+def _place(spec: str) -> str:
+    """The same for two ways to write one embedder: a path with a slash at its end, a link, a pack's name."""
+    return spec if spec == DLIB or _plugin(spec) is not None else str(_find(spec).resolve())
 
 
 def _find(spec: str) -> Path:

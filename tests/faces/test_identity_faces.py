@@ -172,12 +172,20 @@ def test_a_model_that_is_no_network(tmp_path, content):
         load_detector(tmp_path)
 
 
+def test_another_kind_of_file(tmp_path):
+    (tmp_path / "face.jpg").touch()
+    with pytest.raises(CheckpointError, match="face.jpg: expected a folder with .*, found another kind of file; down"):
+        load_detector(tmp_path / "face.jpg")
+
+
 @fp.needs_pack
 def test_a_pack_without_a_detector_or_with_two(tmp_path):
     shutil.copy(fp.RECOGNISER, tmp_path)
     with pytest.raises(CheckpointError, match="expected one face detector .*, found none among w600k_mbf.onnx"):
         load_detector(tmp_path)
-    with pytest.raises(CheckpointError, match="w600k_mbf.onnx: expected a face detector .* found a network with 1"):
+    with pytest.raises(
+        CheckpointError, match="w600k_mbf.onnx: expected a face detector .* found a network with 1; give the folder"
+    ):
         load_detector(tmp_path / "w600k_mbf.onnx")
     for name in ("a.onnx", "b.onnx"):
         shutil.copy(fp.PACK / "scrfd_500m_bnkps.onnx", tmp_path / name)
