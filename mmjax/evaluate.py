@@ -11,7 +11,6 @@ report.html, table.md, table.csv and results.json into the output; the same comm
 """
 
 import argparse
-import functools
 import os
 import shlex
 import sys
@@ -19,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmjax import callable_command, cli, outputs
+from mmjax import callable_command, cli, outputs, user_tables
 from mmjax.config import FRAMES, GUIDANCE, IDENTITY_SCALE, PIXELS, STEPS
 from mmjax.errors import ConfigError, exits_cleanly
 from mmjax.validation import COUNT, SEED, Number
@@ -50,7 +49,7 @@ def evaluate(
     aesthetic: str = "",
     conditioning: Sequence[str] = (),
     workers: int | None = None,
-    seconds: float = _SECONDS,
+    seconds: float | None = None,
     command: str = "",
     made: Sequence["VideoInput"] = (),
 ) -> dict:
@@ -58,8 +57,8 @@ def evaluate(
 
     Args:
       output: a folder; what was seen is kept in it, so that the same call goes on with one that was stopped.
-      videos: a folder of videos, or a manifest, by the name of who made them.
-      references: a folder of pictures for each person, or a manifest.
+      videos: a folder of videos, one video, or a manifest, by the name of who made them.
+      references: a folder of pictures for each person, a manifest, or one picture, of whoever is in the videos.
       prompts: a manifest with the columns path, prompt, for metrics that compare with the text.
       face_models: the pack that finds faces, by name or folder.
       embedders: who says how alike faces are: .onnx, .safetensors of EdgeFace, a pack, "dlib", MODULE:FUNCTION. By
@@ -68,9 +67,10 @@ def evaluate(
       plugins: files with more metrics. clip, curricularface, aesthetic: weights that some protocols
         want.
       conditioning: fingerprints of what shows people to the model that made the videos.
-      workers: processes; by default one for each core.
-      seconds: that one video may take.
-      made: more videos, as `mmjax.evaluation.inputs.VideoInput`.
+      workers: processes; by default one for each core. 0 works in this one, without limits of time and memory.
+      seconds: that one video may take, 300 by default; takes worker processes.
+      made: more videos, as `mmjax.evaluation.inputs.VideoInput`; the prompts that they were made with serve for the
+        others too, where theirs are not known (`mmjax.evaluation.inputs.prompts_of_made`).
 
     Returns:
       what `results.json` says.
@@ -80,13 +80,17 @@ def evaluate(
       OutputError: an output that cannot or may not be written. A file that is wrong is a row that says so.
     """
     from mmjax.evaluation import inputs, run
+    from mmjax.evaluation.plan import make_plan
 
+    workers = os.cpu_count() or 1 if workers is None else workers
+    _check_limits(workers, seconds)
     output, everybody = Path(output), inputs.list_references(references) if references else []
     fed_otherwise = {each.person for each in everybody if not each.compared}
     listed = [each for each in everybody if each.compared]
     run.check_systems([*(videos or {}), *{each.system for each in made}])
     people = {each.person for each in everybody}
-    found = inputs.list_videos(videos or {}, people, prompts, everybody) + list(made)
+    found = inputs.list_videos(videos or {}, people, prompts, everybody)
+    found = [*inputs.prompts_of_made(found, made), *made]
     if not found:
         raise ConfigError("evaluate: expected --videos, or --model to make some, found neither")
     given = dict(face_models=face_models, embedders=embedders, clip=clip, curricularface=curricularface)
@@ -94,77 +98,24 @@ def evaluate(
     plan = make_plan(protocol, fixed, plugins=plugins, conditioning=conditioning, **given)
     settings = {"protocol": protocol, "fixed": fixed, **given, "plugins": list(plugins)}
     with outputs.claim(_planned(output), lock=output / "results.json"):
-        workers = os.cpu_count() or 1 if workers is None else workers
-        seen = run.look_at_all(plan, found, listed, output / "seen", workers, seconds, fed_otherwise)
+        limit = _SECONDS if seconds is None else seconds
+        seen = run.look_at_all(plan, found, listed, output / "seen", workers, limit, fed_otherwise)
         results = run.put_together(plan, seen, command, settings)
         run.write(results, seen, output)
     return results
 
 
+def _check_limits(workers: int, seconds: float | None) -> None:
+    if not workers and seconds is not None:
+        raise ConfigError(
+            f"--seconds {seconds:g}: expected --workers of 1 or more beside it, found 0, which works in this process "
+            "and ends no video; leave one of them out"
+        )
+
+
 def _planned(output: Path) -> list[outputs.Output]:
     kept = outputs.Output("--output", output / "seen", folder=True)
     return [*(outputs.Output("--output", output / name, renews=True) for name in _RESULTS), kept]
-
-
-def make_plan(
-    protocol: str,
-    fixed: bool,
-    *,
-    face_models: str,
-    embedders: Sequence[str],
-    plugins: Sequence[str] = (),
-    clip: str = "",
-    curricularface: str = "",
-    aesthetic: str = "",
-    conditioning: Sequence[str] = (),
-):
-    """What a protocol computes with what the user gave. Raises `ConfigError` or `CheckpointError`."""
-    from mmjax.encoders.embedders import names_of
-    from mmjax.evaluation import run
-    from mmjax.evaluation.frames import union
-    from mmjax.evaluation.metrics.registry import known_metrics
-    from mmjax.evaluation.plugins import load_plugins
-    from mmjax.evaluation.protocols.magicmirror import SUCCESS
-    from mmjax.evaluation.protocols.protocol import Given
-    from mmjax.evaluation.protocols.registry import find_protocol
-    from mmjax.faces.dlib_faces import DLIB, is_installed
-
-    chosen, has_dlib = find_protocol(protocol, fixed), is_installed()
-    if fixed and not chosen.published:
-        raise ConfigError(f"--fixed: expected the --protocol of a publication, whose slips it mends, found {protocol}")
-    wanted = [each for each in chosen.embedders if each != DLIB or has_dlib]
-    specs = list(dict.fromkeys([*wanted, *embedders])) or ([face_models] if face_models else [])
-    face_models = face_models or _detector_of(specs)
-    names = list(names_of(specs))
-    known = known_metrics(names)
-    known |= {metric.name: metric for metric in load_plugins(plugins, known)}
-    metrics = chosen.metrics(Given(face_models, names, curricularface, clip, aesthetic), known)
-    described = {"name": chosen.name, "label": chosen.label, "version": chosen.version, "fixed": fixed}
-    described["notes"] = list(chosen.notes)
-    return run.Plan(
-        metrics,
-        functools.partial(union, chosen.samplings),
-        face_models,
-        specs,
-        bool(face_models) and has_dlib,
-        plugins,
-        described,
-        conditioning,
-        SUCCESS,
-    )
-
-
-def _detector_of(specs: Sequence[str]) -> str:
-    """The pack among the embedders, whose detector serves all; "" where none needs one."""
-    from mmjax.encoders.embedders import needs_detector, pack_of
-
-    if packs := [spec for spec in specs if pack_of(spec)]:
-        return packs[0]
-    if alone := [spec for spec in specs if needs_detector(spec)]:
-        raise ConfigError(
-            f"--embedder {alone[0]}: expected --face-models beside it, whose detector finds the faces; found none"
-        )
-    return ""
 
 
 @exits_cleanly
@@ -186,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.output,
         systems,
         references,
-        prompts=None if args.model else args.prompts,
+        prompts=args.prompts if not args.model or _is_table(args.prompts) else None,
         protocol=args.protocol,
         fixed=args.fixed,
         **given,
@@ -218,10 +169,13 @@ def _check_making(args: argparse.Namespace) -> None:
 def _check_before_making(args: argparse.Namespace, systems: Mapping[str, str], given: dict) -> None:
     """Everything that can be refused is, before videos are made that may take hours."""
     from mmjax.evaluation import inputs, run, tools
+    from mmjax.evaluation.plan import make_plan
 
+    _check_limits(1 if args.workers is None else args.workers, args.seconds)
     run.check_systems([*systems, args.name])
     everybody = inputs.list_references(args.references or args.people)
-    inputs.list_videos(systems, {each.person for each in everybody}, None, everybody)
+    manifest = args.prompts if _is_table(args.prompts) else None
+    inputs.list_videos(systems, {each.person for each in everybody}, manifest, everybody)
     tools.open_tools(make_plan(args.protocol, args.fixed, **given).tool_settings())
     outputs.check(_planned(Path(args.output)))
 
@@ -243,7 +197,7 @@ def make_videos(args: argparse.Namespace) -> tuple[list, list[str]]:
     import jax
 
     from mmjax.evaluation.inputs import VideoInput, list_references
-    from mmjax.sample import RESPONSIBLE_USE, read_prompts
+    from mmjax.sample import RESPONSIBLE_USE
     from mmjax.sampling import checked_size, job, load_sampler
     from mmjax.sampling.people import videos_to_make
 
@@ -252,7 +206,7 @@ def make_videos(args: argparse.Namespace) -> tuple[list, list[str]]:
     sampler = load_sampler(args.model, face_models=args.face_models or None, strict=False, **loaded, **settings)
     size = checked_size(sampler.config, args.frames, args.height, args.width)
     people = people_to_show(list_references(args.people))
-    prompts = read_prompts(args.prompts) if args.prompts else []
+    prompts = _prompts_to_make(args.prompts) if args.prompts else []
     wanted = videos_to_make(people, prompts, args.seeds, Path(args.output) / "videos")
     print(f"{len(wanted)} videos of {len(people)} people\n{RESPONSIBLE_USE}")
     requests, paths = [each.request for each in wanted], [each.path for each in wanted]
@@ -272,6 +226,17 @@ def make_videos(args: argparse.Namespace) -> tuple[list, list[str]]:
         for each in wanted
     ]
     return made, sampler.conditioned_by()
+
+
+def _prompts_to_make(path: str) -> list[str]:
+    from mmjax.evaluation.inputs import manifest_prompts
+    from mmjax.sample import read_prompts
+
+    return manifest_prompts(path) if _is_table(path) else read_prompts(path)
+
+
+def _is_table(path: str | None) -> bool:
+    return bool(path) and Path(path).suffix.lower() in user_tables.ENDINGS
 
 
 def people_to_show(listed: Sequence) -> list:
@@ -310,9 +275,23 @@ def _parser() -> argparse.ArgumentParser:
     style = argparse.RawDescriptionHelpFormatter
     parser = cli.Parser(prog="python -m mmjax.evaluate", description=__doc__, formatter_class=style)
     add = parser.add_argument_group("what is evaluated").add_argument
-    add("--videos", action="append", default=[], metavar="[NAME=]DIR", help="videos of a system, or a manifest; repeat")
-    add("--references", type=cli.path, metavar="DIR|FILE", help="a folder of pictures for each person, or a manifest")
-    prompts = "a prompt a line to make videos of ({class_word} is the person's), or a manifest of path, prompt"
+    add(
+        "--videos",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="videos of a system, one video, or a manifest; repeat",
+    )
+    add(
+        "--references",
+        type=cli.path,
+        metavar="DIR|FILE",
+        help="a folder of pictures for each person, a manifest, or one picture for all videos",
+    )
+    prompts = "a manifest of path, prompt; with --model also a prompt a line ({class_word} is the person's), to make "
+    prompts += (
+        "videos of, and to hold other systems' videos against: of several the one of the number in the name, p003"
+    )
     add("--prompts", type=cli.path, metavar="FILE", help=prompts)
     add("--output", type=cli.path, required=True, metavar="DIR", help="folder for the results")
     add = parser.add_argument_group("how").add_argument
@@ -325,10 +304,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--clip", type=cli.path, default="", metavar="DIR", help="converted CLIP, for text alignment")
     add("--curricularface", type=cli.path, default="", metavar="FILE.onnx", help="for FaceSim-Cur")
     add("--aesthetic", type=cli.path, default="", metavar="FILE", help="LAION's head on CLIP ViT-L/14, .pth")
-    add("--workers", type=Number(int, 0, 1024), metavar="N", help="processes (default: one a core; 0: in this one)")
     add(
-        "--seconds", type=Number(float, 1, 1e6), default=_SECONDS, help="that one video may take (default: %(default)s)"
+        "--workers",
+        type=Number(int, 0, 1024),
+        metavar="N",
+        help="processes (default: one a core; 0: in this one, without limits of time and memory)",
     )
+    seconds = f"that one video may take (default: {_SECONDS:g}); not with --workers 0, where nothing can end it"
+    add("--seconds", type=Number(float, 1, 1e6), metavar="S", help=seconds)
     _add_making(parser)
     return parser
 

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,45 +33,16 @@ from mmjax.evaluation.metrics.interface import (
     scored,
 )
 from mmjax.evaluation.observation import Subject
+from mmjax.evaluation.plan import Plan
 from mmjax.evaluation.plugins import fingerprint_plugin
 from mmjax.evaluation.store import Kept, Store, plain, score_row
 from mmjax.evaluation.subjects import Person, make_people, strangers_among
-from mmjax.evaluation.success_rates import Threshold, success_rates
+from mmjax.evaluation.success_rates import success_rates
 from mmjax.evaluation.workers import Failed, Workers
 from mmjax.versions import versions
 
 SCHEMA = 1
 NOTICE = f"{outputs.MARK}.evaluate"
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is computed, apart from what it is computed of.
-
-    embedders: as a user names them. plugins: files of metrics. protocol: of `results["protocol"]`. conditioning:
-    fingerprints of what shows people to the model that made the videos, none where that is not known. thresholds: of a
-    success; those of metrics that are not computed are left out.
-    """
-
-    metrics: Sequence[Metric]
-    choose: Callable[[int], Sequence[int]]
-    face_models: str = ""
-    embedders: Sequence[str] = ()
-    points: bool = False
-    plugins: Sequence[str] = ()
-    protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    conditioning: Sequence[str] = ()
-    thresholds: Sequence[Threshold] = ()
-
-    def tool_settings(self) -> tools.ToolSettings:
-        return tools.ToolSettings.of(
-            self.metrics,
-            choose=self.choose,
-            face_models=self.face_models,
-            embedders=tuple(self.embedders),
-            points=self.points,
-            plugins=tuple(self.plugins),
-        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

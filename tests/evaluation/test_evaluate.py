@@ -18,6 +18,7 @@ from PIL import Image
 import mmjax
 from mmjax import media
 from mmjax.errors import ConfigError, OutputError
+from mmjax.evaluate import main
 from mmjax.evaluation import tools as tools_of
 from tests.fuzz.damage import damaged_copy
 from tests.helpers import face_pictures as fp
@@ -119,12 +120,25 @@ def test_what_is_missing_is_said(folder, tmp_path):
         evaluate(folder, tmp_path / "b", face_models="", embedders=[str(fp.RECOGNISER)])
     with pytest.raises(ConfigError, match="expected --videos, or --model"):
         mmjax.evaluate(tmp_path / "c")
+    with pytest.raises(ConfigError, match="--seconds 9: expected --workers of 1 or more"):
+        evaluate(folder, tmp_path / "c", seconds=9)
     with pytest.raises(ConfigError, match="expected one of mmjax, magicmirror"):
         evaluate(folder, tmp_path / "d", protocol="nothing")
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "table.md").write_text("mine")
     with pytest.raises(OutputError, match="table.md: a file stands there that mmjax did not make"):
         evaluate(folder, tmp_path / "e")
+
+
+@pytest.mark.slow
+def test_one_video_and_one_picture(folder, tmp_path, capsys):
+    own = folder / "videos" / "ann" / "own.mp4"
+    line = ["--videos", str(own), "--references", str(folder / "references" / "ann" / "0.png")]
+    main([*line, "--face-models", str(fp.PACK), "--output", str(tmp_path), "--workers", "0"])
+    assert "identity/w600k_mbf" in capsys.readouterr().out
+    (video,) = json.loads((tmp_path / "results.json").read_text())["videos"]
+    assert (video["key"], video["person"]) == ("own/own.mp4", "0")
+    assert video["scores"]["identity/w600k_mbf"]["value"] > 0.7
 
 
 def command(folder, output):
@@ -167,7 +181,7 @@ def test_hostile_files_have_a_row_each_and_stop_nobody(folder, tmp_path):
     for number in range(160):
         path = draw.choice((own, tmp_path / "a.webp"))
         damaged_copy(path, files / f"damaged{number:03d}{path.suffix}", draw)
-    found = mmjax.evaluate(tmp_path / "out", {"odd": files}, workers=0, seconds=20)
+    found = mmjax.evaluate(tmp_path / "out", {"odd": files}, workers=0)
     rows = {each["key"]: each for each in found["videos"]}
     assert rows["odd/zzz.mp4"]["problem"] == "" and len(rows) > 200
     assert all(row["problem"] or row["looked"] for row in rows.values())
