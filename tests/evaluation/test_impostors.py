@@ -1,5 +1,6 @@
 """What a likeness means beside that to others, and whether a video pastes its reference: on vectors that are known."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 from mmjax.evaluation.metrics import copy_paste, identity, impostors
 from mmjax.evaluation.metrics.interface import Score, VideoToScore
+from mmjax.evaluation.metrics.registry import known_metrics
+from mmjax.evaluation.metrics.unembedded import FramesNotEmbedded
 from mmjax.evaluation.observation import FacesSeen, Observation, Subject
 
 
@@ -36,6 +39,16 @@ def test_identity_is_over_the_frames_with_a_face_and_to_the_mean_of_the_referenc
     assert score.value == pytest.approx((1 + math.sqrt(0.5)) / 2)
     np.testing.assert_allclose(score.series, [1, math.sqrt(0.5), math.nan])
     assert identity.FramesWithoutFace().score(case([X, NOBODY, NOBODY, Y], people)).value == 0.5
+
+
+def test_frames_in_which_an_embedder_finds_nobody_are_counted_of_it():
+    observation = case([X, NOBODY, NOBODY, Y], PEOPLE).observation
+    all_found = dataclasses.replace(observation.faces, counts=np.ones(4, int))  # by the detector
+    observation = dataclasses.replace(observation, faces=all_found)
+    score = FramesNotEmbedded("e").score(VideoToScore(observation))
+    assert score.value == 0.5 and score.series == [0, 1, 1, 0]
+    assert identity.FramesWithoutFace().score(VideoToScore(observation)).value == 0
+    assert "no_face/e" in known_metrics(["e"])
 
 
 def test_decay_is_what_the_last_quarter_has_lost():

@@ -147,6 +147,7 @@ def test_magicmirrors_columns_are_table_1s():
         "impostors/dlib",
         "impostors/edgeface",
         "no_face",
+        "no_face/dlib",
     ]
     assert metrics[4] is mine["identity/dlib"]
     assert "give it with --embedder dlib" in find_protocol("magicmirror").metrics(Given(), {})[4].why

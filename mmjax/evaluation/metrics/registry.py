@@ -8,6 +8,7 @@ from mmjax.evaluation.metrics.identity import FramesWithoutFace, Identity, Simil
 from mmjax.evaluation.metrics.impostors import ImpostorSimilarity, Rank1, VerificationAUC
 from mmjax.evaluation.metrics.interface import Metric
 from mmjax.evaluation.metrics.optical_flow import Flow
+from mmjax.evaluation.metrics.unembedded import FramesNotEmbedded
 
 
 def known_metrics(embedders: Sequence[str], flow: Flow | None = None) -> dict[str, Metric]:
@@ -20,7 +21,7 @@ def known_metrics(embedders: Sequence[str], flow: Flow | None = None) -> dict[st
     found: list[Metric] = []
     for name in embedders:
         found += [Identity(name), ImpostorSimilarity(name), Rank1(name), VerificationAUC(name)]
-        found += [SimilarityDecay(name), CopyPaste(name)]
+        found += [SimilarityDecay(name), CopyPaste(name), FramesNotEmbedded(name)]
     found += [FramesWithoutFace(), *face_motion.metrics(), *head_pose.metrics(), *expression.metrics()]
     found += [*motion.metrics(flow), *picture.metrics()]
     return {metric.name: metric for metric in found}

@@ -27,6 +27,7 @@ COLUMNS = (  # of table 1 in its order, and behind them what makes likeness mean
     "fm_inter",
     f"impostors/{EMBEDDER}",
     "no_face",
+    f"no_face/{DLIB}",
 )
 _INCEPTION_INSTEAD = Lacking(
     INCEPTION,
