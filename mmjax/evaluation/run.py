@@ -36,7 +36,7 @@ from mmjax.evaluation.observation import Subject
 from mmjax.evaluation.plan import Plan
 from mmjax.evaluation.plugins import fingerprint_plugin
 from mmjax.evaluation.store import Kept, Store, plain, score_row
-from mmjax.evaluation.subjects import Person, make_people, strangers_among
+from mmjax.evaluation.subjects import ReferenceSet, make_people, strangers_among
 from mmjax.evaluation.success_rates import success_rates
 from mmjax.evaluation.workers import Failed, Workers
 from mmjax.versions import versions
@@ -49,7 +49,7 @@ NOTICE = f"{outputs.MARK}.evaluate"
 class Seen:
     """All that was looked at: people by name, each video with what was kept of it, the embedders' fingerprints."""
 
-    people: Mapping[str, Person]
+    people: Mapping[str, ReferenceSet]
     videos: Sequence[tuple[inputs.VideoInput, Kept]]
     embedders: Mapping[str, str]
 
@@ -122,7 +122,9 @@ def put_together(plan: Plan, seen: Seen, command: str, settings: Mapping[str, An
     return plain(results)
 
 
-def _video_task(each: inputs.VideoInput, people: Mapping[str, Person], store: Store, keys: Mapping[str, str | None]):
+def _video_task(
+    each: inputs.VideoInput, people: Mapping[str, ReferenceSet], store: Store, keys: Mapping[str, str | None]
+):
     """The task and its key, which changes with the person's pictures and with the prompt."""
     subject, known = _subject_of(each, people), ""
     if subject is not None:
@@ -130,7 +132,7 @@ def _video_task(each: inputs.VideoInput, people: Mapping[str, Person], store: St
     return tools.LookAt(each.path, True, subject, each.prompt), _key(store, each.path, known, each.prompt)
 
 
-def _subject_of(each: inputs.VideoInput, people: Mapping[str, Person]) -> Subject | None:
+def _subject_of(each: inputs.VideoInput, people: Mapping[str, ReferenceSet]) -> Subject | None:
     """Who should be in a video, with the picture that it was made from where its record names it."""
     person = people.get(each.person or "")
     if person is None or person.subject is None:
@@ -167,7 +169,9 @@ def _looked(what: str, pool: Workers, store: Store, tasks: Sequence[tuple[tools.
     yield from (kept[number] for number in range(len(tasks)))
 
 
-def _video_row(plan: Plan, each: inputs.VideoInput, kept: Kept, people, persons: Mapping[str, Person]) -> dict:
+def _video_row(
+    plan: Plan, each: inputs.VideoInput, kept: Kept, people, reference_sets: Mapping[str, ReferenceSet]
+) -> dict:
     seen = kept.observation
     head = {"key": each.key, "system": each.system, "file": os.fspath(each.path), "person": each.person}
     head |= {"prompt": each.prompt, "seed": each.seed, "problem": kept.problem}
@@ -176,7 +180,7 @@ def _video_row(plan: Plan, each: inputs.VideoInput, kept: Kept, people, persons:
         measures = {"frames": 0, "looked": 0, "seconds": [], "height": 0, "width": 0}
         counts = {"faces_found": 0, "several_faces": 0}
         return head | measures | counts | {"scores": {m.name: score_row(nothing) for m in plan.metrics}}
-    case = VideoToScore(seen, _subject_of(each, persons), people, each.prompt)
+    case = VideoToScore(seen, _subject_of(each, reference_sets), people, each.prompt)
     scores: dict[str, Score] = {}
     for metric in plan.metrics:  # a total behind its parts
         scores[metric.name] = _score(metric, dataclasses.replace(case, scores=scores), kept, plan, each.person)
@@ -212,7 +216,7 @@ def _doubts_line(doubts: Mapping[str, Sequence[str]]) -> Iterator[str]:
         yield f"references of {len(doubts)} people are doubtful, first: {next(iter(doubts.values()))[0]}"
 
 
-def _person_row(name: str, person: Person, doubts: Sequence[str]) -> dict:
+def _person_row(name: str, person: ReferenceSet, doubts: Sequence[str]) -> dict:
     subject, problem = person.subject, "; ".join([*person.problems, *doubts])
     if subject is None:
         return {"name": name, "pictures": [], "faces": 0, "given": None, "problem": problem}

@@ -16,8 +16,8 @@ from mmjax.faces.embeddings import cosine_similarity
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Person:
-    """A subject, the files of its pictures that could be read, and what to know of all of them, in sentences.
+class ReferenceSet:
+    """A person's references: the files that could be read, what was seen on them, and what to know of them, in words.
 
     subject: None where no picture could be read.
     """
@@ -29,7 +29,7 @@ class Person:
 
 def make_people(
     references: Sequence[ReferenceInput], seen: Sequence[Kept], searched: bool, fed_otherwise: Collection[str] = ()
-) -> dict[str, Person]:
+) -> dict[str, ReferenceSet]:
     """People by name, of their pictures in order.
 
     Args:
@@ -45,7 +45,7 @@ def make_people(
         problems = [f"{each.path}: {kept.problem}" for each, kept in own if kept.observation is None]
         own = [(each, kept.observation) for each, kept in own if kept.observation is not None]
         if not own:
-            people[name] = Person(None, (), problems)
+            people[name] = ReferenceSet(None, (), problems)
             continue
         for each, found in own:
             count = int(found.faces.counts[0])
@@ -61,11 +61,11 @@ def make_people(
             given[0] if len(given) == 1 else 0 if name in single else None,
             [found.strip[0] for _, found in own],
         )
-        people[name] = Person(subject, [each.path for each, _ in own], problems)
+        people[name] = ReferenceSet(subject, [each.path for each, _ in own], problems)
     return people
 
 
-def strangers_among(people: Mapping[str, Person], embedder: str) -> dict[str, list[str]]:
+def strangers_among(people: Mapping[str, ReferenceSet], embedder: str) -> dict[str, list[str]]:
     """Pictures that look more like somebody else than like their own person, as sentences by person.
 
     Two names may be one person, or a folder may hold pictures of two; either spoils what is compared with it.
