@@ -55,6 +55,8 @@ def evaluate(
 ) -> dict:
     """Scores the videos of some systems; writes `report.html`, `table.md`, `table.csv` and `results.json`.
 
+    Worker processes import the script that calls this: there it stands below `if __name__ == "__main__":`.
+
     Args:
       output: a folder; what was seen is kept in it, so that the same call goes on with one that was stopped.
       videos: a folder of videos, one video, or a manifest, by the name of who made them.

@@ -17,7 +17,7 @@ from typing import Any
 
 import pebble
 
-from mmjax.errors import ConfigError, DataError, MMJaxError
+from mmjax.errors import ConfigError, DataError, MMJaxError, error_text
 
 _GIBIBYTES = 8.0  # that a worker may allocate
 _TRIES = 3  # in a row that all workers may die with no task done
@@ -86,7 +86,7 @@ class Workers:
             raise ConfigError(
                 f"workers: expected processes that open detector and embedders, found that they died of it {tries} "
                 f"times in a row, with {len(left)} of {len(tasks)} files left; give fewer --workers where memory is "
-                "short, or --workers 0, which shows why"
+                "short, or --workers 0, which shows why; a script of yours calls this below if __name__ == '__main__'"
             )
 
     def _results(self, left: Mapping[int, Any]) -> Iterator[tuple[int, Any]]:
@@ -127,7 +127,7 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_tools: Any = None  # of this worker: what it looks with, or the error of opening it
+_tools: Any = None  # of this worker: what it looks with, or the error of opening it, a `MMJaxError`
 
 
 def _start(open_tools: Callable, settings: Any) -> None:
@@ -136,15 +136,16 @@ def _start(open_tools: Callable, settings: Any) -> None:
     _limit_memory()
     try:
         _tools = open_tools(settings)
-    except Exception as error:  # told by the first task: a pool says nothing of why it does not start
+    except MMJaxError as error:  # told by the first task: a pool says nothing of why it does not start
         _tools = error
+    except Exception as error:
+        said = f"{type(error).__name__}: {error_text(error)}"
+        _tools = ConfigError(f"workers: expected to open detector and embedders, found {said}; see --workers 0")
 
 
 def _look(look: Callable, task: Any) -> Any:
     if isinstance(_tools, MMJaxError):
         return _tools
-    if isinstance(_tools, Exception):
-        raise _tools
     return _looked(look, _tools, task)
 
 

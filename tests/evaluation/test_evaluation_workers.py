@@ -15,6 +15,8 @@ from mmjax.evaluation.workers import Failed, Workers
 def open_tools(settings):
     if settings == "broken":
         raise CheckpointError("face models x: expected a detector, found none")
+    if settings == "bug":
+        raise ImportError("cannot import name 'x'")
     if settings == "deadly" or (isinstance(settings, Path) and not settings.exists()):
         if settings != "deadly":
             settings.touch()  # the next one lives
@@ -79,6 +81,15 @@ def test_workers_that_died_once_are_started_again(tmp_path):
             os.kill(each, signal.SIGKILL)
         time.sleep(0.5)
         assert dict(workers.run(["c"]))[0].endswith("opened c")
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_open_its_tools_for_whatever_reason_ends_the_run():
+    with (
+        Workers(1, open_tools, "bug", look, 60) as workers,
+        pytest.raises(ConfigError, match="expected to open detector and embedders, found ImportError: cannot import"),
+    ):
+        list(workers.run(["a", "b"]))
 
 
 def test_without_processes_and_without_tasks():
