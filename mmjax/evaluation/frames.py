@@ -1,6 +1,6 @@
 """Which frames of a video are looked at: the rules by which publications choose them, as numbers of frames.
 
-Sampling(16, "linspace")(49)  # array([ 0,  3,  6, ..., 44, 48])
+FrameSampling(16, "linspace")(49)  # array([ 0,  3,  6, ..., 44, 48])
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ RULES = ("spread", "linspace", "steps")
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
+class FrameSampling:
     """A number of frames and how they are chosen.
 
     count: None for all frames.
@@ -51,12 +51,12 @@ class Sampling:
         return f"{self.count} frames by {self.rule}"
 
 
-def union(samplings: Iterable[Sampling], total: int) -> Int[np.ndarray, " n"]:
+def union(samplings: Iterable[FrameSampling], total: int) -> Int[np.ndarray, " n"]:
     """Numbers of all frames that any of the rules asks for, ascending, each once."""
     return np.unique(np.concatenate([sampling(total) for sampling in samplings]))
 
 
-def chosen(video: DecodedVideo, sampling: Sampling | None) -> Int[np.ndarray, " n"]:
+def chosen(video: DecodedVideo, sampling: FrameSampling | None) -> Int[np.ndarray, " n"]:
     """Where among the decoded frames those lie that a rule asks for; all of them without a rule.
 
     Raises `DataError` for frames that were not decoded: the evaluation is run by another protocol.

@@ -37,7 +37,7 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class SystemRow:
     """A system of a table; `measured` is False for figures that a publication gives."""
 
     system: str
@@ -52,18 +52,18 @@ def write_tables(folder: str | os.PathLike, results: Mapping) -> None:
     write_text(Path(folder) / "table.csv", comma_separated(results))
 
 
-def summary(results: Mapping) -> list[Row]:
+def summary(results: Mapping) -> list[SystemRow]:
     """The rows of the first table: systems as they come, then what was published for the protocol."""
     videos = {system: 0 for system in results["figures"]}
     for video in results["videos"]:
         videos[video["system"]] = videos.get(video["system"], 0) + 1
     rows = [
-        Row(system, videos[system], [_cell(results, system, metric) for metric in results["metrics"]])
+        SystemRow(system, videos[system], [_cell(results, system, metric) for metric in results["metrics"]])
         for system in results["figures"]
     ]
     names = [metric["name"] for metric in results["metrics"]]
     for system, values in PUBLISHED.get(results["protocol"]["name"], {}).items():
-        rows.append(Row(system, None, [Cell(values.get(name)) for name in names], measured=False))
+        rows.append(SystemRow(system, None, [Cell(values.get(name)) for name in names], measured=False))
     return rows
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file  # noqa: E402
 from mmjax.conversion.aesthetic import read_aesthetic_head  # noqa: E402
 from mmjax.encoders.clip import load_clip  # noqa: E402
 from mmjax.errors import CheckpointError, ConversionError  # noqa: E402
-from mmjax.evaluation.frames import Sampling  # noqa: E402
+from mmjax.evaluation.frames import FrameSampling  # noqa: E402
 from mmjax.evaluation.metrics.aesthetic import Aesthetic  # noqa: E402
 from mmjax.evaluation.metrics.interface import HasWeights, VideoToScore  # noqa: E402
 from mmjax.evaluation.observation import DecodedVideo  # noqa: E402
@@ -59,7 +59,7 @@ def test_the_score_of_a_video(tmp_path):
     head = torch.nn.Linear(32, 1)
     frames = np.random.default_rng(0).integers(0, 256, (6, 30, 44, 3)).astype(np.uint8)
     video = DecodedVideo(frames, np.arange(6) / 8, np.arange(6), 6)
-    metric = Aesthetic(str(tmp_path / "clip"), str(write(tmp_path / "head.pth", head)), Sampling(3, "linspace"))
+    metric = Aesthetic(str(tmp_path / "clip"), str(write(tmp_path / "head.pth", head)), FrameSampling(3, "linspace"))
     found = metric.score(VideoToScore(None, video=video))
     with torch.no_grad():
         expected = head(torch.from_numpy(load_clip(tmp_path / "clip").pictures(frames[[0, 2, 5]])))[:, 0].numpy()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mmjax.errors import CheckpointError
-from mmjax.evaluation.frames import Sampling
+from mmjax.evaluation.frames import FrameSampling
 from mmjax.evaluation.metrics.face_sim import ARC, CUR, FaceSim
 from mmjax.evaluation.metrics.interface import HasWeights, VideoToScore
 from mmjax.evaluation.observation import DecodedVideo, FacesSeen, Observation, Subject
@@ -122,7 +122,7 @@ def other_recogniser(tmp_path_factory):
 def test_it_equals_the_published_steps(number, references, other_recogniser):
     """Without its last frame, which is the reference."""
     frames, path = frames_of(CLIPS[number])[:-1], references / f"{number}.png"
-    sampling = Sampling(FRAMES, "linspace")
+    sampling = FrameSampling(FRAMES, "linspace")
     reference = published_face(np.asarray(Image.open(path)))
     faces = [published_face(frames[index]) for index in np.linspace(0, len(frames) - 1, FRAMES, dtype=int)]
     session = onnxruntime.InferenceSession(str(other_recogniser), providers=["CPUExecutionProvider"])
@@ -180,7 +180,7 @@ def test_what_counts(kind):
 
 
 def test_what_it_lacks_is_said(tmp_path):
-    metric, frames = FaceSim(ARC, "mbf", sampling=Sampling(2, "linspace")), np.zeros((3, 8, 8, 3), np.uint8)
+    metric, frames = FaceSim(ARC, "mbf", sampling=FrameSampling(2, "linspace")), np.zeros((3, 8, 8, 3), np.uint8)
     case = case_of(frames, tmp_path / "nowhere.png")
     assert "nowhere.png: expected a picture file, found none" in metric.score(case).why
     several = Subject("anna", ["a.png", "b.png"], [(1, 1)] * 2, EMPTY)

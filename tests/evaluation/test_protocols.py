@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.errors import ConfigError, DataError
-from mmjax.evaluation.frames import Sampling, chosen
+from mmjax.evaluation.frames import FrameSampling, chosen
 from mmjax.evaluation.metrics import motion
 from mmjax.evaluation.metrics.face_sim import FaceSim
 from mmjax.evaluation.metrics.identity import FramesWithoutFace, Identity, SimilarityDecay
@@ -33,8 +33,11 @@ def names_of(protocol, given=EVERYTHING, **others):
 
 
 def test_metrics_are_described_with_all_that_changes_their_numbers():
-    one, same = FaceSim("arc", "mbf", sampling=Sampling(16)), FaceSim("arc", "mbf", sampling=Sampling(16))
-    others = (FaceSim("arc", "mbf", sampling=Sampling(32)), FaceSim("arc", "mbf", sampling=Sampling(16), fixed=True))
+    one, same = FaceSim("arc", "mbf", sampling=FrameSampling(16)), FaceSim("arc", "mbf", sampling=FrameSampling(16))
+    others = (
+        FaceSim("arc", "mbf", sampling=FrameSampling(32)),
+        FaceSim("arc", "mbf", sampling=FrameSampling(16), fixed=True),
+    )
     found = [_without_weights(metric) for metric in (one, same, *others)]
     assert found[0] == found[1] and len(set(found)) == 3
     assert "needs=['pixels', 'references']" in found[0], "sets are in order: the line is every process's"
@@ -57,18 +60,18 @@ def _without_weights(metric):
 
 @pytest.mark.parametrize("total", [1, 5, 16, 49, 81, 1000])
 def test_frames_are_numpys(total):
-    assert Sampling(16, "linspace")(total).tolist() == np.linspace(0, total - 1, 16, dtype=int).tolist()
-    assert Sampling(16, "steps")(total).tolist() == [int(i * total / 16) for i in range(16)]
-    assert Sampling(None)(total).tolist() == list(range(total))
-    spread = Sampling(16)(total)
+    assert FrameSampling(16, "linspace")(total).tolist() == np.linspace(0, total - 1, 16, dtype=int).tolist()
+    assert FrameSampling(16, "steps")(total).tolist() == [int(i * total / 16) for i in range(16)]
+    assert FrameSampling(None)(total).tolist() == list(range(total))
+    spread = FrameSampling(16)(total)
     assert len(set(spread)) == len(spread) == min(16, total) and spread[-1] == total - 1 and spread[0] == 0
 
 
 def test_a_rule_that_is_none_is_refused():
     with pytest.raises(ConfigError, match="rule of frames = 'seek': expected one of spread, linspace, steps"):
-        Sampling(16, "seek")
+        FrameSampling(16, "seek")
     with pytest.raises(ConfigError, match="count of frames = 0"):
-        Sampling(0)
+        FrameSampling(0)
 
 
 def test_each_metric_finds_its_frames_among_those_of_the_protocol():
@@ -80,7 +83,7 @@ def test_each_metric_finds_its_frames_among_those_of_the_protocol():
         assert numbers[chosen(video, sampling)].tolist() == sampling(49).tolist()
     assert chosen(video, None).tolist() == list(range(len(numbers)))
     with pytest.raises(DataError, match="expected all frames of 49, found .* not decoded"):
-        chosen(video, Sampling(None))
+        chosen(video, FrameSampling(None))
 
 
 # Protocols

@@ -11,7 +11,7 @@ from transformers.models.clip.tokenization_clip import CLIPTokenizer  # noqa: E4
 from mmjax import conversion  # noqa: E402
 from mmjax.encoders.clip import load_clip  # noqa: E402
 from mmjax.errors import CheckpointError, ConversionError  # noqa: E402
-from mmjax.evaluation.frames import Sampling  # noqa: E402
+from mmjax.evaluation.frames import FrameSampling  # noqa: E402
 from mmjax.evaluation.metrics.interface import VideoToScore  # noqa: E402
 from mmjax.evaluation.metrics.text_alignment import TextAlignment  # noqa: E402
 from mmjax.evaluation.observation import DecodedVideo  # noqa: E402
@@ -73,11 +73,13 @@ def test_it_equals_transformers_from_frames_and_words(published, video, prompt):
 @pytest.mark.slow
 def test_consisids_way(published, video):
     """Sixteen equal steps, red for blue."""
-    metric = TextAlignment(str(published[1]), sampling=Sampling(16, "steps"), own_scale=True, colours_exchanged=True)
+    metric = TextAlignment(
+        str(published[1]), sampling=FrameSampling(16, "steps"), own_scale=True, colours_exchanged=True
+    )
     frames = video.frames[[i * 20 // 16 for i in range(16)]][..., ::-1]
     found = score(metric, video)
     np.testing.assert_allclose(found.series, logits(published, frames, PROMPT), atol=1e-3)
-    others = score(TextAlignment(str(published[1]), sampling=Sampling(16, "steps"), own_scale=True), video)
+    others = score(TextAlignment(str(published[1]), sampling=FrameSampling(16, "steps"), own_scale=True), video)
     assert abs(others.value - found.value) > 1e-2, "colours matter"
 
 
@@ -94,7 +96,7 @@ def test_a_published_folder_serves_as_well(published):
 
 
 def test_what_it_lacks_is_said(published, video, tmp_path):
-    metric = TextAlignment(str(published[1]), sampling=Sampling(16, "linspace"))
+    metric = TextAlignment(str(published[1]), sampling=FrameSampling(16, "linspace"))
     assert "give --prompts" in score(metric, video, " ").why
     later = DecodedVideo(video.frames, video.seconds, video.numbers, 90)
     assert "not decoded" in score(metric, later).why

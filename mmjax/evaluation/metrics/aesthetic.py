@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmjax.errors import CheckpointError, DataError
-from mmjax.evaluation.frames import Sampling, chosen
+from mmjax.evaluation.frames import FrameSampling, chosen
 from mmjax.evaluation.metrics.interface import PIXELS, MeanOverVideos, Score, VideoToScore, not_computed
 from mmjax.evaluation.metrics.text_alignment import loaded_clip
 from mmjax.faces.packs import file_fingerprint
@@ -29,7 +29,7 @@ class Aesthetic(MeanOverVideos):
 
     clip: str
     head: str
-    sampling: Sampling | None = None
+    sampling: FrameSampling | None = None
     name: str = "aesthetic"
     title: str = "aesthetic score by LAION's head on CLIP, 1 to 10"
     better: str = "higher"

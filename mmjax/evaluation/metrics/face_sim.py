@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mmjax.errors import DataError
-from mmjax.evaluation.frames import Sampling, chosen
+from mmjax.evaluation.frames import FrameSampling, chosen
 from mmjax.evaluation.metrics.interface import (
     PIXELS,
     REFERENCES,
@@ -44,7 +44,7 @@ class FaceSim(MeanOverVideos):
     recogniser: str
     face_models: str
     curricularface: str = ""
-    sampling: Sampling | None = None
+    sampling: FrameSampling | None = None
     zeros_dropped: bool = False
     fixed: bool = False
     better: str = "higher"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmjax.errors import DataError
-from mmjax.evaluation.frames import Sampling, chosen
+from mmjax.evaluation.frames import FrameSampling, chosen
 from mmjax.evaluation.metrics.interface import (
     PIXELS,
     TEXT,
@@ -35,7 +35,7 @@ class TextAlignment(MeanOverVideos):
 
     clip: str
     name: str = "text_alignment"
-    sampling: Sampling | None = None
+    sampling: FrameSampling | None = None
     own_scale: bool = False
     colours_exchanged: bool = False
     better: str = "higher"

@@ -6,15 +6,15 @@ FID), `get_clipscore.py` (16 equal steps, CLIP ViT-B/32's logits).
 
 from collections.abc import Sequence
 
-from mmjax.evaluation.frames import Sampling
+from mmjax.evaluation.frames import FrameSampling
 from mmjax.evaluation.metrics.face_sim import ARC, CUR, FaceSim
 from mmjax.evaluation.metrics.interface import Metric
 from mmjax.evaluation.metrics.text_alignment import TextAlignment
 from mmjax.evaluation.protocols.lacking import Lacking, by_name, clip_instead, face_sims_instead
-from mmjax.evaluation.protocols.protocol import Given, Protocol
+from mmjax.evaluation.protocols.protocol import EvaluationProtocol, Given
 
 NAME = "consisid"
-FACE_FRAMES, CLIP_FRAMES = Sampling(16, "linspace"), Sampling(16, "steps")
+FACE_FRAMES, CLIP_FRAMES = FrameSampling(16, "linspace"), FrameSampling(16, "steps")
 CLIP_SCORE, FID = "clip_score", "face_fid"
 _FID_INSTEAD = Lacking(
     FID,
@@ -41,9 +41,9 @@ _MENDED = (
 )
 
 
-def consisid(fixed: bool) -> Protocol:
+def consisid(fixed: bool) -> EvaluationProtocol:
     """The protocol, in the order of the publication's table."""
-    return Protocol(
+    return EvaluationProtocol(
         name=NAME,
         version="",
         fixed=fixed,

@@ -5,27 +5,27 @@ The paper's authors published no script: what it does not say is ours, and marke
 
 from collections.abc import Sequence
 
-from mmjax.evaluation.frames import Sampling
+from mmjax.evaluation.frames import FrameSampling
 from mmjax.evaluation.metrics.interface import Metric
 from mmjax.evaluation.metrics.text_alignment import TextAlignment
 from mmjax.evaluation.protocols.lacking import Lacking, by_name, clip_instead
-from mmjax.evaluation.protocols.protocol import EMBEDDER, Given, Protocol
+from mmjax.evaluation.protocols.protocol import EACH_EMBEDDER, EvaluationProtocol, Given
 from mmjax.evaluation.success_rates import Threshold
 from mmjax.faces.dlib_faces import DLIB
 
 NAME, OURS = "magicmirror", "mmjax"
-FRAMES = Sampling(49)  # [ours] a clip of the paper's length is seen whole
-TEXT, INCEPTION, MOTION = "text_alignment", "inception_score", "dynamic_degree/farneback"
+FRAMES = FrameSampling(49)  # [ours] a clip of the paper's length is seen whole
+TEXT_ALIGNMENT, INCEPTION, MOTION = "text_alignment", "inception_score", "dynamic_degree/farneback"
 COLUMNS = (  # of table 1 in its order, and behind them what makes likeness mean something
     MOTION,
-    TEXT,
+    TEXT_ALIGNMENT,
     INCEPTION,
     "smoothness/farneback",
-    f"identity/{EMBEDDER}",
-    f"decay/{EMBEDDER}",
+    f"identity/{EACH_EMBEDDER}",
+    f"decay/{EACH_EMBEDDER}",
     "fm_ref",
     "fm_inter",
-    f"impostors/{EMBEDDER}",
+    f"impostors/{EACH_EMBEDDER}",
     "no_face",
     f"no_face/{DLIB}",
 )
@@ -55,13 +55,13 @@ SUCCESS = (
     Threshold("face recognised", "no_face", 0.5, at_most=True),
     Threshold("identity", f"identity/{DLIB}", 0.9),
     Threshold("motion", MOTION, 0.5),
-    Threshold("text", TEXT, 0.2),
+    Threshold("text", TEXT_ALIGNMENT, 0.2),
 )
 
 
-def magicmirror(fixed: bool) -> Protocol:
+def magicmirror(fixed: bool) -> EvaluationProtocol:
     """The paper's; nothing of it is known to want mending, so that `fixed` changes nothing."""
-    return Protocol(
+    return EvaluationProtocol(
         name=NAME,
         version="",
         fixed=False,
@@ -69,14 +69,14 @@ def magicmirror(fixed: bool) -> Protocol:
         samplings=(FRAMES,),
         embedders=(DLIB,),
         own=_own,
-        instead=by_name([clip_instead(TEXT), _INCEPTION_INSTEAD]),
+        instead=by_name([clip_instead(TEXT_ALIGNMENT), _INCEPTION_INSTEAD]),
         notes=_NOTES,
     )
 
 
-def mmjax(fixed: bool) -> Protocol:
+def mmjax(fixed: bool) -> EvaluationProtocol:
     """Ours: every metric that is known, on the frames of `magicmirror`."""
-    return Protocol(
+    return EvaluationProtocol(
         name=OURS,
         version="",
         fixed=False,
@@ -88,4 +88,4 @@ def mmjax(fixed: bool) -> Protocol:
 
 
 def _own(given: Given) -> Sequence[Metric]:
-    return [TextAlignment(given.clip, TEXT, FRAMES)] if given.clip else []
+    return [TextAlignment(given.clip, TEXT_ALIGNMENT, FRAMES)] if given.clip else []

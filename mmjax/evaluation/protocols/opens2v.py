@@ -7,17 +7,17 @@ Numbers of the public scripts: `get_facesim.py` (32 frames, FaceSim), `get_motio
 
 from collections.abc import Sequence
 
-from mmjax.evaluation.frames import Sampling
+from mmjax.evaluation.frames import FrameSampling
 from mmjax.evaluation.metrics import motion
 from mmjax.evaluation.metrics.aesthetic import Aesthetic
 from mmjax.evaluation.metrics.face_sim import ARC, CUR, FaceSim
 from mmjax.evaluation.metrics.interface import Metric
 from mmjax.evaluation.metrics.total import Part, WeightedTotal
 from mmjax.evaluation.protocols.lacking import Lacking, by_name, face_sims_instead, in_place_of
-from mmjax.evaluation.protocols.protocol import Given, Protocol
+from mmjax.evaluation.protocols.protocol import EvaluationProtocol, Given
 
 NAME, VERSIONS = "opens2v-human", ("1.1", "1.0")
-FRAMES, ALL = Sampling(32, "linspace"), Sampling(None)
+FRAMES, ALL = FrameSampling(32, "linspace"), FrameSampling(None)
 
 AESTHETIC, GME, NATURAL, SMOOTHNESS = "aesthetic", "gme", "natural", "motion_smoothness_opens2v"
 AMPLITUDE, SPEED = "signed_amplitude/farneback", "mean_speed/farneback"  # the second is shown beside it, mended
@@ -67,10 +67,10 @@ _MENDED = (
 )
 
 
-def opens2v_human(fixed: bool, version: str = VERSIONS[0]) -> Protocol:
+def opens2v_human(fixed: bool, version: str = VERSIONS[0]) -> EvaluationProtocol:
     """The protocol, `version` one of `VERSIONS`."""
     smoothness = (SMOOTHNESS,) if version == "1.1" else ()
-    return Protocol(
+    return EvaluationProtocol(
         name=NAME,
         version=version,
         fixed=fixed,

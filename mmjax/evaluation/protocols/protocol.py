@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from mmjax.evaluation.frames import Sampling, union
+from mmjax.evaluation.frames import FrameSampling, union
 from mmjax.evaluation.metrics.interface import Metric
 from mmjax.evaluation.metrics.registry import known_metrics
 from mmjax.evaluation.protocols.lacking import Lacking, in_place_of
 
-EMBEDDER = "{embedder}"  # in the name of a column that there is for each embedder
+EACH_EMBEDDER = "{embedder}"  # in the name of a column that there is for each embedder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Given:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Protocol:
+class EvaluationProtocol:
     """An evaluation as it was published, or with its known slips mended.
 
     columns: names of the table's metrics in their order, a total behind its parts; none of them: all that are known.
@@ -46,7 +46,7 @@ class Protocol:
     version: str  # of the publication's evaluation; "" where it has none
     fixed: bool
     columns: tuple[str, ...]
-    samplings: tuple[Sampling, ...]
+    samplings: tuple[FrameSampling, ...]
     embedders: tuple[str, ...] = ()
     own: Callable[[Given], Sequence[Metric]] = lambda given: ()
     instead: Mapping[str, Lacking] = dataclasses.field(default_factory=dict)
@@ -76,9 +76,9 @@ class Protocol:
         return [available[name] if name in available else self._lacking(name) for name in names]
 
     def _expanded(self, column: str, given: Given) -> list[str]:
-        if EMBEDDER not in column:
+        if EACH_EMBEDDER not in column:
             return [column]
-        return [column.replace(EMBEDDER, name) for name in dict.fromkeys((*self.embedders, *given.embedders))]
+        return [column.replace(EACH_EMBEDDER, name) for name in dict.fromkeys((*self.embedders, *given.embedders))]
 
     def _lacking(self, name: str) -> Lacking:
         if name in self.instead:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from mmjax.errors import ConfigError
 from mmjax.evaluation.protocols import consisid, magicmirror, opens2v
-from mmjax.evaluation.protocols.protocol import Protocol
+from mmjax.evaluation.protocols.protocol import EvaluationProtocol
 
-_PROTOCOLS: dict[str, Callable[[bool], Protocol]] = {
+_PROTOCOLS: dict[str, Callable[[bool], EvaluationProtocol]] = {
     magicmirror.OURS: magicmirror.mmjax,
     magicmirror.NAME: magicmirror.magicmirror,
     consisid.NAME: consisid.consisid,
@@ -18,7 +18,7 @@ NAMES = tuple(_PROTOCOLS)
 DEFAULT = magicmirror.OURS
 
 
-def find_protocol(name: str = DEFAULT, fixed: bool = False) -> Protocol:
+def find_protocol(name: str = DEFAULT, fixed: bool = False) -> EvaluationProtocol:
     """The protocol of this name, as published or with its known slips mended. Raises `ConfigError` for another name."""
     if name not in _PROTOCOLS:
         near = difflib.get_close_matches(name, NAMES, n=1)
