@@ -24,7 +24,6 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from mmjax import config as c
 from mmjax.errors import CheckpointError
-from mmjax.models.build import Params
 from mmjax.quiet import quiet_checkpoints, without_frames
 from mmjax.training import resuming
 from mmjax.training.state import TrainState
@@ -60,6 +59,7 @@ class Checkpoints:
         self._bytes: int | None = None  # of the last checkpoint that was written
         self._saved_at = time.monotonic()
         self._frozen_saved = False
+        self._writing_frozen: ocp.StandardCheckpointer | None = None
         self._quiet = contextlib.ExitStack()
         try:
             self._manager = self._open()
@@ -84,6 +84,18 @@ class Checkpoints:
         """Whether a figure is better than that of any checkpoint; None is not."""
         return figure is not None and (self.best is None or figure.score > self.best[1].score)
 
+    def begin(self, state: TrainState) -> None:
+        """Saves the frozen parameters of a run that has begun, unless they are saved; writing goes on behind.
+
+        So that the first checkpoint, which a signal may ask for, has less to wait for. Raises `CheckpointError` as
+        `save` does.
+        """
+        if self._frozen_saved or self._writing_frozen or not state.frozen:
+            return
+        with self._explained(int(state.step)):
+            self._writing_frozen = ocp.StandardCheckpointer()
+            self._writing_frozen.save(self.workdir / "frozen", state.frozen, force=True)
+
     def save(self, state: TrainState, iterator, figure: Figure | None = None) -> None:
         """Saves the state and the data iterator's position under the state's step; writing goes on behind.
 
@@ -102,8 +114,9 @@ class Checkpoints:
         failed_before = not self._ended_well()
         with self._explained(step):
             self.check_room(state)
-            self._save_frozen(state.frozen)
-            self._begin(state, iterator, figure)
+            self.begin(state)
+            self._finish_frozen()
+            self._save_changing(state, iterator, figure)
         if figure is not None and not (self.best and self.best[1].score > figure.score):
             self.best = step, figure
         if failed_before:
@@ -153,7 +166,7 @@ class Checkpoints:
         Several processes do not ask: one that refused would leave the others waiting.
         """
         needed = self._bytes or _bytes_of(_changing(state))
-        if not self._frozen_saved and self.latest_step() is None:
+        if not (self._frozen_saved or self._writing_frozen) and self.latest_step() is None:
             needed += _bytes_of(state.frozen)
         if jax.process_count() == 1 and (free := free_bytes(self.workdir)) < needed:
             raise CheckpointError(
@@ -169,6 +182,8 @@ class Checkpoints:
         """Waits until everything is on disk. Raises `CheckpointError` as `save` does."""
         with self._quiet:
             self.wait()
+            with contextlib.suppress(Exception):  # of a run that ends without a checkpoint: nothing needs them
+                self._finish_frozen()
             self._manager.close()
             self._remove_remains()
 
@@ -200,7 +215,7 @@ class Checkpoints:
         with explained(self.workdir, step):
             return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
-    def _begin(self, state: TrainState, iterator, figure: Figure | None) -> None:
+    def _save_changing(self, state: TrainState, iterator, figure: Figure | None) -> None:
         import grain.checkpoint
 
         args = ocp.args.Composite(
@@ -229,11 +244,12 @@ class Checkpoints:
             return False
         return True
 
-    def _save_frozen(self, frozen: Params) -> None:
-        if self._frozen_saved or not frozen:
+    def _finish_frozen(self) -> None:
+        """Returns when the frozen parameters, if they are being written, are whole on disk."""
+        if self._writing_frozen is None:
             return
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(self.workdir / "frozen", frozen, force=True)
+        writing, self._writing_frozen = self._writing_frozen, None
+        writing.close()  # waits
         if jax.process_index() == 0:
             write_checksums(self.workdir / "frozen")
         self._frozen_saved = True

@@ -114,6 +114,7 @@ def train(
             if step == first + 1:
                 with progress.aside():  # it is done: this is a run now
                     write_run(workdir, config, sources.encoders)
+                    checkpoints.begin(state)
             if _due(step, config.train.log_every, last):
                 progress.log(step)
             if stop.after(step):

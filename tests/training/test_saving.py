@@ -185,6 +185,27 @@ def test_frozen_parameters_have_checksums_too(saved, tmp_path):
         parameters.read_frozen(workdir, state.frozen)
 
 
+def test_frozen_parameters_are_on_their_way_before_the_first_checkpoint(run, opened):
+    """As the loop has it, after the first step; a run that ends without a checkpoint waits for them, and is none."""
+    made, save = opened
+    made.begin(run[2])
+    made.begin(run[2])
+    made.close()
+    assert (made.workdir / "frozen" / checksums.FILE).exists() and parameters.last_step(made.workdir) is None
+    tiny_run.assert_bit_equal(parameters.read_frozen(made.workdir, run[2].frozen), run[2].frozen)
+
+
+def test_frozen_parameters_that_another_run_left_are_replaced(run, opened):
+    made, save = opened
+    (made.workdir / "frozen").mkdir()
+    (made.workdir / "frozen" / "of another run").write_text("")
+    made.begin(run[2])
+    save(3)
+    made.wait()
+    tiny_run.assert_bit_equal(parameters.read_frozen(made.workdir, run[2].frozen), run[2].frozen)
+    assert not (made.workdir / "frozen" / "of another run").exists()
+
+
 def test_a_checkpoint_of_before_checksums_is_read_and_said(saved, tmp_path, caplog):
     config, workdir, state = saved
     workdir = shutil.copytree(workdir, tmp_path / "run")
