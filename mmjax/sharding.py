@@ -64,6 +64,12 @@ def use_mesh(mesh: jax.sharding.Mesh) -> Iterator[jax.sharding.Mesh]:
         yield mesh
 
 
+def platform() -> str:
+    """cpu, gpu or tpu: of the mesh in use, whose devices need not be here, or of JAX's default where none is."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.default_backend() if mesh.empty else mesh.abstract_device.platform
+
+
 def spec(
     names: tuple[str | None, ...], shape: tuple[int, ...], mesh, uneven: bool = False, without: tuple[str, ...] = ()
 ) -> PartitionSpec:

@@ -1,4 +1,4 @@
-"""Softmax attention behind one function; the back-end is chosen by platform.
+"""Softmax attention behind one function; the back-end is chosen by the platform of the mesh in use.
 
 `xla` writes out the score matrix and runs anywhere; `cudnn` is the fused kernel of NVIDIA GPUs (bfloat16 only);
 `splash` is the fused Pallas kernel of TPUs, which CPUs run in interpret mode for the tests. All of them take the
@@ -41,8 +41,8 @@ def attention(
 
 
 def resolve_backend(backend: str, dtype: jnp.dtype) -> str:
-    """The back-end that `auto` stands for on this platform; checks one that is named."""
-    platform = jax.default_backend()
+    """The back-end that `auto` stands for on the mesh's platform; checks one that is named."""
+    platform = sharding.platform()
     half = jnp.dtype(dtype) == jnp.bfloat16
     if backend == "auto":
         return {"gpu": "cudnn" if half else "xla", "tpu": "splash"}.get(platform, "xla")
@@ -132,7 +132,7 @@ def _splash(q, k, v, keys, product):
         head_shards=1,
         q_seq_shards=1,
         block_sizes=_splash_blocks(block),
-        interpret=jax.default_backend() != "tpu",
+        interpret=sharding.platform() != "tpu",
     )
     segments = splash_attention.SegmentIds(
         q=jnp.zeros(q.shape[2], jnp.int32), kv=(jnp.arange(k.shape[2]) >= keys).astype(jnp.int32)

@@ -56,6 +56,14 @@ def test_a_back_end_that_cannot_run_here_is_refused():
     assert resolve_backend("auto", np.dtype("float32")) == "xla"
 
 
+@pytest.mark.parametrize("platform, backend", [("tpu", "splash"), ("gpu", "cudnn"), ("cpu", "xla")])
+def test_the_back_end_is_that_of_the_devices_that_the_program_is_for(platform, backend):
+    """They need not be here: a program is compiled for a machine that is somewhere else."""
+    device = jax.sharding.AbstractDevice("some kind", 1, platform)
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("data",), abstract_device=device)):
+        assert resolve_backend("auto", np.dtype("bfloat16")) == backend
+
+
 def padded_like_cudnn(q, k, v, keys):
     """The GPU's way in numpy: zero keys up to whole blocks, and log Z from which their share is taken out."""
     surplus = -keys % kernels.CUDNN_BLOCK
