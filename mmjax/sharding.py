@@ -102,6 +102,14 @@ def constrain(x: Array, *names: str | None) -> Array:
     return jax.lax.with_sharding_constraint(x, spec(names, x.shape, mesh, uneven=True))
 
 
+def whole_samples(x: Array) -> Array:
+    """`x` with its leading axis, the batch, spread over the devices, each sample whole where it is; see `constrain`.
+
+    Where nothing is said, the compiler spreads activations like the parameters that they meet and moves them about.
+    """
+    return constrain(x, "batch", *(None,) * (x.ndim - 1))
+
+
 def unbox(params):
     """Parameters without the logical-axis boxes that `init` puts round them."""
     return nn.meta.unbox(params)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from mmjax.nn.attention import attention
 from mmjax.nn.layers import Dense, FeedForward, LayerNorm
 from mmjax.precision import Policy
+from mmjax.sharding import constrain, whole_samples
 
 
 class PerceiverAttention(nn.Module):
@@ -22,19 +23,22 @@ class PerceiverAttention(nn.Module):
 
     @nn.compact
     def __call__(self, latents: Float[Array, "b q w"], features: Float[Array, "b n w"]) -> Float[Array, "b q w"]:
-        features = LayerNorm(axis="face_width", name="norm_features")(features).astype(self.policy.dtype)
-        latents = LayerNorm(axis="face_width", name="norm_latents")(latents).astype(self.policy.dtype)
-        both = jnp.concatenate([features, latents], axis=1)
+        features, latents = self._normed("norm_features", features), self._normed("norm_latents", latents)
+        both = whole_samples(jnp.concatenate([features, latents], axis=1))
         q = self._heads(self._dense("query", 1)(latents))
         k, v = (self._heads(x) for x in jnp.split(self._dense("key_value", 2)(both), 2, axis=-1))
         out = attention(q, k, v, self.policy.on_xla).reshape(latents.shape)
         return Dense(self.width, ("face_heads", "face_width"), self.policy, use_bias=False, name="out")(out)
 
+    def _normed(self, name, x):
+        return whole_samples(LayerNorm(axis="face_width", name=name)(whole_samples(x)).astype(self.policy.dtype))
+
     def _dense(self, name, parts):
         return Dense(parts * self.width, ("face_width", "face_heads"), self.policy, use_bias=False, name=name)
 
     def _heads(self, x):
-        return x.reshape(*x.shape[:2], self.width // self.head_dim, self.head_dim)
+        x = x.reshape(*x.shape[:2], self.width // self.head_dim, self.head_dim)
+        return constrain(x, "batch", None, "act_heads", None)
 
 
 class Resampler(nn.Module):
@@ -47,13 +51,13 @@ class Resampler(nn.Module):
 
     @nn.compact
     def __call__(self, latents: Float[Array, "b q w"], features: Float[Array, "b n c"]) -> Float[Array, "b q w"]:
-        features = Dense(self.width, ("embed", "face_width"), self.policy, name="in")(features)
-        latents = latents.astype(self.policy.dtype)
+        features = whole_samples(Dense(self.width, ("embed", "face_width"), self.policy, name="in")(features))
+        latents = whole_samples(latents.astype(self.policy.dtype))
         for i in range(self.depth):
             attend = PerceiverAttention(self.width, self.head_dim, self.policy, name=f"attn_{i}")
-            latents = latents + attend(latents, features)
-            normed = LayerNorm(axis="face_width", name=f"norm_ffn_{i}")(latents)
-            latents = latents + FeedForward(
+            latents = whole_samples(latents + attend(latents, features))
+            normed = whole_samples(LayerNorm(axis="face_width", name=f"norm_ffn_{i}")(latents))
+            added = FeedForward(
                 4 * self.width,
                 self.width,
                 ("face_width", "mlp"),
@@ -62,5 +66,6 @@ class Resampler(nn.Module):
                 tanh=False,
                 name=f"ffn_{i}",
             )(normed)
-        latents = Dense(self.width, ("face_width", "embed"), self.policy, name="out")(latents)
-        return LayerNorm(axis="face_width", name="norm_out")(latents).astype(self.policy.dtype)
+            latents = whole_samples(latents + added)
+        latents = whole_samples(Dense(self.width, ("face_width", "embed"), self.policy, name="out")(latents))
+        return whole_samples(LayerNorm(axis="face_width", name="norm_out")(latents).astype(self.policy.dtype))

@@ -9,6 +9,7 @@ from mmjax import config as c
 from mmjax.nn.attention import attention
 from mmjax.nn.layers import ZEROS, Dense
 from mmjax.precision import Policy
+from mmjax.sharding import whole_samples
 
 
 class FaceCrossAttention(nn.Module):
@@ -30,6 +31,7 @@ class FaceCrossAttention(nn.Module):
     def __call__(
         self, q: Float[Array, "b n h k"], face: Float[Array, "b f d"], key_norm: Callable[[Array], Array]
     ) -> Float[Array, "b n h k"]:
+        face = whole_samples(face)
         heads = (*face.shape[:2], self.model.heads, self.model.head_dim)
         k = key_norm(self.key(face).reshape(heads)).astype(self.policy.dtype)
         return attention(q, k, self.value(face).reshape(heads), self.policy)

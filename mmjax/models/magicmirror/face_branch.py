@@ -11,6 +11,7 @@ from mmjax.models.magicmirror.fusion import Fusion
 from mmjax.nn.layers import Dense, LayerNorm, partitioned
 from mmjax.nn.perceiver import Resampler
 from mmjax.precision import Policy
+from mmjax.sharding import whole_samples
 
 
 @struct.dataclass
@@ -39,10 +40,10 @@ class IdPerceiver(nn.Module):
     def __call__(self, q_id: Float[Array, "b i"], features: Float[Array, "b n c"]) -> Float[Array, "b t w"]:
         a = self.adapter
         x = Dense(a.perceiver_width, ("embed", "face_width"), self.policy, name="token_in")(q_id)
-        x = nn.gelu(x.astype(jnp.float32), approximate=False)
+        x = whole_samples(nn.gelu(x.astype(jnp.float32), approximate=False))
         x = Dense(a.id_tokens * a.perceiver_width, ("face_width", "face_heads"), self.policy, name="token_out")(x)
-        tokens = x.reshape(-1, a.id_tokens, a.perceiver_width)
-        tokens = LayerNorm(axis="face_width", name="token_norm")(tokens).astype(self.policy.dtype)
+        tokens = whole_samples(whole_samples(x).reshape(-1, a.id_tokens, a.perceiver_width))
+        tokens = whole_samples(LayerNorm(axis="face_width", name="token_norm")(tokens).astype(self.policy.dtype))
         resampler = Resampler(a.perceiver_width, a.perceiver_depth, a.perceiver_head_dim, self.policy, name="resampler")
         return tokens + resampler(tokens, features)
 
@@ -61,7 +62,9 @@ class FacePerceiver(nn.Module):
         queries = self.param("queries", init, (a.queries, a.perceiver_width))
         latents = jnp.broadcast_to(queries, (features.shape[0], *queries.shape))
         resampler = Resampler(a.perceiver_width, a.perceiver_depth, a.perceiver_head_dim, self.policy, name="resampler")
-        return Dense(self.width, ("face_width", "embed"), self.policy, name="out")(resampler(latents, features))
+        return whole_samples(
+            Dense(self.width, ("face_width", "embed"), self.policy, name="out")(resampler(latents, features))
+        )
 
 
 class FaceBranch(nn.Module):
@@ -105,7 +108,7 @@ class FaceBranch(nn.Module):
             if adapter.can:
                 mean = x_id.mean(axis=1).reshape(batch, -1)  # [ours] several pictures: their mean conditions CAN
                 project = Dense(adapter.can_condition_dim, ("face_width", "condition"), policy, name="can_project")
-                identity = project(mean)
+                identity = whole_samples(project(mean))
         return Conditions(text, face, identity, scale)
 
 

@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmjax.nn.layers import ZEROS, Dense, LayerNorm
 from mmjax.precision import Policy
+from mmjax.sharding import whole_samples
 
 
 class ResidualMLP(nn.Module):
@@ -16,11 +17,13 @@ class ResidualMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t i"], residual: Float[Array, "b t e"]) -> Float[Array, "b t e"]:
-        x = LayerNorm(axis="text", name="norm")(x)
+        x = whole_samples(LayerNorm(axis="text", name="norm")(whole_samples(x)))
         x = nn.gelu(
             Dense(self.width, ("text", "mlp"), self.policy, name="in")(x).astype(jnp.float32), approximate=False
         )
-        return residual + Dense(self.width, ("mlp", "text"), self.policy, kernel_init=ZEROS, name="out")(x)
+        return whole_samples(
+            residual + Dense(self.width, ("mlp", "text"), self.policy, kernel_init=ZEROS, name="out")(x)
+        )
 
 
 class Fusion(nn.Module):
@@ -36,8 +39,8 @@ class Fusion(nn.Module):
         width = text.shape[-1]
         positions = jnp.argsort(~mask, axis=-1, stable=True)[:, : x_id.shape[1]]
         rows = jnp.arange(len(text))[:, None]
-        words, chosen = text[rows, positions], mask[rows, positions][..., None]
-        projected = Dense(width, ("face_width", "text"), self.policy, name="project")(x_id)
+        words, chosen = whole_samples(text[rows, positions]), mask[rows, positions][..., None]
+        projected = whole_samples(Dense(width, ("face_width", "text"), self.policy, name="project")(x_id))
         fused = ResidualMLP(width, self.policy, name="mlp")(jnp.concatenate([words, projected], axis=-1), words)
         fused = ResidualMLP(width, self.policy, name="mlp_residual")(fused, fused)
         return text.at[rows, positions].set(jnp.where(chosen, fused, words))
