@@ -279,36 +279,6 @@ def test_sources_that_do_not_suit_are_refused(tmp_path):
         find_sources(none)
 
 
-def damaged(tmp_path, damage):
-    """A source whose file of records was changed by `damage(bytes) -> bytes`."""
-    source = opened(images(tmp_path), 0, "train")
-    (path,) = Path(source.folder).glob("*-train.array_record*")
-    path.write_bytes(damage(path.read_bytes()))
-    return images(tmp_path)
-
-
-def flip(content):
-    changed = bytearray(content)
-    for i in range(len(content) // 3, len(content) // 3 + 2000):
-        changed[i] ^= 0x5A
-    return bytes(changed)
-
-
-@pytest.mark.parametrize("damage", [flip, lambda content: content[: len(content) // 2], lambda content: b""])
-def test_damaged_records_are_named(tmp_path, damage):
-    config = damaged(tmp_path, damage)
-    with pytest.raises(DataError, match="(?s)drawn_images.*expected .*delete the folder and prepare it again"):
-        source = opened(config, 0, "train")
-        for index in range(len(source)):
-            source[index]
-
-
-def test_damage_stops_the_iterator_with_its_name(tmp_path):
-    config = damaged(tmp_path, flip)
-    with pytest.raises(DataError, match="train record .*delete the folder"):
-        take(iterate(config), 20)
-
-
 def test_reading_starts_no_accelerator(folder):
     """Our own modules load no JAX. Grain imports it where it finds it, but nothing may wake a device."""
     opened(images(folder), 0, "train")
@@ -350,57 +320,3 @@ def test_a_batch_says_which_records_it_was_made_of(folder):
         listed = ", ".join(map(str, numbers[1]))
         assert pipeline.name_records(config, batch) == f"{name}: train records {listed}"
         assert pipeline.name_records(config, batch, [1]) == f"{name}: train records {numbers[1][1]}"
-
-
-def test_single_bits_that_flip_in_records_are_noticed(tmp_path):
-    """ArrayRecord's own checksums cover all that is read; files are filled up with zeros, which is not."""
-    source, chance = opened(images(tmp_path), 0, "train"), np.random.default_rng(0)
-    (path,) = Path(source.folder).glob("*-train.array_record*")
-    whole, noticed = path.read_bytes(), 0
-    before = [source[index] for index in range(len(source))]
-    for _ in range(40):
-        content, bit = bytearray(whole), int(chance.integers(8 * len(whole)))
-        content[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(content)
-        try:
-            again = opened(images(tmp_path), 0, "train")
-            after = [again[index] for index in range(len(again))]
-        except DataError as error:
-            assert source.folder in str(error)
-            noticed += 1
-        else:
-            assert all(map(same_record, before, after)), f"bit {bit} was read without a word"
-    print(f"measured: {noticed} of 40 flipped bits noticed, the others without effect")
-    assert noticed > 10
-
-
-def same_record(one, other):
-    return same(pipeline.collate([one]), pipeline.collate([other]))
-
-
-@pytest.mark.parametrize("missing", ["array_record", "tensorflow_datasets"])
-def test_a_missing_package_is_named_and_the_records_are_not_blamed(folder, missing):
-    opened(images(folder), 0, "train")
-    code = f"""
-import sys
-from tests.records.test_pipeline import DataError, images, opened
-source = opened(images({str(folder)!r}), 0, "train")
-for name in [name for name in sys.modules if name.partition(".")[0] == {missing!r}]:
-    sys.modules[name] = None
-sys.modules[{missing!r}] = sys.modules[{missing + ".python.array_record_data_source"!r}] = None
-try:
-    source[0]
-except DataError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert f"pip install {missing}; the records need not be made again" in done.stdout, done.stderr[-2000:]
-
-
-def test_a_package_that_is_missing_is_named_as_it_is_installed(folder, monkeypatch):
-    def without_dm_tree(folder):
-        raise ModuleNotFoundError("No module named 'tree'", name="tree")
-
-    monkeypatch.setattr("tensorflow_datasets.builder_from_directory", without_dm_tree)
-    with pytest.raises(DataError, match="found one missing or broken .*'tree'.; pip install dm-tree; the records"):
-        sources.open_folder(folder)
