@@ -1,7 +1,6 @@
 """Prompts to embeddings: token ids as CogVideoX's pipeline makes them, the repeated class word, weights and cache."""
 
 import os
-import random
 import shutil
 import types
 from pathlib import Path
@@ -19,74 +18,16 @@ from transformers import T5Tokenizer  # noqa: E402
 from mmjax import config as c  # noqa: E402
 from mmjax import conversion, sharding  # noqa: E402
 from mmjax.conversion import tokenizer  # noqa: E402
-from mmjax.encoders import t5  # noqa: E402
 from mmjax.encoders.prompts import CLASS_WORDS  # noqa: E402
 from mmjax.encoders.t5 import load_text_encoder  # noqa: E402
 from mmjax.errors import CheckpointError, ConfigError, ConversionError, PromptError  # noqa: E402
+from tests.encoders.conftest import LENGTH, VOCABULARY, WIDTH, tokenizing  # noqa: E402
 from tests.helpers import photomaker_files  # noqa: E402
 from tests.models.test_t5 import torch_t5  # noqa: E402
-
-VOCABULARY, LENGTH, WIDTH = 300, 24, 48
-CORPUS = (
-    "A man is talking to the camera, smiling. The woman's face is lit by (warm) light; a girl and a boy run. "
-    "An old grandmother drinks tea in a kitchen. Two people img walk, talk and laugh on the beach at night! "
-    'The quick brown fox jumps over the lazy dog THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG " - child-like 0123456789 '
-)
-
-
-@pytest.fixture(scope="module")
-def small_tokenizer(tmp_path_factory):
-    """A folder with a `spiece.model` of 200 pieces, trained here; ids as T5's: padding 0, end of text 1, unknown 2."""
-    folder = tmp_path_factory.mktemp("tokenizer")
-    words = random.Random(0)
-    lines = [" ".join(words.sample(CORPUS.split(), 12)) for _ in range(300)]
-    with open(folder / "spiece.model", "wb") as file:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines),
-            model_writer=file,
-            vocab_size=150,
-            pad_id=0,
-            eos_id=1,
-            unk_id=2,
-            bos_id=-1,
-            hard_vocab_limit=False,
-            minloglevel=2,
-        )
-    return folder
-
-
-@pytest.fixture(scope="module")
-def real_tokenizer():
-    """CogVideoX's own."""
-    if "MMJAX_TEST_DATA" not in os.environ:
-        pytest.skip("needs MMJAX_TEST_DATA with CogVideoX's tokenizer")
-    return Path(os.environ["MMJAX_TEST_DATA"]) / "tokenizer" / "tokenizer"
-
-
-@pytest.fixture(params=["small", "real"])
-def tokenizer_folder(request):
-    return request.getfixturevalue(f"{request.param}_tokenizer")
-
-
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory, small_tokenizer):
-    """(torch encoder, converted folder with the small tokenizer inside)."""
-    folder = tmp_path_factory.mktemp("text")
-    model = torch_t5(vocab_size=VOCABULARY)
-    model.save_pretrained(folder / "source")
-    conversion.convert("text-encoder", folder / "source", folder / "ours", tokenizer=small_tokenizer)
-    return model, folder / "ours"
 
 
 def load(folder, length=LENGTH, id_tokens=2, dtype="float32", **more):
     return load_text_encoder(folder, length, id_tokens, dtype=dtype, **more)
-
-
-def tokenizing(folder, length=226, id_tokens=2):
-    """The encoder's tokens without an encoder."""
-    bare = object.__new__(t5.T5TextEncoder)
-    bare.length, bare.id_tokens, bare._tokenizer = length, id_tokens, t5.load_tokenizer(folder)
-    return bare
 
 
 @pytest.fixture
@@ -371,119 +312,3 @@ def test_folders_without_what_is_needed_are_refused(converted, tmp_path, small_t
     monkeypatch.setattr(tokenizer, "_installed", lambda name: name != "protobuf")
     with pytest.raises(ConfigError, match="pip install protobuf"):
         load(converted[1])
-
-
-def test_damaged_tokenizer_is_one_clear_error(tmp_path):
-    (tmp_path / "spiece.model").write_bytes(b"no pieces at all")
-    with pytest.raises(CheckpointError, match="the tokenizer cannot be read"):
-        t5.load_tokenizer(tmp_path)
-
-
-WORDS = [
-    ("一个男人在微笑", "knows nothing of 一个男人在微笑; write it in English"),
-    ("A man 一个男人在微笑 一个男人在微笑", "knows nothing of"),
-    ("Мужчина улыбается в парке", "knows nothing of"),  # T5 has most of these letters, and none of the words
-    ("رجل يبتسم", "knows nothing of"),
-    ("άνθρωπος", "knows nothing of"),
-    ("😀😀😀", "knows nothing of 😀😀😀"),
-    ("a caf\udce9", "bytes of another encoding"),
-    ("A man 微笑 in a park", None),
-    ("naïve café, 日本", None),
-    ("człowiek uśmiecha się", None),
-    ("A man 😀 smiling", None),
-    ("ein Mann lächelt; un homme à l'été, déjà vu", ""),
-    ("A man in a park, 3 x 4 = 12 (50% off!)", ""),
-    ("", ""),
-]
-
-
-@pytest.mark.parametrize("prompt,message", WORDS)
-def test_words_that_t5_cannot_read_are_refused_or_said(real_tokenizer, prompt, message):
-    """Refused where they are most of the letters, said (None) where they are few."""
-    encoder = tokenizing(real_tokenizer)
-    if message:
-        for ask in (encoder._plain_tokens, lambda text: encoder.warnings([text])):
-            with pytest.raises(PromptError, match=message):
-                ask(prompt)
-        if any(map(str.isalpha, prompt)):
-            with pytest.raises(PromptError):
-                encoder.tokens(f"{prompt} man img", 1)
-    else:
-        assert bool(encoder.warnings([prompt])) == (message is None)
-
-
-def test_plain_english_is_read_without_a_word(real_tokenizer):
-    """No warning for any of VBench's prompts but those with foreign letters."""
-    files = sorted((Path(os.environ["MMJAX_TEST_DATA"]) / "prompts").rglob("*.txt"))
-    lines = {line.strip() for file in files for line in file.read_text().splitlines() if line.strip()}
-    prompts, encoder = sorted(line for line in lines if len(line) < 600)[:1500], tokenizing(real_tokenizer)
-    said = [line for line in prompts if encoder.warnings([line])]
-    print(f"{len(said)} of {len(prompts)} prompts with a word that T5 cannot read: {said[:3]}")
-    assert len(prompts) > 100 and len(said) <= len(prompts) // 50
-
-
-def test_a_class_word_that_is_not_known_is_refused(small_tokenizer):
-    encoder = tokenizing(small_tokenizer)
-    encoder._pieces = lambda text: [2] * len(text.split())
-    with pytest.raises(PromptError, match="does not know its class word"):
-        encoder.tokens("A man img is talking", 1)
-
-
-def empty(folder):
-    (folder / "spiece.model").write_bytes(b"")
-
-
-def cut(folder):
-    raw = (folder / "spiece.model").read_bytes()
-    (folder / "spiece.model").write_bytes(raw[: len(raw) // 2])
-
-
-def flipped(folder):
-    raw = bytearray((folder / "spiece.model").read_bytes())
-    raw[1000] ^= 0xFF
-    (folder / "spiece.model").write_bytes(bytes(raw))
-
-
-def larger(folder):
-    (folder / "tokenizer_config.json").write_text('{"extra_ids": 500}')
-
-
-@pytest.mark.parametrize(
-    "damage,message",
-    [
-        (empty, "expected 173 to 300 tokens, .*found 103: it is cut short"),
-        (cut, "no whole SentencePiece model"),
-        (flipped, "cannot be read|expected"),
-        (larger, "it is cut short, or another model's"),
-    ],
-)
-def test_a_tokenizer_that_is_empty_cut_or_anothers_is_found_when_converting(
-    converted, small_tokenizer, tmp_path, damage, message
-):
-    shutil.copytree(small_tokenizer, tmp_path / "tokenizer")
-    damage(tmp_path / "tokenizer")
-    source = converted[1].parent / "source"
-    with pytest.raises(ConversionError, match=message):
-        conversion.convert("text-encoder", source, tmp_path / "ours", tokenizer=tmp_path / "tokenizer")
-    assert not (tmp_path / "ours").exists()
-
-
-def test_a_tokenizer_that_knows_no_words_is_anothers():
-    """Of another script, say: T5's own tokens stand where they should, and each word is unknown."""
-
-    class Other:
-        all_special_ids = (0, 1, 2)
-        convert_tokens_to_ids = {"<pad>": 0, "</s>": 1, "<unk>": 2}.get
-
-        def __len__(self):
-            return 100
-
-        def __call__(self, text, add_special_tokens):
-            return types.SimpleNamespace(input_ids=[7, 2] * len(text.split()))
-
-    assert "found 7 of 14 tokens unknown" in tokenizer.problem(Other(), 128)
-
-
-def test_an_empty_tokenizer_is_refused_whatever_the_tables_size(tmp_path):
-    (tmp_path / "spiece.model").write_bytes(b"")
-    assert "it is empty, or another model's" in tokenizer.problem(t5.load_tokenizer(tmp_path), 128)

@@ -17,9 +17,9 @@ _CHECKSUMS = (
 _RECOGNISE, _FOLDER = ("tests/conversion/test_recognise.py",), ("tests/conversion/test_output_folder.py",)
 _SOUNDNESS = ("tests/conversion/test_soundness.py",)
 _TOKENIZER = (
-    "tests/encoders/test_text_features.py::test_an_empty_tokenizer_is_refused_whatever_the_tables_size",
-    "tests/encoders/test_text_features.py::test_a_tokenizer_that_knows_no_words_is_anothers",
-    "tests/encoders/test_text_features.py::test_a_tokenizer_that_is_empty_cut_or_anothers_is_found_when_converting",
+    "tests/encoders/test_tokenizers.py::test_an_empty_tokenizer_is_refused_whatever_the_tables_size",
+    "tests/encoders/test_tokenizers.py::test_a_tokenizer_that_knows_no_words_is_anothers",
+    "tests/encoders/test_tokenizers.py::test_a_tokenizer_that_is_empty_cut_or_anothers_is_found_when_converting",
 )
 _JOB = ("tests/sampling/test_job.py", "tests/sampling/test_files_given.py")
 _LATENTS = ("tests/sampling/test_latents.py",)
