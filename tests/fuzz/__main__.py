@@ -43,17 +43,17 @@ def main() -> int:
 
 
 def _entry_point(name: str, flags: argparse.Namespace, folder: Path, inputs: Path) -> int:
-    counts, wrong = collections.Counter(), 0
+    counts, wrong, before = collections.Counter(), 0, running.stamps(inputs)
     for number in range(flags.first, flags.first + flags.count):
         draw, here = random.Random(f"{name} {flags.seed} {number}"), folder / "line"
         here.mkdir()
         line = list(ENTRY_POINTS[name](Lines(inputs, here, draw)))
-        before = running.stamps(inputs)
         status, printed, seconds = running.run(name, line, here, flags.limit)
         what = running.problem(status, printed) or running.changed(before, running.stamps(inputs))
         counts[what or status] += 1
         if what:
             wrong += 1
+            before = running.stamps(inputs)
             print(f"{name} {number}: {what} ({seconds:.0f} s): {shlex.join(line)}\n{_last(printed)}", flush=True)
             if flags.keep:
                 kept = flags.keep / f"{name}-{number}.txt"

@@ -56,7 +56,9 @@ def problem(status: int | None, printed: str) -> str:
 
 
 def changed(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> str:
-    """Names an input that is not what it was; empty where all are. New ones are fine: records are drawn on demand."""
+    """Names an input that is not what it was; empty where all are. New ones are fine: records are drawn on demand, and
+    a report that stands beside inputs may be gone on with by a later line.
+    """
     wrong = [path for path in before if before[path] != after.get(path)]
     return f"changed input: {wrong[0]}" if wrong else ""
 
