@@ -129,6 +129,8 @@ def main() -> None:
 def _print_summary(report: dict, output: Path) -> None:
     counts, rate = report["counts"], report["items_per_second"]
     print(f"{counts['records']} records of {counts['items']} items, {rate} items a second, in {output}")
+    if report["counts"]["animated"]:
+        print(f"  drawn from photos: {report['counts']['animated']} of the records, in {output / 'animated'}")
     for reason, count in report["dropped"].items():
         print(f"  dropped {count}: {reason}")
     for each in report["ignored"]:

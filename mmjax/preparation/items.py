@@ -74,6 +74,8 @@ class Sample:
     framing: from the source's pixels, turned, to the record's.
     turns: quarter turns to the left that bring the source upright (`mmjax.faces.upright`).
     boxes, landmarks: of the face, in the record's pixels.
+    animation: number, from 1, of a clip that is drawn from a photo (`mmjax.preparation.animation`); `frames` repeat the
+      photo's only one then, `boxes` and `landmarks` are the photo's. 0 of what is as it was taken.
     """
 
     key: str
@@ -89,6 +91,16 @@ class Sample:
     landmarks: Float[np.ndarray, "F 5 2"]
     scores: dict[str, float]
     turns: int = 0
+    animation: int = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SampleFrames:
+    """A sample's pixels at the record's size, and where the face is in each of its frames."""
+
+    pixels: UInt8[np.ndarray, "F h w 3"]
+    boxes: Float[np.ndarray, "F 4"]
+    landmarks: Float[np.ndarray, "F 5 2"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -52,8 +52,15 @@ from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.report.summary import Summary, merge, report_of, write_report
 from mmjax.preparation.settings import Settings
 from mmjax.preparation.writing.encoding import RecordMaker, with_portraits
-from mmjax.preparation.writing.pixels import read_pixels, start_reading
-from mmjax.preparation.writing.shard_contents import Shard, divide_into_shards, frames_by_dataset, pairs_by_dataset
+from mmjax.preparation.writing.pixels import animation_fingerprint, read_sample, start_reading
+from mmjax.preparation.writing.shard_contents import (
+    ANIMATED,
+    Shard,
+    animated_pairs,
+    divide_into_shards,
+    frames_by_dataset,
+    pairs_by_dataset,
+)
 from mmjax.preparation.writing.shards import finish_dataset, shard_path, write_shard
 from mmjax.records.empty_prompt import encode_unconditional_text
 from mmjax.records.making import EncoderSet
@@ -168,7 +175,7 @@ class _Found:
 
 
 def _job(config: Experiment, work: Work, settings: Settings, workers: int | None, text_cache: str | None) -> _Job:
-    frames = frames_by_dataset(config)
+    frames = frames_by_dataset(config, settings)
     check_captions(settings)
     return _Job(
         config,
@@ -202,6 +209,7 @@ def _begin(job: _Job, items: Sequence[Item]) -> None:
         )
     plan = {"items": f"{len(items)}, {listing_digest(items)}", "settings": settings.deciding()}
     plan |= {"fps": job.config.data.fps} if "clips" in job.frames else {}
+    plan |= {"animation": animation_fingerprint()} if ANIMATED in job.frames else {}
     job.work.begin(plan | {"records": {name: job.description(name) for name in job.frames}})
 
 
@@ -278,8 +286,13 @@ def _pair(job: _Job, found: _Found) -> list[Pair]:
 def _divide(job: _Job, pairs: Sequence[Pair], items: Sequence[Item]) -> list[Shard]:
     """Which record goes into which shard."""
     parts = pairs_by_dataset(pairs, {item.key: item for item in items}, list(job.frames))
-    samples = [[pair.sample for pair in part] for part in parts.values()]
-    return divide_into_shards(parts, assign_splits(samples, job.settings.validation_share), job.settings)
+    samples = [[pair.sample for pair in part] for name, part in parts.items() if name != ANIMATED]
+    splits = assign_splits(samples, job.settings.validation_share)
+    if ANIMATED in job.frames:
+        frames, fps = job.frames[ANIMATED], job.config.data.fps
+        parts[ANIMATED] = animated_pairs(parts["images"], job.settings.animated_clips, frames, fps)
+        splits |= {pair.sample.key: splits[pair.sample.item] for pair in parts[ANIMATED]}
+    return divide_into_shards(parts, splits, job.settings)
 
 
 def _write(job: _Job, shards: Sequence[Shard], items: Sequence[Item], stored: StoredStills) -> None:
@@ -293,14 +306,14 @@ def _write(job: _Job, shards: Sequence[Shard], items: Sequence[Item], stored: St
     pairs = [pair for shard in todo for pair in shard.pairs]
     with (
         WorkerPool(
-            job.workers, read_pixels, job.settings, start_reading, (job.settings,), ahead=_CLIPS_AHEAD
+            job.workers, read_sample, job.settings, start_reading, (job.settings,), ahead=_CLIPS_AHEAD
         ) as workers,
         job.progress("encoding", len(pairs), " records") as bar,
     ):
         results = workers.run((by_key[pair.sample.item], pair.sample) for pair in pairs)
-        pixels = (result for _, result in results)
+        frames = (result for _, result in results)
         for shard in todo:
-            _write_shard(job, shard, maker, itertools.islice(pixels, len(shard.pairs)), stored, bar)
+            _write_shard(job, shard, maker, itertools.islice(frames, len(shard.pairs)), stored, bar)
 
 
 def _warn_of_room(job: _Job, shards: Sequence[Shard]) -> None:
@@ -313,15 +326,21 @@ def _warn_of_room(job: _Job, shards: Sequence[Shard]) -> None:
 
 
 def _write_shard(
-    job: _Job, shard: Shard, maker: RecordMaker, pixels: Iterator, stored: StoredStills, bar: tqdm
+    job: _Job, shard: Shard, maker: RecordMaker, frames: Iterator, stored: StoredStills, bar: tqdm
 ) -> None:
     """One shard, and then the file that says so."""
     began, summary, dropped = time.monotonic(), Summary(), []
     pairs = with_portraits(shard.pairs, stored.read(still for pair in shard.pairs for still in pair.stills))
 
+    def shown():
+        for pair, found in zip(pairs, frames, strict=True):
+            if pair.sample.animation and not isinstance(found, Rejected):
+                summary.show_animated(pair.sample.key, found.pixels)
+            yield found
+
     def records():
-        for pair, record in maker.records(pairs, pixels, dropped):
-            summary.add_record(pair.sample.collection, shard.split)
+        for pair, record in maker.records(pairs, shown(), dropped):
+            summary.add_record(pair.sample.collection, shard.split, animated=pair.sample.animation > 0)
             bar.update()
             yield record
 

@@ -11,6 +11,7 @@ _POSITIVE = (
 _NOT_BELOW_ZERO = Number(float, 0, LARGEST_INT)
 _NOT_NEGATIVE = (
     *("max_yaw", "reference_yaw", "min_resolution", "clips_per_video", "min_motion", "max_motion", "cut_threshold"),
+    "animated_clips",
 )
 
 
@@ -46,6 +47,7 @@ class Settings:
     min_cosine: float = 0.65  # between a sample and its reference (METHOD 4)
     self_reference: str = "always"  # never | photos | clips | always: a sample's own picture as its reference
     # what is written
+    animated_clips: int = 0  # of each photo, in `animated/`: the photo itself, moved; see mmjax.preparation.animation
     validation_share: float = 0.02  # of the people
     chunk_photos: int = 128  # analysed between two notes on disk: what a kill costs at most
     chunk_videos: int = 4

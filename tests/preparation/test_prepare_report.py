@@ -71,7 +71,7 @@ def summary_of(numbers):
 def test_everything_is_counted():
     summary = summary_of(range(120))
     numbers = report_of(summary, Settings(), "command", 60.0, VERSIONS)
-    counts = {"items": 120, "samples": 80, "stills": 0, "pairs": 80, "records": 80, "dropped": 40}
+    counts = {"items": 120, "samples": 80, "stills": 0, "pairs": 80, "records": 80, "animated": 0, "dropped": 40}
     assert numbers["counts"] == counts
     assert numbers["items_per_second"] == 2.0 and numbers["dropped"] == {"blurred": 20, "unreadable": 20}
     assert numbers["origins"] == {"other": 80} and numbers["splits"] == {"train": 72, "validation": 8}

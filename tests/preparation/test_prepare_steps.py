@@ -15,7 +15,7 @@ from mmjax.preparation.analysis import item
 from mmjax.preparation.analysis.chunks import ChunkFindings, StoredStills, read_findings, write_findings
 from mmjax.preparation.analysis.embedding import with_embeddings, without_changes
 from mmjax.preparation.framing import Framing
-from mmjax.preparation.items import Dropped, Finding, Item
+from mmjax.preparation.items import Dropped, Finding, Item, SampleFrames
 from mmjax.preparation.pairing.pairs import Pair
 from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.report.summary import Summary
@@ -201,6 +201,12 @@ def test_crops_are_read_back_from_where_they_are(tmp_path):
     assert {name: each.portrait[0, 0, 0] for name, each in found.items()} == {"b 2": 2, "a 1": 1}
 
 
+def shown(value):
+    """A photo of one grey."""
+    face = made_samples.sample("a")
+    return SampleFrames(np.full((1, 32, 32, 3), value, np.uint8), face.boxes, face.landmarks)
+
+
 class _Faces:
     """A face encoder whose features say which portrait they are of."""
 
@@ -217,10 +223,10 @@ def test_records_keep_their_order_and_what_fails_is_told():
     maker = encoding.RecordMaker(config, EncoderSet(WordTable(20, 8, 2), _Faces(), Pixel()), pi.SETTINGS)
     pairs = [Pair(sample(f"{n:02d}"), (still("other", n),), "other", 0.8, still("own", 0)) for n in range(20)]
     pairs[7] = dataclasses.replace(pairs[7], sample=sample("07", "A man img " + "and on " * 20))
-    pixels = [np.full((1, 32, 32, 3), n, np.uint8) for n in range(20)]
-    pixels[3] = Rejected("unreadable", "expected a file, found none")
+    frames = [shown(n) for n in range(20)]
+    frames[3] = Rejected("unreadable", "expected a file, found none")
     dropped = []
-    made = list(maker.records(pairs, pixels, dropped))
+    made = list(maker.records(pairs, frames, dropped))
     assert [(each.key, each.reason) for each in dropped] == [("03", "unreadable"), ("07", "long_caption")]
     assert [pair.sample.key for pair, _ in made] == [f"{n:02d}" for n in range(20) if n not in (3, 7)]
     for pair, record in made:
@@ -241,7 +247,7 @@ def test_a_captioner_is_asked_with_the_records_pixels():
     settings = dataclasses.replace(pi.SETTINGS, captioner="a:b")
     maker = encoding.RecordMaker(pi.experiment(), encoders, settings, captioner)
     pairs = [Pair(sample(key, "A boy."), (still("o", 1),), "other", 0.8, still("o", 0)) for key in ("a", "b")]
-    made = [record["caption"] for _, record in maker.records(pairs, [np.zeros((1, 32, 32, 3), np.uint8)] * 2, [])]
+    made = [record["caption"] for _, record in maker.records(pairs, [shown(0)] * 2, [])]
     assert made == ["a woman img reads", "A boy img."] and seen[0] == ((1, 32, 32, 3), "A boy.", None)
 
 
@@ -254,6 +260,7 @@ def test_a_captioner_is_asked_with_the_records_pixels():
         ({"min_cosine": 65.0}, "min_cosine = 65.0"),
         ({"fit": "squeeze"}, "fit = 'squeeze'"),
         ({"chunk_photos": 0}, "chunk_photos = 0"),
+        ({"animated_clips": -1}, "animated_clips = -1"),
     ],
 )
 def test_settings_that_cannot_work_are_named(change, said):

@@ -14,7 +14,7 @@ from mmjax.preparation.analysis.windows import Window
 from mmjax.preparation.items import Finding, Item, Turned
 from mmjax.preparation.report.summary import Summary, merge, report_of, write_report
 from mmjax.preparation.settings import Settings
-from mmjax.preparation.writing.pixels import read_pixels
+from mmjax.preparation.writing.pixels import read_sample
 from tests.helpers import face_pictures as fp
 from tests.helpers import made_samples, real_clips
 from tests.helpers import prepared_input as pi
@@ -52,7 +52,8 @@ def test_a_photo_is_used_as_if_it_were_upright(tmp_path, turns, way):
     assert said.key == "b.png" and f"was turned {way}" in said.detail and sample.turns == -turns % 4
     np.testing.assert_array_equal(sample.boxes, wanted.samples[0].boxes)
     np.testing.assert_array_equal(found.stills[0].portrait, wanted.stills[0].portrait)
-    np.testing.assert_array_equal(read_pixels((lying, sample)), read_pixels((upright, wanted.samples[0])))
+    pixels, same = (read_sample(each).pixels for each in ((lying, sample), (upright, wanted.samples[0])))
+    np.testing.assert_array_equal(pixels, same)
 
 
 @fp.needs_pack
@@ -70,7 +71,7 @@ def test_a_clip_is_turned_as_a_whole(tmp_path):
     assert wanted.turned == () and [each.key for each in found.turned] == ["b.mp4#0"]
     (sample,) = found.samples
     assert sample.turns == 2 and np.abs(sample.boxes - wanted.samples[0].boxes).max() < 1
-    pixels, same = (read_pixels((each, of.samples[0])) for each, of in ((lying, found), (upright, wanted)))
+    pixels, same = (read_sample((each, of.samples[0])).pixels for each, of in ((lying, found), (upright, wanted)))
     assert np.abs(pixels.astype(int) - same).mean() < 3
 
 

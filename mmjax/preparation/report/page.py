@@ -15,7 +15,7 @@ def render(numbers: dict, pictures: Mapping[str, list[dict]], reasons: Mapping[s
 
     Args:
       numbers: of `summary.report_of`.
-      pictures: of a `Summary`: "kept", "turned", "dropped REASON", "pairs ORIGIN" and "pairs worst".
+      pictures: of a `Summary`: "kept", "turned", "animated", "dropped REASON", "pairs ORIGIN" and "pairs worst".
       reasons: what each means.
     """
     pairs = {
@@ -33,6 +33,7 @@ def render(numbers: dict, pictures: Mapping[str, list[dict]], reasons: Mapping[s
             pairs=pairs,
             kept=pictures.get("kept", []),
             turned=pictures.get("turned", []),
+            animated=pictures.get("animated", []),
             dropped={reason: pictures.get(f"dropped {reason}", []) for reason in numbers["dropped"]},
             width=_WIDTH,
             height=_HEIGHT,
@@ -83,6 +84,8 @@ svg .kept { fill: var(--kept); } svg .dropped { fill: var(--dropped); } svg text
 .shots { display: grid; gap: 14px 12px; grid-template-columns: repeat(auto-fill, minmax(116px, 1fr)); }
 .shots.two { grid-template-columns: repeat(auto-fill, minmax(212px, 1fr)); }
 figure img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #000; border-radius: 7px; display: block; }
+.shots.strips { grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); }
+.strips figure img { aspect-ratio: 4; }
 figure.pair img { aspect-ratio: 2; } figure b { font-size: 14px; font-variant-numeric: tabular-nums; }
 figcaption span { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 .badge { float: right; border: 1px solid var(--line); border-radius: 9px; padding: 0 7px; }
@@ -114,6 +117,7 @@ _PAGE = (
 <div class="figure"><b>{{ counts.dropped | count }}</b>dropped, {{ counts.dropped | share(judged) }}</div>
 <div class="figure"><b>{{ counts.pairs | count }}</b>paired with a reference</div>
 <div class="figure"><b>{{ counts.records | count }}</b>records
+{%- if numbers.counts.animated %}, {{ numbers.counts.animated | count }} of them drawn from photos{% endif %}
 {%- for split, n in numbers.splits.items() %}{{ ":" if loop.first else "," }} {{ n | count }} {{ split }}{% endfor %}
 </div>
 {% if numbers.items_per_second is not none %}
@@ -195,6 +199,12 @@ dropped</p>
 <p>Photos and clips that lay on their side or stood on their head, as far as their faces show, and how they were turned.
 They are used like this.</p>
 <div class="shots">{% for each in turned if each.jpeg %}{{ shot(each, each.text) }}{% endfor %}</div>
+{% endif %}
+
+{% if animated %}
+<h2>Drawn from photos: {{ numbers.counts.animated | count }} clips</h2>
+<p>Nobody filmed these: each is one photo, moved. They are in a data set of their own, <code>animated</code>.</p>
+<div class="shots strips">{% for each in animated %}{{ shot(each) }}{% endfor %}</div>
 {% endif %}
 
 {% if numbers.dropped %}<h2>Some of what was dropped</h2>{% endif %}

@@ -20,6 +20,7 @@ from PIL import Image
 
 from mmjax.errors import DataError
 from mmjax.files import write_json, write_text
+from mmjax.media import spread
 from mmjax.preparation.hashing import hash_of
 from mmjax.preparation.inputs.kinds import Ignored
 from mmjax.preparation.items import Dropped, Finding, Still
@@ -31,6 +32,8 @@ from mmjax.preparation.settings import Settings
 BINS = 40
 DROPPED_SHOWN, KEPT_SHOWN, PAIRS_SHOWN = 12, 24, 10  # pictures: of each reason; pairs: the worst and others, each
 _SIDE, _QUALITY = 144, 82  # of a picture in the page: pixels of its longer side, JPEG's quality
+_STRIP = 4  # frames of an animated clip
+_COUNTED = "items", "samples", "stills", "pairs", "records", "animated", "dropped"  # of the report
 _LONGEST = 300  # characters of a key or detail that are kept
 
 
@@ -67,7 +70,7 @@ class Summary:
     """What was found, dropped, paired and written so far; see the module. `as_json` and `from_json` lose nothing."""
 
     def __init__(self):
-        self.counts = Counter()  # items, samples, stills, turned, pairs, records, dropped
+        self.counts = Counter()  # items, samples, stills, turned, pairs, records, animated, dropped
         self.reasons = Counter()
         self.collections: dict[str, Counter] = {}
         self.origins, self.splits = Counter(), Counter()
@@ -116,9 +119,14 @@ class Summary:
             if pair.origin != "self":
                 self._show("pairs worst", pair.sample.key, both, order=pair.cosine, **fields)
 
-    def add_record(self, collection: str, split: str) -> None:
-        """A record that was written."""
+    def show_animated(self, key: str, frames: UInt8[np.ndarray, "F h w 3"]) -> None:
+        """A clip that was drawn from a photo."""
+        self._show("animated", key, lambda: np.hstack(frames[spread(_STRIP, len(frames))]), text="")
+
+    def add_record(self, collection: str, split: str, animated: bool = False) -> None:
+        """A record that was written; `animated` ones are drawn from photos."""
         self._count("records", collection)
+        self.counts["animated"] += animated
         self.splits[split] += 1
 
     def as_json(self) -> dict:
@@ -215,9 +223,7 @@ def report_of(
             histograms[name] = {"title": score.title, "low": score.low, "high": score.high, "thresholds": thresholds}
             histograms[name] |= sides
     return {
-        "counts": {
-            name: summary.counts[name] for name in ("items", "samples", "stills", "pairs", "records", "dropped")
-        },
+        "counts": {name: summary.counts[name] for name in _COUNTED},
         "items_per_second": round(summary.counts["items"] / seconds, 3) if seconds > 0 else None,
         "seconds": round(seconds, 1),
         "dropped": dict(summary.reasons.most_common()),

@@ -20,7 +20,7 @@ from mmjax.errors import PromptError, UnreadableError
 from mmjax.faces.masks import face_masks
 from mmjax.preparation.analysis.chunks import still_name
 from mmjax.preparation.captions import Captioner, caption_for
-from mmjax.preparation.items import Dropped, Still
+from mmjax.preparation.items import Dropped, SampleFrames, Still
 from mmjax.preparation.pairing.pairs import Pair
 from mmjax.preparation.reasons import Rejected
 from mmjax.preparation.settings import Settings
@@ -50,7 +50,7 @@ class _Ready:
     """A sample that has all but its latents."""
 
     pair: Pair
-    frames: UInt8[np.ndarray, "F h w 3"]
+    shown: SampleFrames
     caption: str
     text: _Text
 
@@ -70,35 +70,35 @@ class RecordMaker:
         self._settings, self._captioner = settings, captioner
 
     def records(
-        self, pairs: Sequence[Pair], pixels: Iterable[UInt8[np.ndarray, "F h w 3"] | Rejected], dropped: list[Dropped]
+        self, pairs: Sequence[Pair], frames: Iterable[SampleFrames | Rejected], dropped: list[Dropped]
     ) -> Iterator[tuple[Pair, Record]]:
         """Records of the pairs, in their order; what cannot be one is added to `dropped`.
 
         Args:
           pairs: with whole stills, of samples with as many frames each.
-          pixels: of the samples, or why there are none.
+          frames: of the samples, or why there are none.
         """
         faces = self._faces(pairs)
         texts = {} if self._captioner else self._texts([pair.sample.caption for pair in pairs])
         with ThreadPoolExecutor(1) as accelerator:  # encodes a batch while the records of the last one are put together
             under_way = None
-            for batch in self._batches(pairs, pixels, texts, dropped):
-                latents = accelerator.submit(self._latents, [ready.frames for ready in batch])
+            for batch in self._batches(pairs, frames, texts, dropped):
+                latents = accelerator.submit(self._latents, [ready.shown.pixels for ready in batch])
                 if under_way:
                     yield from self._finished(*under_way, faces)
                 under_way = batch, latents
             if under_way:
                 yield from self._finished(*under_way, faces)
 
-    def _batches(self, pairs, pixels, texts, dropped) -> Iterator[list[_Ready]]:
+    def _batches(self, pairs, frames, texts, dropped) -> Iterator[list[_Ready]]:
         waiting: list[_Ready] = []
-        for pair, frames in zip(pairs, pixels, strict=True):
+        for pair, shown in zip(pairs, frames, strict=True):
             try:
-                waiting.append(self._ready(pair, frames, texts))
+                waiting.append(self._ready(pair, shown, texts))
             except Rejected as error:
                 dropped.append(Dropped(pair.sample.key, error.reason, error.detail, error.value))
                 continue
-            if len(waiting) == _rows(frames):
+            if len(waiting) == _rows(shown.pixels):
                 yield waiting
                 waiting = []
         if waiting:
@@ -112,9 +112,9 @@ class RecordMaker:
     ) -> Iterator[tuple[Pair, Record]]:
         footages = []
         for ready in batch:
-            sample = ready.pair.sample
-            masks = face_masks(sample.landmarks, sample.boxes, *ready.frames.shape[1:3])
-            footages.append(Footage(ready.frames, masks, sample.boxes, sample.landmarks))
+            shown = ready.shown
+            masks = face_masks(shown.landmarks, shown.boxes, *shown.pixels.shape[1:3])
+            footages.append(Footage(shown.pixels, masks, shown.boxes, shown.landmarks))
         for ready, footage, own in zip(batch, footages, latents.result(), strict=True):
             pair = ready.pair
             references = _joined([faces[still_name(still)] for still in pair.stills])
@@ -122,19 +122,19 @@ class RecordMaker:
             source = f"{pair.sample.collection}: {pair.sample.key}"
             yield pair, record_of(footage, own, *ready.text, references, **names, source=source)
 
-    def _ready(self, pair: Pair, frames, texts: Mapping[str, _Text | Rejected]) -> _Ready:
-        if isinstance(frames, Rejected):
-            raise frames
+    def _ready(self, pair: Pair, shown: SampleFrames | Rejected, texts: Mapping[str, _Text | Rejected]) -> _Ready:
+        if isinstance(shown, Rejected):
+            raise shown
         sample, caption = pair.sample, pair.sample.caption
         if self._captioner:
             attributes = None
             if "age" in sample.scores:
                 attributes = ("man" if sample.scores["male"] else "woman", sample.scores["age"])
-            caption = caption_for(sample, lambda: frames, self._settings, attributes, self._captioner)
+            caption = caption_for(sample, lambda: shown.pixels, self._settings, attributes, self._captioner)
         text = texts[caption] if caption in texts else self._texts([caption])[caption]
         if isinstance(text, Rejected):
             raise text
-        return _Ready(pair, frames, caption, text)
+        return _Ready(pair, shown, caption, text)
 
     def _texts(self, captions: Sequence[str]) -> dict[str, _Text | Rejected]:
         """Of each caption, or why it has none."""
