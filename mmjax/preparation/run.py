@@ -87,10 +87,12 @@ def prepare(
 ) -> dict:
     """Makes records of photos and clips, for `config.data.sources = (OUTPUT/images, OUTPUT/clips)`.
 
+    With `settings.animated_clips` there is OUTPUT/animated as well: clips that are drawn from the photos.
+
     Args:
       config: its `data` says the records' size, frames and references, its encoders what they hold.
-      output: takes `images/`, `clips/`, `report.json`, `report.html` and `work/`. Where an earlier run was stopped,
-        this one goes on.
+      output: takes `images/`, `clips/`, `animated/`, `report.json`, `report.html` and `work/`. Where an earlier run
+        was stopped, this one goes on.
       inputs, manifest, dataset, references: see `mmjax.preparation.inputs.listing.list_items`.
       workers: processes that decode and analyse items; by default one a core.
       process, processes: this one's number, of how many that share the output; on one machine, or on several with a
@@ -332,14 +334,8 @@ def _write_shard(
     began, summary, dropped = time.monotonic(), Summary(), []
     pairs = with_portraits(shard.pairs, stored.read(still for pair in shard.pairs for still in pair.stills))
 
-    def shown():
-        for pair, found in zip(pairs, frames, strict=True):
-            if pair.sample.animation and not isinstance(found, Rejected):
-                summary.show_animated(pair.sample.key, found.pixels)
-            yield found
-
     def records():
-        for pair, record in maker.records(pairs, shown(), dropped):
+        for pair, record in maker.records(pairs, summary.watched(pairs, frames), dropped):
             summary.add_record(pair.sample.collection, shard.split, animated=pair.sample.animation > 0)
             bar.update()
             yield record

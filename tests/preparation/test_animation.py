@@ -144,6 +144,12 @@ def test_a_head_that_is_photographed_from_the_side_is_not_turned():
     assert moved < 0.3 * np.ptp(animate(dotted(FIVE), FIVE, BOX, 17, 8, 0, most=most).landmarks, axis=0).max()
 
 
+def test_points_that_are_not_on_the_landmarks_count_for_nothing():
+    face, astray = place_face(FIVE, points() + [0.1 * 52, 0]), place_face(FIVE, points() + [0.2 * 52, 0])
+    assert face.own and not astray.own
+    np.testing.assert_allclose(astray.points, points())
+
+
 def test_an_open_mouth_closes_in_speech():
     open_ = points()
     open_[[65, 66, 67]] += [0, 12]

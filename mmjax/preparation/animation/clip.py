@@ -1,11 +1,13 @@
 """From one photograph of a face to a clip in which it moves.
 
-    clip = animate(picture, landmarks, frames=17, fps=8, seed=3, box=box, points=landmarks68(picture, face))
+    clip = animate(picture, face.landmarks, face.box, frames=17, fps=8, seed=3, points=landmarks68(picture, face))
     clip.frames, clip.landmarks, clip.boxes
 
 Nothing is made up but the inside of a mouth: every pixel is the photograph's own, moved. A frame is the photograph with
 another expression, whose head is then turned in depth before a camera that moves. Where landmarks go is known from the
 same displacements. No side of the head that the photograph does not show can come to light, so turns are small.
+
+FIGURES
 """
 
 import dataclasses
@@ -37,7 +39,8 @@ DEFAULTS = Amplitudes()
 class AnimatedClip:
     """A clip made of one photograph, and where the face is in its frames, in pixels.
 
-    boxes move and grow as the face's points do.
+    boxes move and grow as the face's points do; with the landmarks they make the face's masks
+    (`mmjax.faces.masks.face_masks`), as those of real clips do.
     """
 
     frames: UInt8[np.ndarray, "F h w 3"]

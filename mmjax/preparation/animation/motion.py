@@ -6,6 +6,12 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
+_SLOW, _QUICK = (0.1, 0.7), (0.2, 1.1)  # frequencies of a head or camera, of an expression, in a second
+_UPWARD = 0.5  # by which a mouth's corners go further up than down
+_SYLLABLES = 2.5, 4.5  # in a second
+_LID = 0.32  # seconds of a blink
+_CAMERA_MOVES = 0.5  # share of clips
+
 
 @dataclasses.dataclass(frozen=True)
 class Amplitudes:
@@ -53,13 +59,6 @@ class Motion:
     tilt: Float[np.ndarray, " F"]
 
 
-_SLOW, _QUICK = (0.1, 0.7), (0.2, 1.1)  # frequencies of a head or camera, of an expression, in a second
-_GAY = 0.5  # by which a mouth's corners go further up than down
-_SYLLABLES = 2.5, 4.5  # in a second
-_LID = 0.32  # seconds of a blink
-_CAMERA_MOVES = 0.5  # share of clips
-
-
 def draw_motion(frames: int, fps: float, seed: int, most: Amplitudes) -> Motion:
     """The motion of a clip."""
     draw, times = np.random.default_rng(seed), np.arange(frames) / fps
@@ -69,7 +68,7 @@ def draw_motion(frames: int, fps: float, seed: int, most: Amplitudes) -> Motion:
         turn=np.column_stack([yaw, pitch, roll]),
         sway=head * most.sway * np.column_stack([_curve(draw, times, _SLOW), 0.5 * _curve(draw, times, _SLOW)]),
         mouth=most.mouth * _speech(draw, times, most.talk),
-        smile=most.smile * draw.uniform() * (_curve(draw, times, _QUICK) + _GAY) / (1 + _GAY),
+        smile=most.smile * draw.uniform() * (_curve(draw, times, _QUICK) + _UPWARD) / (1 + _UPWARD),
         brows=most.brows * draw.uniform() * _curve(draw, times, _QUICK),
         shut=_blinks(draw, times, most.blink),
         pan=camera * most.pan * np.column_stack([_curve(draw, times, _SLOW), _curve(draw, times, _SLOW)]),

@@ -22,6 +22,7 @@ _CHIN, _THROAT = 0.3, (0.75, 1.7)  # eye distances below the lips: all of the ja
 _LIFT, _LIFTED = 0.2, 0.18  # of the opening, by which the upper lip rises; eye distances over which that falls off
 _DARK = 0.25  # of the lower lip's colour, the inside of the mouth
 _TONGUE_COLOUR = np.array([0.6, 0.4, 0.4])  # of the same
+_TEETH, _TOOTH_LIGHT = 0.09, np.array([1.1, 1.05, 0.95])  # eye distances; of the lower lip's brightness
 _TONGUE = 0.05, 0.15  # eye distances of opening from which on, and at which wholly, a tongue shows
 _ITERATIONS = 6
 
@@ -72,10 +73,20 @@ class Mouth:
         return found @ self._axes + self._middle, np.dstack([colour, inside]).astype(np.float32)
 
     def _inside(self, own: np.ndarray, opening: float) -> Float[np.ndarray, "h w 3"]:
-        """Dark, and in the lower part of a gap that is wide enough as red as a tongue in the shade."""
+        """Dark; in the lower part of a gap that is wide enough as red as a tongue in the shade.
+
+        Where lips were closed, teeth show below the upper one, greyish in its shade, lest smiles look toothless.
+        """
         depth = (self._under(own) + _LIFT * opening) / max((1 + _LIFT) * opening, 1e-6)
         tongue = smoothstep((depth - 0.35) / 0.6) * smoothstep((opening - _TONGUE[0]) / (_TONGUE[1] - _TONGUE[0]))
-        return self._lip * (_DARK + (_TONGUE_COLOUR - _DARK) * tongue[..., None])
+        colour = self._lip * (_DARK + (_TONGUE_COLOUR - _DARK) * tongue[..., None])
+        if self.opened > _OPEN:
+            return colour
+        below = self._under(own) + _LIFT * opening * self._gap(own)  # of the upper lip's edge
+        arch = np.sqrt(np.maximum(1 - (own[..., 0] / (0.85 * self._half)) ** 2, 0))
+        high = _TEETH * smoothstep(opening / _TONGUE[1]) * arch
+        tooth = smoothstep((high - below) / (0.5 * _TEETH))[..., None]
+        return colour + (_TOOTH_LIGHT * self._lip.mean() - colour) * tooth
 
     def moved(self, places: Float[np.ndarray, "n 2"], opening: float) -> Float[np.ndarray, "n 2"]:
         """Where places of the photograph go."""

@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,9 @@ from mmjax.files import write_json, write_text
 from mmjax.media import spread
 from mmjax.preparation.hashing import hash_of
 from mmjax.preparation.inputs.kinds import Ignored
-from mmjax.preparation.items import Dropped, Finding, Still
+from mmjax.preparation.items import Dropped, Finding, SampleFrames, Still
 from mmjax.preparation.pairing.pairs import Pair
-from mmjax.preparation.reasons import REASONS
+from mmjax.preparation.reasons import REASONS, Rejected
 from mmjax.preparation.report.page import render
 from mmjax.preparation.settings import Settings
 
@@ -119,9 +119,15 @@ class Summary:
             if pair.origin != "self":
                 self._show("pairs worst", pair.sample.key, both, order=pair.cosine, **fields)
 
-    def show_animated(self, key: str, frames: UInt8[np.ndarray, "F h w 3"]) -> None:
-        """A clip that was drawn from a photo."""
-        self._show("animated", key, lambda: np.hstack(frames[spread(_STRIP, len(frames))]), text="")
+    def watched(
+        self, pairs: Sequence[Pair], frames: Iterable[SampleFrames | Rejected]
+    ) -> Iterator[SampleFrames | Rejected]:
+        """The frames of pairs, one after the other; of some clips that are drawn from photos, pictures are kept."""
+        for pair, found in zip(pairs, frames, strict=True):
+            if pair.sample.animation and not isinstance(found, Rejected):
+                strip = lambda found=found: np.hstack(found.pixels[spread(_STRIP, len(found.pixels))])  # noqa: E731
+                self._show("animated", pair.sample.key, strip, text="")
+            yield found
 
     def add_record(self, collection: str, split: str, animated: bool = False) -> None:
         """A record that was written; `animated` ones are drawn from photos."""

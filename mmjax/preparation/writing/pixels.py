@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import cv2
+
 from mmjax.faces.detection import Face
 from mmjax.faces.dlib_faces import is_installed, landmarks68
 from mmjax.faces.upright import turned
@@ -21,6 +23,7 @@ _settings = Settings()  # of this worker process
 def start_reading(settings: Settings) -> None:
     """Called once in each worker that `read_sample` runs in."""
     global _settings
+    cv2.setNumThreads(1)  # processes are the parallelism
     _settings = settings
 
 
