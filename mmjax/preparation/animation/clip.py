@@ -7,7 +7,25 @@ Nothing is made up but the inside of a mouth: every pixel is the photograph's ow
 another expression, whose head is then turned in depth before a camera that moves. Where landmarks go is known from the
 same displacements. No side of the head that the photograph does not show can come to light, so turns are small.
 
-FIGURES
+Measured on 200 photographs of LFW, drawn at 256 x 256 and shrunk to 128 x 128, 17 frames at 8 a second, beside 71 like
+windows of 42 real clips (`MMJAX_MEASURE=1 pytest -s tests/preparation/test_animation_calibration.py`). A frame's cosine
+to its photograph is 0.967 in the median by w600k_mbf, 0.902 for the 5th percentile and 0.813 at least; by MobileFaceNet
+0.966, 0.891 and 0.721. A detector finds landmarks 0.033 eye distances from where they are said to be, and boxes with an
+IoU of 0.966 (medians). How much moves, 5th percentile, median and 95th of the clips:
+
+| | drawn | real |
+|---|---|---|
+| FM_inter, % | 0.23, 0.71, 1.45 | 0.24, 0.76, 3.47 |
+| yaw, degrees | 1.9, 3.9, 10.2 | 2.0, 4.4, 19.0 |
+| pitch, degrees | 1.9, 4.3, 8.8 | 2.5, 5.2, 16.0 |
+| roll, degrees | 1.0, 2.3, 6.1 | 0.8, 2.4, 11.0 |
+| mouth's opening, eye distances | 0.03, 0.09, 0.20 | 0.02, 0.13, 0.28 |
+| blinks a minute | 0, 0, 30 | 0, 0, 60 |
+| expression, % | 2.5, 3.2, 3.8 | 2.7, 3.8, 7.6 |
+
+So the liveliest quarter of real clips is out of reach. Weak spots: a hand or microphone before the mouth is drawn along
+with it, rims of glasses bend when eyes shut, the background near the head stretches. A clip takes 0.14 s of a core
+(dlib's points 3 ms more, 0.35 s once), one of 49 frames of 480 x 720 takes 3.4 s.
 """
 
 import dataclasses
