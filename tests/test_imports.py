@@ -27,6 +27,7 @@ RANKS = [
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 GROUND_FLOOR = {
     *(
+        "collectives",
         "colours",
         "config",
         "deinterlacing",

@@ -2,7 +2,7 @@
 
 A video is decoded once, in a worker. What stays of it are times, the main face of each frame that was looked at, its
 embedding by each embedder, and small pictures for the page; with the pixels still there, metrics that need them are
-taken. NumPy only.
+taken.
 """
 
 import dataclasses
@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+
+from mmjax.faces.dlib_faces import POINTS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,6 +28,11 @@ class FacesSeen:
     @property
     def found(self) -> Bool[np.ndarray, " n"]:
         return self.counts > 0
+
+    @property
+    def dense(self) -> bool:
+        """Whether dlib's 68 points were looked for, and not a detector's five landmarks alone."""
+        return self.points.shape[1] == POINTS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

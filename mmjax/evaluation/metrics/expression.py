@@ -18,7 +18,6 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from mmjax.evaluation.metrics.head_model import FIRST, HEAD, RIGID, is_dense
 from mmjax.evaluation.metrics.interface import (
     FACES,
     NO_FACE,
@@ -31,6 +30,7 @@ from mmjax.evaluation.metrics.interface import (
 from mmjax.evaluation.metrics.over_time import range_score
 from mmjax.evaluation.observation import FacesSeen, Observation
 from mmjax.faces.dlib_faces import POINTS
+from mmjax.faces.head_model import FIRST, HEAD, RIGID
 
 _LIPS = (61, 67), (62, 66), (63, 65)  # inner edges, upper and lower
 _EYES = (36, 42)  # where the six points of each begin: outer or inner corner, two above, corner, two below
@@ -140,7 +140,7 @@ def eye_aspect_ratio(points: Float[np.ndarray, "n 68 2"]) -> Float[np.ndarray, "
 
 def _missing(faces: FacesSeen) -> str:
     """What the 68 points lack; "" for nothing."""
-    if not is_dense(faces):
+    if not faces.dense:
         return (
             f"needs dlib's {POINTS} points of the face, which follow lips and eyelids; install them with "
             "pip install 'mmjax[dlib]'"

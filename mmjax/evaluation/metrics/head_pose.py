@@ -29,11 +29,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from mmjax.evaluation.metrics.head_model import FIRST, HEAD, RIGID, is_dense
 from mmjax.evaluation.metrics.interface import FACES, MeanOverVideos, Metric, Score, VideoToScore
 from mmjax.evaluation.metrics.over_time import range_score
 from mmjax.evaluation.observation import FacesSeen
 from mmjax.faces.dlib_faces import POINTS
+from mmjax.faces.head_model import FIRST, HEAD, RIGID
 from mmjax.faces.quality import SHAPE
 
 AXES = {
@@ -76,7 +76,7 @@ class HeadPoseRange(MeanOverVideos):
 
     def score(self, case: VideoToScore) -> Score:
         poses = head_poses(case.observation.faces, case.observation.size)
-        landmarks = POINTS if is_dense(case.observation.faces) else 5
+        landmarks = POINTS if case.observation.faces.dense else 5
         return range_score(poses[:, list(AXES).index(self.axis)], details={"landmarks": landmarks})
 
 
@@ -88,7 +88,7 @@ def head_poses(faces: FacesSeen, size: tuple[int, int]) -> Float[np.ndarray, "n 
     Args:
       size: height and width of the frames.
     """
-    dense = is_dense(faces)
+    dense = faces.dense
     model = HEAD[_STEADY - FIRST] if dense else _FIVE
     seen = faces.points[:, _STEADY] if dense else faces.landmarks
     poses = np.full((len(seen), 3), np.nan)

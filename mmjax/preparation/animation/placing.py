@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mmjax.errors import DataError
-from mmjax.evaluation.metrics.head_model import HEAD
 from mmjax.faces.dlib_faces import POINTS
+from mmjax.faces.head_model import HEAD
 from mmjax.faces.quality import SHAPE
 
 # dlib's points 0 to 16, the outline of a mean face as it is seen from the front, and points of the skull behind the

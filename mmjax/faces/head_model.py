@@ -7,7 +7,6 @@ face, points 0 to 16, is left out: it slides over a head that turns.
 import numpy as np
 from jaxtyping import Float
 
-from mmjax.evaluation.observation import FacesSeen
 from mmjax.faces.dlib_faces import POINTS
 
 FIRST = 17  # of the points that are here; `HEAD[number - FIRST]` is that of dlib's number
@@ -40,8 +39,3 @@ def _all_points() -> Float[np.ndarray, "51 3"]:
 
 
 HEAD: Float[np.ndarray, "51 3"] = _all_points()
-
-
-def is_dense(faces: FacesSeen) -> bool:
-    """Whether dlib's 68 points were looked for, and not a detector's five landmarks alone."""
-    return faces.points.shape[1] == POINTS
