@@ -76,14 +76,15 @@ class Encoders:
     """Who turns prompts and reference pictures into features. See `mmjax.encoders`."""
 
     text: str = "word_table"  # word_table | t5
-    face: str = "drawn"  # drawn | pixels | arcface | photomaker
+    face: str = "drawn"  # drawn | pixels | arcface | arcface_vae | photomaker
     seed: int = 0  # of the placeholder encoders
     text_encoder: str = free("")  # folder of a converted T5 encoder, its tokenizer inside
     photomaker: str = free("")  # folder of converted PhotoMaker V2 weights
     face_models: str = free("")  # an insightface model pack, by name or folder: a detector and a recogniser, *.onnx
 
     def problems(self):
-        yield from one_of(self, text=("word_table", "t5"), face=("drawn", "pixels", "arcface", "photomaker"))
+        faces = ("drawn", "pixels", "arcface", "arcface_vae", "photomaker")
+        yield from one_of(self, text=("word_table", "t5"), face=faces)
         yield from within(self, seed=SEED)
 
 
@@ -373,6 +374,8 @@ class Experiment:
         if transformer.latent_channels != self.autoencoder.channels:
             channels = f"{self.autoencoder.channels}, as the {self.autoencoder.name} autoencoder has"
             yield "model.transformer.latent_channels", transformer.latent_channels, channels
+        if self.encoders.face == "arcface_vae" and self.autoencoder.name != "cogvideox":
+            yield "encoders.face", self.encoders.face, "another one without an autoencoder whose latents it could show"
         if self.data.references * self.model.adapter.id_tokens >= transformer.text_length:
             yield "data.references", self.data.references, "few enough that their identity tokens fit text_length"
         if self.sampling.steps > self.schedule.steps:

@@ -43,6 +43,8 @@ def test_a_second_stage_starts_from_a_first_one_of_the_same_model(file):
     second = load(file)
     (first,) = [each for each in map(load, CONFIGS) if f"runs/{each.name}" == second.train.adapter]
     assert first.model == second.model and not first.train.adapter
+    if second.name == "mini_stage2":
+        return  # no budget of the paper's
     assert (first.train.steps, set(first.data.batches), set(first.data.frames)) == (30_000, {64}, {1})
     assert (second.train.steps, second.data.batches) == (5_000, (8,)) and second.data.frames[0] >= 49
 

@@ -36,7 +36,7 @@ def make_text_encoder(
 def make_face_encoder(
     config: Experiment, mesh: "jax.sharding.Mesh | None" = None, strict: bool = True
 ) -> interface.FaceEncoder:
-    """The face encoder that `config.encoders.face` names; `arcface` and `photomaker` are `PhotographEncoder`s.
+    """The face encoder that `config.encoders.face` names; `PhotographEncoder`s but for drawn people and pixels.
 
     Args:
       mesh: devices that share the weights of large networks; by default the first device has them all.
@@ -50,6 +50,7 @@ def make_face_encoder(
         "drawn": lambda: placeholders.DrawnFaceEncoder.of(config),
         "pixels": lambda: placeholders.PixelFaceEncoder.of(config),
         "arcface": lambda: _arcface(config, strict),
+        "arcface_vae": lambda: _arcface_vae(config, mesh, strict),
         "photomaker": lambda: _photomaker(config, mesh, strict),
     }
     return kinds[config.encoders.face]()
@@ -87,6 +88,13 @@ def _arcface(config: Experiment, strict: bool) -> interface.PhotographEncoder:
     from mmjax.encoders.photographs import load_arcface_encoder  # insightface's libraries
 
     return load_arcface_encoder(config, strict)
+
+
+def _arcface_vae(config: Experiment, mesh, strict: bool) -> interface.PhotographEncoder:
+    _face_models(config)
+    from mmjax.encoders.photographs import load_arcface_vae_encoder  # insightface's libraries
+
+    return load_arcface_vae_encoder(config, make_autoencoder(config, mesh), strict)
 
 
 def _photomaker(config: Experiment, mesh, strict: bool) -> interface.PhotographEncoder:

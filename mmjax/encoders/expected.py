@@ -3,6 +3,7 @@
 from mmjax.config import Experiment
 from mmjax.encoders.build import make_autoencoder, make_face_encoder, make_text_encoder
 from mmjax.encoders.fingerprints import COGVIDEOX_VAE, PHOTOMAKER, T5, fingerprint
+from mmjax.encoders.latent_patches import LatentPatches
 from mmjax.encoders.placeholders import ArcFacePatches
 
 
@@ -28,6 +29,8 @@ def _face(config: Experiment) -> str:
         return fingerprint(PHOTOMAKER)
     if config.encoders.face == "arcface":
         return ArcFacePatches.of(config).fingerprint
+    if config.encoders.face == "arcface_vae":
+        return LatentPatches.of(config).fingerprint
     return make_face_encoder(config).fingerprint
 
 

@@ -34,6 +34,11 @@ def fingerprint(name: str, **values) -> str:
     return " ".join([name, *(f"{key}={':'.join(str(value).split())}" for key, value in values.items())])
 
 
+def values_of(line: str) -> dict[str, str]:
+    """The values of a fingerprint by their keys."""
+    return dict(each.split("=", 1) for each in line.split()[1:])
+
+
 def agrees(found: str, expected: str, but: tuple[str, ...] = ()) -> bool:
     """Whether `found` has the name and version of `expected` and all of its values; it may have more of them.
 

@@ -1,7 +1,7 @@
 """What an encoder is: text encoders, face encoders and autoencoders, as records, trainer and samplers use them.
 
     TextEncoder         T5 (`t5`), `placeholders.WordTable`
-    FaceEncoder         PhotoMaker (`photomaker`), ArcFace (`photographs`), both of them `PhotographEncoder`s;
+    FaceEncoder         PhotoMaker (`photomaker`), ArcFace (`photographs`), all of them `PhotographEncoder`s;
                         `placeholders.DrawnFaceEncoder`, `placeholders.PixelFaceEncoder`
     VideoAutoencoder    the CogVideoX VAE (`vae`), `pixel.Pixel`
 
@@ -117,7 +117,8 @@ def reference_side(config: Experiment) -> int:
     """Side in pixels of the reference pictures, which are squares: as the face encoder sees them.
 
     That is CLIP's for `photomaker`. The placeholder encoders see them as high and wide as the clip's shorter side;
-    `arcface`, whose pictures are photographs of any size, no larger than CLIP would.
+    `arcface` and `arcface_vae`, whose pictures are photographs of any size, no larger than CLIP would.
     """
     shorter, clip = min(config.data.height, config.data.width), CLIPVision().side
-    return {"photomaker": clip, "arcface": min(shorter, clip)}.get(config.encoders.face, shorter)
+    sides = {"photomaker": clip} | dict.fromkeys(("arcface", "arcface_vae"), min(shorter, clip))
+    return sides.get(config.encoders.face, shorter)

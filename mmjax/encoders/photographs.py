@@ -1,4 +1,4 @@
-"""Face encoders of photographs: what all share (the check, ArcFace, two ways in), and the one without CLIP (METHOD 2).
+"""Face encoders of photographs: what all share (the check, ArcFace, two ways in), and those without CLIP (METHOD 2).
 
     encoder = make_face_encoder(config)  # of mmjax.encoders.build
     for reference in encoder.check(["a.jpg", "b.jpg"]):  # seconds; says what is wrong before anything slow starts
@@ -23,14 +23,18 @@ from PIL import Image
 
 from mmjax import config as c
 from mmjax.encoders.arcface import ArcFace, load_arcface
-from mmjax.encoders.fingerprints import fingerprint
-from mmjax.encoders.interface import FaceFeatures
+from mmjax.encoders.batching import run_in_batches
+from mmjax.encoders.fingerprints import fingerprint, values_of
+from mmjax.encoders.interface import FaceFeatures, VideoAutoencoder
+from mmjax.encoders.latent_patches import LatentPatches
 from mmjax.encoders.placeholders import ArcFacePatches
 from mmjax.errors import ConfigError
 from mmjax.faces.detection import FaceDetector, crop_portrait, load_detector
 from mmjax.faces.packs import find_pack
 from mmjax.faces.reference_check import CheckedReference, FaceTools, check_references
 from mmjax.media import Picture
+
+_AT_ONCE = 16  # portraits that the autoencoder sees together
 
 
 class RecogniserEncoder(abc.ABC):
@@ -110,6 +114,36 @@ class ArcFaceEncoder(RecogniserEncoder):
         return self._seeded.patch_features(portraits)
 
 
+class ArcFaceVAEEncoder(RecogniserEncoder):
+    """For small models that have an autoencoder of their own: a real q_id, and in CLIP's place the portrait's latents.
+
+    The latents are those of the experiment's autoencoder, laid out by `mmjax.encoders.latent_patches`. Made by
+    `load_arcface_vae_encoder`.
+    """
+
+    def __init__(
+        self,
+        detector: FaceDetector,
+        arcface: ArcFace,
+        autoencoder: VideoAutoencoder,
+        patches: LatentPatches,
+        *,
+        strict: bool,
+    ):
+        super().__init__(detector, arcface, patches.side, strict)
+        self._autoencoder, self._laid_out = autoencoder, patches
+        networks = {f"vae_{key}": value for key, value in values_of(autoencoder.fingerprint).items()}
+        self.fingerprint = fingerprint(patches.fingerprint, **networks, **network_values(detector, arcface))
+
+    def free(self) -> None:
+        """Takes the autoencoder's weights off the device; the recogniser stays, for the check."""
+        self._autoencoder.free()
+
+    def _patches(self, portraits):
+        latents = run_in_batches(lambda rows: self._autoencoder.encode(rows[:, None])[:, 0], portraits, _AT_ONCE)
+        return self._laid_out.of_values(latents)
+
+
 def load_arcface_encoder(config: c.Experiment, strict: bool = True) -> ArcFaceEncoder:
     """The encoder of `encoders.face = arcface`: the models of `encoders.face_models`, patches as `model.adapter` says.
 
@@ -118,13 +152,29 @@ def load_arcface_encoder(config: c.Experiment, strict: bool = True) -> ArcFaceEn
       ConfigError: a recogniser whose embeddings are not `id_dim` long, or a number of tokens that makes no square.
     """
     patches = ArcFacePatches.of(config)
+    return ArcFaceEncoder(*_fitting_models(config), patches, strict=strict)
+
+
+def load_arcface_vae_encoder(
+    config: c.Experiment, autoencoder: VideoAutoencoder, strict: bool = True
+) -> ArcFaceVAEEncoder:
+    """The encoder of `encoders.face = arcface_vae`: models of `encoders.face_models`, latents by `autoencoder`.
+
+    Raises as `load_arcface_encoder`, where a number of tokens has to be that of the portrait's patches.
+    """
+    patches = LatentPatches.of(config)
+    return ArcFaceVAEEncoder(*_fitting_models(config), autoencoder, patches, strict=strict)
+
+
+def _fitting_models(config: c.Experiment) -> tuple[FaceDetector, ArcFace]:
+    """The pack's models, whose embeddings are as long as the experiment says (`ConfigError`)."""
     detector, arcface = load_models(config.encoders.face_models)
-    if arcface.width != patches.id_dim:
+    if arcface.width != config.model.adapter.id_dim:
         raise ConfigError(
-            f"model.adapter.id_dim = {patches.id_dim}: expected {arcface.width}, the length of an embedding by the "
-            f"recogniser of {config.encoders.face_models}"
+            f"model.adapter.id_dim = {config.model.adapter.id_dim}: expected {arcface.width}, the length of an "
+            f"embedding by the recogniser of {config.encoders.face_models}"
         )
-    return ArcFaceEncoder(detector, arcface, patches, strict=strict)
+    return detector, arcface
 
 
 def load_models(face_models: str | os.PathLike) -> tuple[FaceDetector, ArcFace]:

@@ -102,6 +102,7 @@ class SeededPatches:
     """
 
     kind: str
+    inputs = _PATCH * _PATCH * 3  # numbers of a patch
 
     def __init__(self, id_dim: int, tokens: int, width: int, side: int, seed: int):
         self.grid = math.isqrt(tokens - 1)
@@ -113,8 +114,7 @@ class SeededPatches:
             )
         self.id_dim, self.tokens, self.width, self.side, self.seed = id_dim, tokens, width, side, seed
         rng = np.random.default_rng([seed, 1])
-        inputs = _PATCH * _PATCH * 3
-        self._project = rng.normal(0, 1.5 / math.sqrt(inputs), (2, inputs, width)).astype(np.float32)
+        self._project = rng.normal(0, 1.5 / math.sqrt(self.inputs), (2, self.inputs, width)).astype(np.float32)
         self._place = rng.normal(0, 0.7, (2, self.grid**2, width)).astype(np.float32)
 
     @classmethod
@@ -130,10 +130,13 @@ class SeededPatches:
 
     def patch_features(self, pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "2 n tokens clip_dim"]:
         """[0] for the ID perceiver, [1] for the face perceiver."""
-        count, side = len(pictures), self.grid * _PATCH
-        pixels = _resize(pictures, side).astype(np.float32) / 127.5 - 1
-        patches = pixels.reshape(count, self.grid, _PATCH, self.grid, _PATCH, 3).transpose(0, 1, 3, 2, 4, 5)
-        patches = patches.reshape(count, self.grid**2, -1)
+        return self.of_values(_resize(pictures, self.grid * _PATCH).astype(np.float32) / 127.5 - 1)
+
+    def of_values(self, values: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "2 n tokens clip_dim"]:
+        """The same of pictures that are numbers round zero already, cut into `grid` x `grid` patches."""
+        count, height, width, channels = values.shape
+        patches = values.reshape(count, self.grid, height // self.grid, self.grid, width // self.grid, channels)
+        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(count, self.grid**2, self.inputs)
         features = np.einsum("npi,kiw->knpw", patches, self._project) + self._place[:, None]
         return np.concatenate([features.mean(2, keepdims=True), features], 2)
 

@@ -194,8 +194,8 @@ def _encoders(config: Experiment, text_cache: str | None) -> EncoderSet:
     face = make_face_encoder(config)
     if not isinstance(face, RecogniserEncoder):
         raise ConfigError(
-            f"encoders.face = {config.encoders.face}: expected arcface or photomaker to prepare photos and clips, "
-            "whose faces have to be recognised"
+            f"encoders.face = {config.encoders.face}: expected arcface, arcface_vae or photomaker to prepare photos "
+            "and clips, whose faces have to be recognised"
         )
     return EncoderSet(make_text_encoder(config, cache=text_cache), face, make_autoencoder(config))
 
