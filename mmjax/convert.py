@@ -1,9 +1,11 @@
-"""Converts published weights, both ways, and exports the adapter of a training run.
+"""Converts published weights, both ways, and exports what training runs have learned.
 
 python -m mmjax.convert cogvideox --source zai-org/CogVideoX-5b --output weights/5b
 python -m mmjax.convert transformer --source zai-org/CogVideoX-5b --output weights/transformer
 python -m mmjax.convert transformer --source weights/transformer --output diffusers/transformer --reverse
 python -m mmjax.convert adapter --source runs/mine --output mine.safetensors
+python -m mmjax.convert transformer --source runs/mini_base --output weights/mini/transformer
+python -m mmjax.convert pretrained --source runs/mini_stage2 --about about.json --output mini
 """
 
 import argparse
@@ -13,7 +15,10 @@ import jax
 
 from mmjax import callable_command, cli, conversion
 from mmjax.errors import ConversionError, exits_cleanly
-from mmjax.weights import export
+from mmjax.pretrained import packing
+from mmjax.weights import export, export_base, runs
+
+_OF_RUNS = f"{conversion.ADAPTER} or {conversion.PRETRAINED}"
 
 
 def convert(
@@ -27,32 +32,45 @@ def convert(
     overwrite: bool = False,
     step: int | str | None = None,
     licence: str | None = None,
+    about: str | Path | None = None,
 ) -> conversion.Report:
-    """Converts published weights into a folder that mmjax loads, or back; or the adapter of a run into one file.
+    """Converts published weights into a folder that mmjax loads, or back; or what a run has learned.
 
     Args:
       component: one of `mmjax.conversion.COMPONENTS`, such as "transformer", or "cogvideox" for a whole pipeline;
-        or "adapter", whose direction follows from the source (`mmjax.weights.export`).
-      source: a published folder, weights file or hub id; with `reverse` a converted folder. Of an adapter: a run's
-        workdir, or a file or folder that this has written.
+        "adapter", whose direction follows from the source (`mmjax.weights.export`), or "pretrained", a run's whole
+        model as files to give away (`mmjax.pretrained.packing`).
+      source: a published folder, weights file or hub id, or of a transformer a run's workdir; with `reverse` a
+        converted folder. Of an adapter or a pretrained model: a workdir, or what this has written.
       output: folder to write; of an adapter, of a run or a folder, a file that ends in .safetensors.
-      reverse: write the published files from a converted folder.
-      dtype: "float32" or "bfloat16" casts; by default everything keeps the source's dtype, bit for bit.
+      reverse: write the published files from a converted folder; of a pretrained model, converted folders of its files.
+      dtype: "float32" or "bfloat16" casts; by default everything keeps the source's dtype, bit for bit. Of a
+        pretrained model "int8" or "float16", or some of them by part.
       tokenizer: folder of the text encoder's tokenizer, where it is not beside the source.
       overwrite: replace what mmjax converted there before; other files in the folder stay.
-      step: of the run whose adapter is exported, "best" or by default the last checkpoint's.
-      licence: of an exported adapter, in place of what is known of its base's.
+      step: of the run, "best" or by default the last checkpoint's.
+      licence: of an adapter or a pretrained model, in place of what is known of its base's.
+      about: of a pretrained model, the JSON file of what its makers know of it.
 
     Raises:
       ConversionError: with all that does not fit. CheckpointError: a converted folder or a run that is not complete.
-      OutputError: an adapter's file that cannot be written.
+      OutputError: files of an adapter or a pretrained model that cannot be written.
     """
+    of_run = {"step": step, "dtype": dtype, "overwrite": overwrite}
     if component == conversion.ADAPTER:
-        of_adapter = {"step": step, "dtype": dtype, "licence": licence, "overwrite": overwrite}
-        return _convert_adapter(source, output, reverse, tokenizer, of_adapter)
-    for name, value in {"--step": step, "--licence": licence}.items():
-        if value is not None:
-            raise ConversionError(f"{name}: expected the component {conversion.ADAPTER} beside it, found {component}")
+        _refuse(component, reverse=reverse, tokenizer=tokenizer, about=about)
+        return export.convert_adapter(source, output, licence=licence, **of_run)
+    if component == conversion.PRETRAINED:
+        of_packing = {"step": step, "dtype": dtype, "licence": licence, "about": about}
+        _refuse(component, tokenizer=tokenizer, **(of_packing if reverse else {}))
+        if reverse:
+            return packing.unpack(source, output, overwrite=overwrite)
+        return packing.pack(source, output, overwrite=overwrite, **of_packing)
+    _refuse(component, licence=licence, about=about)
+    if component == "transformer" and runs.is_workdir(source):
+        _refuse(component, reverse=reverse, tokenizer=tokenizer)
+        return export_base.convert_base(source, output, **of_run)
+    _refuse(component, step=step)
     if reverse and tokenizer:
         raise ConversionError("--tokenizer: expected no --reverse beside it; the converted folder holds the tokenizer")
     settings = {"dtype": dtype, "overwrite": overwrite} | ({} if reverse else {"tokenizer": tokenizer})
@@ -67,13 +85,17 @@ def convert(
         raise ConversionError(f"{what}: expected files that can be read, found: {error.strerror or error}") from error
 
 
-def _convert_adapter(source, output, reverse, tokenizer, settings) -> conversion.Report:
-    if reverse or tokenizer:
-        raise ConversionError(
-            f"{'--reverse' if reverse else '--tokenizer'}: expected none with an adapter, found one; a run or a folder "
-            "becomes a file, and a file a folder"
-        )
-    return export.convert_adapter(source, output, **settings)
+def _refuse(component: str, **given) -> None:
+    """Flags that mean nothing with this component and source (`ConversionError`)."""
+    said, hint = {
+        conversion.ADAPTER: ("an adapter", "; a run or a folder becomes a file, and a file a folder"),
+        conversion.PRETRAINED: ("a pretrained model in this direction", ""),
+    }.get(component, (f"{component} of this source", f"; it goes with what a run has learned, {_OF_RUNS}"))
+    for name, value in given.items():
+        if value not in (None, False):
+            raise ConversionError(
+                f"--{name}: expected none with {said}, found one{hint if name != 'tokenizer' else ''}"
+            )
 
 
 @exits_cleanly
@@ -88,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser(
         prog="python -m mmjax.convert",
         description="Converts published weights into a folder that mmjax loads onto any mesh, or back;\n"
-        "exports the adapter of a training run as one file.",
+        "exports what a training run has learned: its adapter, its base, its whole model.",
         epilog=_components(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -98,28 +120,33 @@ def _parser() -> argparse.ArgumentParser:
         type=cli.path,
         required=True,
         help="published folder (a model's or a pipeline's), weights file or hub id; a converted folder to go back; "
-        "for an adapter: a run's workdir, or what was made of one",
+        "for an adapter, a transformer or a pretrained model: a run's workdir, or what was made of one",
     )
     parser.add_argument(
         "--output", type=cli.path, required=True, help="folder to write; for a run's adapter FILE.safetensors"
     )
-    parser.add_argument("--reverse", action="store_true", help="write the published files from a converted folder")
-    parser.add_argument("--dtype", help="cast to float32 or bfloat16 (default: keep the source's dtype, bit for bit)")
+    parser.add_argument("--reverse", action="store_true", help="the way back, to a converted folder's published files")
+    parser.add_argument(
+        "--dtype",
+        help="cast to float32 or bfloat16 (default: keep the source's dtype, bit for bit); of a pretrained model int8 "
+        "(the default), float16, or vae=float16,base=int8,adapter=int8",
+    )
     parser.add_argument(
         "--tokenizer", type=cli.path, help="folder of the text encoder's tokenizer, when it is not beside the source"
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace this component as converted there before, and nothing else"
     )
-    of_adapter = "of an adapter: "
+    of_run = "of what a run has learned: "
     parser.add_argument(
         "--step",
         type=cli.checkpoint_step,
         metavar="N",
-        help=f"{of_adapter}the run's checkpoint, or best (default: the last)",
+        help=f"{of_run}the run's checkpoint, or best (default: the last)",
     )
+    parser.add_argument("--licence", metavar="TEXT", help=f"{of_run}its licence (default: what is known of the base's)")
     parser.add_argument(
-        "--licence", metavar="TEXT", help=f"{of_adapter}its licence (default: what is known of the base's)"
+        "--about", type=cli.path, metavar="FILE.json", help="of a pretrained model: what its makers know of it"
     )
     return parser
 
@@ -129,6 +156,9 @@ def _components() -> str:
     lines = {conversion.PIPELINE: "a whole CogVideoX pipeline: transformer, vae, text-encoder, tokenizer and scheduler"}
     lines |= {name: kind.summary for name, kind in conversion.COMPONENTS.items()}
     lines[conversion.ADAPTER] = "of a run: RUN -> FILE.safetensors -> DIR (--adapter and train.adapter take all three)"
+    lines[conversion.PRETRAINED] = (
+        "a run's whole small model: RUN -> DIR (--model takes it) -> converted folders (--reverse)"
+    )
     return "\n".join(["components:", *(f"  {name:<14}{summary}" for name, summary in lines.items())])
 
 

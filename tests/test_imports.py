@@ -20,7 +20,7 @@ RANKS = [
     ["conversion"],
     ["weights"],
     ["encoders"],
-    ["records", "evaluation"],
+    ["records", "evaluation", "pretrained"],
     ["synthetic", "preparation", "training", "sampling"],
     ["entry points"],
 ]

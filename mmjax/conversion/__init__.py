@@ -19,7 +19,7 @@ conversion out, `pipeline` several at once; `source`, `safetensors_io`, `pickles
 from mmjax.conversion.folders import convert, convert_back, load_component, read_record
 from mmjax.conversion.pipeline import Pipeline, convert_pipeline, convert_pipeline_back, read_pipeline
 from mmjax.conversion.plans import Report
-from mmjax.conversion.recognise import ADAPTER
+from mmjax.conversion.recognise import ADAPTER, PRETRAINED
 from mmjax.conversion.registry import COMPONENTS, PIPELINE
 from mmjax.conversion.transformer import abstract_transformer
 
@@ -27,6 +27,7 @@ __all__ = [
     "ADAPTER",
     "COMPONENTS",
     "PIPELINE",
+    "PRETRAINED",
     "Pipeline",
     "Report",
     "abstract_transformer",

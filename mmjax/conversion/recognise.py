@@ -13,6 +13,7 @@ from mmjax.errors import ConversionError
 MANIFEST = "mmjax.json"
 PIPELINE = "cogvideox"  # transformer, VAE and text encoder together; see `mmjax.conversion.pipeline`
 ADAPTER = "adapter"  # a trained adapter of ours, which `mmjax.weights.export` writes
+PRETRAINED = "pretrained"  # a whole model of ours to give away, which `mmjax.pretrained.packing` writes
 PARTS = {  # class of a published config.json -> (folder in a pipeline, our component)
     "CogVideoXTransformer3DModel": ("transformer", "transformer"),
     "AutoencoderKLCogVideoX": ("vae", "vae"),

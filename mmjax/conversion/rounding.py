@@ -22,7 +22,7 @@ _CHUNK = 2**22  # values that are widened to float32 at a time on the host
 
 @dataclasses.dataclass(frozen=True)
 class RoundingLoss:
-    """The error of values that were rounded to bfloat16, summed so that parts add up.
+    """The error of values that were rounded, here to bfloat16, summed so that parts add up.
 
     values: how many. error, size: sums of squares, of what was lost and of the values. largest: relative error.
     """

@@ -25,7 +25,8 @@ DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
 _UNUSED = {"I64": np.dtype(np.int64)}  # position ids, which no table reads
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+QUANTISED = {"I8": np.dtype(np.int8)}  # in what `mmjax.weights.shipped` writes, with scales beside it
+_NAMES = {dtype: name for name, dtype in (DTYPES | QUANTISED).items()}
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -49,12 +50,16 @@ def is_lfs_pointer(path: Path) -> bool:
         return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
-def read_headers(files: list[Path]) -> dict[str, Tensor]:
+def read_headers(files: list[Path], quantised: bool = False) -> dict[str, Tensor]:
     """Every tensor of the files by its key; nothing but the headers is read.
+
+    Args:
+      quantised: take whole numbers of eight bits too, which are weights only beside their scales.
 
     Raises `ConversionError` for a file that is no safetensors file, is cut short, or repeats another one's key.
     """
-    return merged({file: _read_header(file) for file in files})
+    more = QUANTISED if quantised else {}
+    return merged({file: _read_header(file, _UNUSED | more) for file in files})
 
 
 def merged(by_file: dict[Path, dict[str, Any]]) -> dict[str, Any]:
@@ -201,11 +206,11 @@ def _read_json(file: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _read_header(file: Path) -> dict[str, Tensor]:
+def _read_header(file: Path, more: dict[str, np.dtype]) -> dict[str, Tensor]:
     header, start = _read_json(file)
     header.pop("__metadata__", None)
     try:
-        tensors = {key: _tensor(file, start, key, entry) for key, entry in header.items()}
+        tensors = {key: _tensor(file, start, key, entry, more) for key, entry in header.items()}
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
         raise ConversionError(f"{file}: expected tensors in the header, found other values. {_again()}") from error
     _check_apart(file, tensors)
@@ -215,8 +220,8 @@ def _read_header(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _tensor(file: Path, start: int, key: str, entry: dict) -> Tensor:
-    dtype = (DTYPES | _UNUSED).get(entry["dtype"])
+def _tensor(file: Path, start: int, key: str, entry: dict, more: dict[str, np.dtype]) -> Tensor:
+    dtype = (DTYPES | more).get(entry["dtype"])
     if dtype is None:
         raise ConversionError(
             f"{file}: {key} is {entry['dtype']}, expected one of {', '.join(DTYPES)}. "

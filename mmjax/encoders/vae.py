@@ -30,6 +30,7 @@ from mmjax.models.sizes import VAE
 from mmjax.precision import Policy
 from mmjax.trees import Tree
 from mmjax.validation import off_grid
+from mmjax.weights import shipped
 
 HALVES = ("encoder", "decoder")
 PRECISION = Precision()  # encodes in float32, decodes in bfloat16
@@ -49,6 +50,7 @@ class CogVideoXAutoencoder:
       tiling: compute pictures larger than half of `record.sample_height` x `sample_width` in tiles, for less memory.
         Each tile is normalized by itself, so that the numbers differ from those without tiling.
       weights: hash of what the parameters were made from, for `fingerprint`, which says which latents `encode` makes.
+      stored: the dtype in which they were kept meanwhile, where that changed them.
 
     Raises `ConfigError` for a record whose sizes cannot be tiled.
     """
@@ -61,6 +63,7 @@ class CogVideoXAutoencoder:
         precision: Precision = PRECISION,
         tiling: bool = False,
         weights: str = "unnamed",
+        stored: str = "",
     ):
         self.record, self.mesh, self.precision, self.tiling = record, mesh, precision, tiling
         self._cuts = (vae_tiling.encoder_cuts(record), vae_tiling.decoder_cuts(record)) if tiling else (None, None)
@@ -69,8 +72,8 @@ class CogVideoXAutoencoder:
         self._halves = {
             half: LazyWeights(functools.partial(jax.device_put, self._at_rest[half], place)) for half in HALVES
         }
-        tiles = {"tiling": True} if tiling else {}
-        self.fingerprint = fingerprint(COGVIDEOX_VAE, weights=weights, encode=_encoding(precision), **tiles)
+        more = ({"tiling": True} if tiling else {}) | ({"stored": stored} if stored else {})
+        self.fingerprint = fingerprint(COGVIDEOX_VAE, weights=weights, encode=_encoding(precision), **more)
         self._encode = jax.jit(self._encode_traced)
         self._decode = jax.jit(self._decode_traced)
         self._to_uint8 = jax.jit(to_uint8)
@@ -175,15 +178,24 @@ def load_autoencoder(
 ) -> CogVideoXAutoencoder:
     """The autoencoder of a converted folder (`python -m mmjax.convert vae`), its weights in host memory.
 
+    Args:
+      folder: or the file of a shipped model's autoencoder (`mmjax.weights.shipped`).
+
     Raises `CheckpointError` for a folder that is incomplete or holds another component.
     """
-    weights = hash_converted(Path(folder), "vae")  # refuses another component before its weights are read
-    record, params = load_component(folder, jax.sharding.SingleDeviceSharding(_host()))
+    on_host, stored = jax.sharding.SingleDeviceSharding(_host()), ""
+    if Path(folder).is_file():
+        part = shipped.open_part(Path(folder), "vae")
+        record, weights, stored = part.record.vae, part.record.vae_weights, part.record.dtypes["vae"]
+        params = part.restored(on_host)
+    else:
+        weights = hash_converted(Path(folder), "vae")  # refuses another component before its weights are read
+        record, params = load_component(folder, on_host)
     for half, setting in (("encoder", "encode"), ("decoder", "decode")):
         if getattr(precision, setting) == "bfloat16":
             loss = rounding.measure(jax.tree.leaves(params[half]))
             rounding.report(f"{folder}, {half}", loss, f"precision.{setting}")
-    return CogVideoXAutoencoder(record, params, mesh, precision, tiling, weights)
+    return CogVideoXAutoencoder(record, params, mesh, precision, tiling, weights, stored)
 
 
 def to_uint8(video: Float[Array, "*b F H W 3"]) -> UInt8[Array, "*b F H W 3"]:

@@ -1,9 +1,10 @@
-"""Which weights and which settings a sampler has: a training run's, or converted CogVideoX weights with an adapter."""
+"""Which weights and which settings a sampler has: a run's, converted CogVideoX's with an adapter, a shipped model's."""
 
 import dataclasses
 import functools
 import operator
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -15,10 +16,11 @@ from mmjax.conversion import store
 from mmjax.errors import ConfigError
 from mmjax.models.build import STREAMED, Params, abstract_params
 from mmjax.precision import FLOAT32
+from mmjax.pretrained.names import find
 from mmjax.sampling.mistaken import check_folder
 from mmjax.sampling.text_to_video import PromisedParams, Sampler
 from mmjax.trainable import split_adapter
-from mmjax.weights import parameters, runs
+from mmjax.weights import adapters, parameters, runs, shipped
 from mmjax.weights.adapters import TrainedAdapter, open_adapter
 from mmjax.weights.base import of_folder, of_run
 from mmjax.weights.same_model import check_same_model
@@ -45,7 +47,9 @@ def load_sampler(
     """A model ready to sample. Settings are checked here; weights are read when they are needed.
 
     Args:
-      folder: a workdir of `mmjax.train`, or a folder that `python -m mmjax.convert cogvideox` wrote.
+      folder: a workdir of `mmjax.train`, a folder that `python -m mmjax.convert cogvideox` wrote, or a model to give
+        away: the folder that `python -m mmjax.convert pretrained` wrote, or the name of one that comes with mmjax, such
+        as "mini". A folder of that name goes before.
       adapter: a workdir, whose adapter is used, or a file or folder that `python -m mmjax.convert adapter` wrote of
         one; with converted weights and none, plain CogVideoX samples text alone.
       weights: "ema", the averaged ones where the run kept an average, or "raw".
@@ -53,7 +57,8 @@ def load_sampler(
       mesh: by default all devices along `data`, whatever mesh the model was trained on.
       photomaker: folder of converted PhotoMaker V2 weights; by default FOLDER/photomaker.
       face_models: an insightface model pack, by name or folder; by default FOLDER/face_models.
-      precision: "bfloat16" or "float32"; by default the run's, and bfloat16 for converted weights.
+      precision: "bfloat16" or "float32"; by default the run's, bfloat16 for converted weights, and float32 for a model
+        that was given away, which is small.
       low_memory: block weights stay in host memory and come to the device a pair at a time, and videos are decoded in
         tiles. Slower, for devices with less memory.
       text_cache: folder in which prompts' embeddings are kept.
@@ -72,29 +77,19 @@ def load_sampler(
     check_folder(folder, "--model")
     if adapter is not None:
         check_folder(adapter, "--adapter")
-    folder = Path(folder)
-    published = (folder / store.MANIFEST).is_file()
-    added = adapter and open_adapter(adapter, f"--adapter {os.fspath(adapter)}", step if published else None, weights)
-    config = _published_experiment(folder, added) if published else runs.read_config(folder)
-    config = _with_settings(config, folder, mesh, photomaker, face_models, precision, low_memory, settings)
+    named, folder = os.fspath(folder), find(folder)
+    make = _of_shipped if shipped.is_shipped(folder) else _of_published if _is_converted(folder) else _of_run
+    found = make(folder, named, adapter, step, weights)
+    config = _with_settings(found.config, folder, mesh, photomaker, face_models, precision, low_memory, settings)
     devices = sharding.make_mesh(config.mesh)
-    source, abstract = {"model": str(folder)}, _abstract(config, devices, low_memory, cast=published)
-    if published:
-        source |= {"step": added.step, "weights": added.weights} if added else {}
-        base = functools.partial(of_folder, conversion.read_pipeline(folder).folders["transformer"])
-        read = functools.partial(_read_published, folder, added, abstract)
-    else:
-        source |= _run(folder, weights, step)
-        base = functools.partial(of_run, folder, source["step"], weights == "ema")
-        read = functools.partial(_read_run, folder, added, abstract, source["step"], weights == "ema")
+    abstract, added = _abstract(config, devices, low_memory, found.cast), found.adapter
     if added:
-        source["adapter"] = os.fspath(adapter)
         check_same_model(added.config.model, config.model, added.what)
-        added.check_base(base, f"--model {folder}")
-    promised = PromisedParams(abstract, read)
+        added.check_base(found.base, f"--model {named}")
+    source = found.source | ({} if adapter is None else {"adapter": os.fspath(adapter)})
     return Sampler(
         config,
-        promised,
+        PromisedParams(abstract, functools.partial(found.read, abstract)),
         devices,
         source,
         tiling=low_memory,
@@ -102,6 +97,58 @@ def load_sampler(
         strict=strict,
         trained_with=added.encoders if added else runs.read_encoders(folder),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """A model of one of the three kinds.
+
+    adapter: in place of a run's own. base: computes the fingerprint of the transformer, where an adapter has to fit it.
+    read: shapes, dtypes and shardings of all leaves -> the parameters. cast: large ones are kept as frozen ones are.
+    """
+
+    config: c.Experiment
+    adapter: TrainedAdapter | None
+    base: Callable[[], str]
+    read: Callable[[Params], Params]
+    source: dict
+    cast: bool = False
+
+
+def _is_converted(folder: Path) -> bool:
+    """Whether `mmjax.convert` wrote the folder."""
+    return (folder / store.MANIFEST).is_file()
+
+
+def _of_shipped(folder: Path, named: str, adapter, step, weights: str) -> _Found:
+    parts = shipped.open_model(folder)
+    own, vae = parts["adapter"].record.origin, str(folder / shipped.file_name("vae"))
+    if adapter is None:
+        added = adapters.checked(adapters.exported(own, f"--model {named}", parts["adapter"].read), step, weights)
+    else:
+        added = open_adapter(adapter, f"--adapter {os.fspath(adapter)}", step, weights)
+    autoencoder = dataclasses.replace(own.config.autoencoder, weights=vae)
+    config = dataclasses.replace(own.config, autoencoder=autoencoder, precision=FLOAT32)
+    read = functools.partial(_read_shipped, parts["base"], added)
+    source = {"model": named, "step": added.step, "weights": added.weights}
+    return _Found(config, added, lambda: own.base.fingerprint, read, source)
+
+
+def _of_published(folder: Path, named: str, adapter, step, weights: str) -> _Found:
+    added = adapter and open_adapter(adapter, f"--adapter {os.fspath(adapter)}", step, weights)
+    config = _published_experiment(folder, added)
+    base = functools.partial(of_folder, conversion.read_pipeline(folder).folders["transformer"])
+    source = {"model": named} | ({"step": added.step, "weights": added.weights} if added else {})
+    return _Found(config, added, base, functools.partial(_read_published, folder, added), source, cast=True)
+
+
+def _of_run(folder: Path, named: str, adapter, step, weights: str) -> _Found:
+    added = adapter and open_adapter(adapter, f"--adapter {os.fspath(adapter)}", None, weights)
+    config, step, averaged = runs.read_config(folder), parameters.complete_step(folder, step), weights == "ema"
+    base = functools.partial(of_run, folder, step, averaged)
+    read = functools.partial(_read_run, folder, added, step, averaged)
+    kept = "ema" if averaged and config.train.ema_decay > 0 else "raw"
+    return _Found(config, added, base, read, {"model": named, "step": step, "weights": kept})
 
 
 def _published_experiment(folder: Path, adapter: TrainedAdapter | None) -> c.Experiment:
@@ -153,12 +200,6 @@ def _with_settings(config, folder, mesh, photomaker, face_models, precision, low
     return config.validated()
 
 
-def _run(workdir: Path, weights: str, step: int | str | None) -> dict:
-    """Which of a run's weights these are."""
-    averaged = weights == "ema" and runs.read_config(workdir).train.ema_decay > 0
-    return {"step": parameters.complete_step(workdir, step), "weights": "ema" if averaged else "raw"}
-
-
 def _abstract(config: c.Experiment, devices: jax.sharding.Mesh, low_memory: bool, cast: bool) -> Params:
     """The parameters' shapes, dtypes and shardings, with `cast` large ones in the dtype of frozen weights."""
     leaves = trees.flatten(abstract_params(config, devices))
@@ -190,7 +231,13 @@ def _read_published(folder: Path, adapter: TrainedAdapter | None, abstract: Para
     return trees.merge(params, _like(adapter.read(added), added))
 
 
-def _read_run(folder: Path, adapter: TrainedAdapter | None, abstract: Params, step: int, ema: bool) -> Params:
+def _read_shipped(base: shipped.Part, adapter: TrainedAdapter, abstract: Params) -> Params:
+    """A shipped base, and its own adapter or another."""
+    added, rest = split_adapter(abstract)
+    return trees.merge(base.read(rest), adapter.read(added))
+
+
+def _read_run(folder: Path, adapter: TrainedAdapter | None, step: int, ema: bool, abstract: Params) -> Params:
     """A run's parameters, with another adapter where one is named."""
     params = parameters.load_params(folder, step, ema, abstract=abstract)
     if adapter is None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from mmjax.conversion import store
 from mmjax.conversion.recognise import ADAPTER, advice
 from mmjax.errors import CheckpointError
+from mmjax.pretrained.names import find, there_are
+from mmjax.weights.shipped import is_shipped
 
 
 def check_folder(given: str | os.PathLike, flag: str) -> None:
@@ -19,6 +21,10 @@ def check_folder(given: str | os.PathLike, flag: str) -> None:
         return  # `open_adapter` says what a file is
     other = {"--model": "a folder of converted weights", "--adapter": "an adapter that was exported"}[flag]
     expected = f"the workdir of a training run, or {other}"
+    if flag == "--model" and is_shipped(find(given)):
+        return
+    if flag == "--model" and Path(given).name == given and not Path(given).exists():
+        expected += f", or the name of a model that comes with mmjax ({there_are()})"
     if found := _mistake(given, Path(given), flag):
         raise CheckpointError(f"{flag} {given}: expected {expected}; {found}")
 

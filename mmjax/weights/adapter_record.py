@@ -98,16 +98,16 @@ class AdapterRecord:
             raise CheckpointError(f"{where}: expected an adapter's metadata, found others ({error})") from error
 
 
-def check_version(metadata: Mapping[str, str], where: str) -> None:
+def check_version(metadata: Mapping[str, str], where: str, kind: str = "an adapter") -> None:
     """Refuses the metadata of another version of the format (`CheckpointError`), newer ones with what to do."""
     found = metadata.get("format_version", "")
     if found.isdecimal() and int(found) > VERSION:
         raise CheckpointError(
-            f"{where}: expected an adapter of format {VERSION} or before, found format {found}, of a newer mmjax; "
-            "update mmjax"
+            f"{where}: expected {kind} of format {VERSION} or before, found format {found}, of a newer mmjax; update "
+            "mmjax"
         )
     if found != str(VERSION):
-        raise CheckpointError(f"{where}: expected an adapter of format {VERSION}, found format {found!r}")
+        raise CheckpointError(f"{where}: expected {kind} of format {VERSION}, found format {found!r}")
 
 
 def without_paths(config: c.Experiment) -> c.Experiment:

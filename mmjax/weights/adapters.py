@@ -85,10 +85,19 @@ def open_adapter(
         opened = _of_folder(path, what)
     else:
         return _of_run(path, what, step, weights)
+    return checked(opened, step, weights)
+
+
+def checked(opened: TrainedAdapter, step: int | str | None, weights: str) -> TrainedAdapter:
+    """One that was given away, of one step and one kind of weights. Raises `ConfigError` where others are wanted."""
     if step not in (None, opened.step):
-        raise ConfigError(f"{what}: expected step {step}, found the weights of step {opened.step} alone; leave it out")
+        raise ConfigError(
+            f"{opened.what}: expected step {step}, found the weights of step {opened.step} alone; leave it out"
+        )
     if weights == "raw" != opened.weights:
-        raise ConfigError(f"{what}: expected raw weights, found the averaged ones alone; leave it out, or take the run")
+        raise ConfigError(
+            f"{opened.what}: expected raw weights, found the averaged ones alone; leave it out, or take the run"
+        )
     return opened
 
 
@@ -132,10 +141,10 @@ def _of_file(path: Path, what: str) -> TrainedAdapter:
     def read(abstract: Params) -> Params:
         trees.check_same(abstract, trees.unflatten(tensors), what)
         leaves = trees.flatten(abstract)
-        params = {path: _placed(safetensors_io.read_tensor(tensors[path]), leaf) for path, leaf in leaves.items()}
+        params = {path: placed(safetensors_io.read_tensor(tensors[path]), leaf) for path, leaf in leaves.items()}
         return _sound(trees.unflatten(params), what)
 
-    return _exported(record, what, read)
+    return exported(record, what, read)
 
 
 def _of_folder(folder: Path, what: str) -> TrainedAdapter:
@@ -145,7 +154,7 @@ def _of_folder(folder: Path, what: str) -> TrainedAdapter:
         trees.check_same(abstract, trees.unflatten(leaves), what)
         return _sound(store.read_params(folder, abstract), what)
 
-    return _exported(record, what, read)
+    return exported(record, what, read)
 
 
 def _of_run(workdir: Path, what: str, step: int | str | None, weights: str) -> TrainedAdapter:
@@ -157,7 +166,8 @@ def _of_run(workdir: Path, what: str, step: int | str | None, weights: str) -> T
     return TrainedAdapter(what, config, encoders, None, step, "ema" if averaged else "raw", read)
 
 
-def _exported(record: AdapterRecord, what: str, read: Callable[[Params], Params]) -> TrainedAdapter:
+def exported(record: AdapterRecord, what: str, read: Callable[[Params], Params]) -> TrainedAdapter:
+    """One that its record describes."""
     return TrainedAdapter(what, record.config, record.encoders, record.base, record.step, record.weights, read)
 
 
@@ -166,7 +176,7 @@ def _sound(params: Params, what: str) -> Params:
     return params
 
 
-def _placed(values: np.ndarray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    """On the devices that keep it, in the leaf's dtype."""
+def placed(values: np.ndarray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    """A leaf on the devices that keep it, in its dtype."""
     values = values.astype(leaf.dtype, copy=False)
     return jax.make_array_from_callback(values.shape, leaf.sharding, lambda index: values[index])

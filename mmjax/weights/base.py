@@ -37,7 +37,7 @@ def of_folder(folder: Path | str) -> str:
     folder = Path(folder)
     stored = trees.flatten(store.described_leaves(store.read_manifest(folder, TRANSFORMER.name)))
     telling = {path: leaf for path, leaf in stored.items() if _tells(f"transformer/{path}")}
-    return _fingerprint((f"transformer/{path}", values) for path, values in store.read_leaves(folder, telling))
+    return of_values((f"transformer/{path}", values) for path, values in store.read_leaves(folder, telling))
 
 
 def of_run(workdir: Path | str, step: int | None = None, ema: bool = True) -> str:
@@ -49,7 +49,18 @@ def of_run(workdir: Path | str, step: int | None = None, ema: bool = True) -> st
     leaves = trees.flatten(abstract_params(config, one_device()))
     telling = trees.unflatten({path: leaf for path, leaf in leaves.items() if _tells(path)})
     params = trees.flatten(load_part(workdir, telling, step, ema))
-    return _fingerprint((path, np.asarray(values)) for path, values in params.items())
+    return of_values((path, np.asarray(values)) for path, values in params.items())
+
+
+def of_values(leaves: Iterable[tuple[str, np.ndarray]]) -> str:
+    """The fingerprint of a transformer's leaves, with their paths in the whole tree; more of them do not matter."""
+    digests = {}
+    for path, values in leaves:
+        if _tells(path):
+            rounded = np.ascontiguousarray(values.astype(ml_dtypes.bfloat16, copy=False))
+            digests[path] = hashlib.sha256(rounded.reshape(-1).view(np.uint8).data).hexdigest()
+    listed = "\n".join(f"{path} {digest}" for path, digest in sorted(digests.items()))
+    return f"cogvideox/1 weights={hashlib.sha256(listed.encode()).hexdigest()[:16]}"
 
 
 def one_device() -> jax.sharding.Mesh:
@@ -59,12 +70,3 @@ def one_device() -> jax.sharding.Mesh:
 
 def _tells(path: str) -> bool:
     return trees.matches((*_TELLING, _OUTSIDE), path) and not is_adapter(path)
-
-
-def _fingerprint(leaves: Iterable[tuple[str, np.ndarray]]) -> str:
-    digests = {}
-    for path, values in leaves:
-        rounded = np.ascontiguousarray(values.astype(ml_dtypes.bfloat16, copy=False))
-        digests[path] = hashlib.sha256(rounded.reshape(-1).view(np.uint8).data).hexdigest()
-    listed = "\n".join(f"{path} {digest}" for path, digest in sorted(digests.items()))
-    return f"cogvideox/1 weights={hashlib.sha256(listed.encode()).hexdigest()[:16]}"

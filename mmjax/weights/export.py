@@ -59,7 +59,7 @@ def convert_adapter(
     target = plans.dtype_of(dtype)
     is_run = _check_source(source, step)
     _check_output(source, output, overwrite)
-    record, leaves, notes = _of_run(source, step) if is_run else _of_export(source)
+    record, leaves, notes = of_run(source, step) if is_run else _of_export(source)
     if licence is not None:
         record = dataclasses.replace(record, licence=licence)
     leaves = {path: _cast(leaf, target) for path, leaf in leaves.items()}
@@ -97,7 +97,8 @@ def _check_output(source: Path, output: Path, overwrite: bool) -> None:
             raise ConversionError(f"{output}: expected the name of a folder, since the source is a file: {source}")
 
 
-def _of_run(workdir: Path, step: int | str | None) -> tuple[AdapterRecord, Leaves, list[str]]:
+def of_run(workdir: Path, step: int | str | None) -> tuple[AdapterRecord, Leaves, list[str]]:
+    """(where a run's adapter comes from, its leaves, notes). Raises as `convert_adapter`."""
     config = runs.read_config(workdir)
     added, base = split_adapter(abstract_params(config, bases.one_device()))
     trained = [path for path in trees.flatten(added) if is_trainable(config, path)]

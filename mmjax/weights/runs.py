@@ -33,6 +33,11 @@ def read_config(workdir: Path | str) -> c.Experiment:
     return from_json(values, f"{path}")
 
 
+def is_workdir(path: Path | str) -> bool:
+    """Whether a training run lies there, and not a published model, which has a config.json as well."""
+    return (Path(path) / "config.json").is_file() and (Path(path) / "checkpoints").is_dir()
+
+
 def get_config(workdir: str):
     """What a file in `configs/` offers, for the run of a workdir: `--config=THIS_FILE:WORKDIR`."""
     return read_config(workdir).to_config_dict()

@@ -1,11 +1,9 @@
 """`mmjax.convert adapter`: a run's adapter as one file and as a folder, bit for bit; and what is none, in one line."""
 
 import dataclasses
-import functools
 import json
 import shutil
 
-import grain.python as grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,57 +13,24 @@ from safetensors.numpy import load_file, save_file
 
 from mmjax import config as c
 from mmjax import convert, trees
-from mmjax.conversion import store
 from mmjax.errors import CheckpointError, ConfigError, MMJaxError
-from mmjax.models import build
 from mmjax.sampling import load_sampler
-from mmjax.trainable import split_adapter, split_trainable
-from mmjax.training import state
-from mmjax.training.checkpoints import Checkpoints
+from mmjax.trainable import split_adapter
 from mmjax.training.workdir import write_run
 from mmjax.weights import adapters, base, checksums, runs, start
 from mmjax.weights.adapters import open_adapter
-from tests.helpers import tiny, tiny_run
+from tests.helpers import converted, saved_runs, tiny_run
 
 ENCODERS = {"text": "t5/1 weights=ab", "face": "photomaker/1 weights=cd arcface=ef"}
 
 
 def converted_base(folder, seed=0):
     """A converted transformer with drawn weights in float32, of the tiny run's sizes."""
-    config = tiny_run.experiment(adapter=False)
-    tree = tiny.redrawn(build.abstract_params(config, tiny_run.mesh_of(config))["transformer"], seed)
-    leaves = {path: np.asarray(leaf, np.float32) for path, leaf in trees.flatten(tree).items()}
-    promised = {
-        path: store.PromisedLeaf(leaf.shape, leaf.dtype, lambda leaf=leaf: leaf) for path, leaf in leaves.items()
-    }
-    folder.mkdir()
-    store.write_params(folder, promised, written=lambda size: None)
-    manifest = {"component": "transformer", "config": dataclasses.asdict(tiny_run.TRANSFORMER)}
-    manifest["source"] = {"name": "owner/base", "sha256": {"model.safetensors": "12"}}
-    store.write_manifest(folder, manifest | {"leaves": store.describe(promised)}, store.all_files(folder))
-    return str(folder)
+    return str(converted.component(folder, "transformer", tiny_run.TRANSFORMER, seed, sha256="12"))
 
 
 def saved_run(workdir, config, steps=(5,)):
-    """A run whose weights are drawn, or are those of its base, with a checkpoint of each step."""
-    known = trees.flatten(start.load_start(config, abstract(config)))
-    trained, frozen = split_trainable(config, abstract(config))
-    drawn = lambda tree, seed: jax.tree.map(jax.device_put, tiny.redrawn(tree, seed))  # noqa: E731
-    frozen = trees.unflatten({path: known.get(path, leaf) for path, leaf in trees.flatten(drawn(frozen, 0)).items()})
-    write_run(workdir, config, ENCODERS)
-    checkpoints = Checkpoints(workdir, config, "no records")
-    for step in steps:
-        average = drawn(trees.in_float32(trained), step + 100) if config.train.ema_decay else None
-        count = jnp.asarray(step, jnp.int32)
-        made = state.TrainState(count, drawn(trained, step), frozen, {"count": count}, average)
-        checkpoints.save(made, iter(grain.MapDataset.range(4).to_iter_dataset()))
-    checkpoints.close()
-    return workdir
-
-
-@functools.cache
-def abstract(config):
-    return build.abstract_params(config, tiny_run.mesh_of(config))
+    return saved_runs.saved_run(workdir, config, ENCODERS, steps)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +47,7 @@ def folder(tmp_path_factory):
 def averaged(run, **given):
     """The adapter of a run as its checkpoint has it."""
     config = runs.read_config(run)
-    return trees.flatten(open_adapter(run, **given).read(split_adapter(abstract(config))[0]))
+    return trees.flatten(open_adapter(run, **given).read(split_adapter(saved_runs.abstract(config))[0]))
 
 
 def refused(capsys, *args):
@@ -128,9 +93,8 @@ def test_step_dtype_and_licence_are_chosen(folder, tmp_path):
     assert report.dtypes == ("bfloat16",) and "licence: MIT" in str(report) and "step 3" in str(report)
     found = open_adapter(tmp_path / "b.safetensors")
     assert (found.step, found.weights) == (3, "ema")
-    wanted = jax.tree.map(
-        lambda leaf: leaf.update(dtype=jnp.bfloat16), split_adapter(abstract(runs.read_config(folder / "run")))[0]
-    )
+    added, _ = split_adapter(saved_runs.abstract(runs.read_config(folder / "run")))
+    wanted = jax.tree.map(lambda leaf: leaf.update(dtype=jnp.bfloat16), added)
     rounded = {path: leaf.astype(jnp.bfloat16) for path, leaf in averaged(folder / "run", step=3).items()}
     tiny_run.assert_bit_equal(trees.flatten(found.read(wanted)), rounded)
 
@@ -140,7 +104,7 @@ def test_training_starts_from_each_of_the_three(folder, name):
     given = {"base": str(folder / "base"), "adapter": str(folder / name)}
     config = tiny_run.experiment(adapter=True, train=given)
     start.check_folders(config)
-    found = trees.flatten(split_adapter(start.load_start(config, abstract(config)))[0])
+    found = trees.flatten(split_adapter(start.load_start(config, saved_runs.abstract(config)))[0])
     tiny_run.assert_bit_equal(found, averaged(folder / "run"))
 
 
@@ -149,9 +113,9 @@ def test_another_base_is_refused_and_a_random_one_is_not(folder, name, tmp_path)
     other = converted_base(tmp_path / "other", seed=1)
     config = tiny_run.experiment(adapter=True, train={"base": other, "adapter": str(folder / name)})
     with pytest.raises(CheckpointError, match="trained on another base than train.base = .*expected owner/base"):
-        start.load_start(config, abstract(config))
+        start.load_start(config, saved_runs.abstract(config))
     config = tiny_run.experiment(adapter=True, train={"base": c.RANDOM, "adapter": str(folder / name)})
-    start.load_start(config, abstract(config))
+    start.load_start(config, saved_runs.abstract(config))
 
 
 def test_a_run_knows_its_base_when_the_folder_is_gone_and_whatever_dtype_it_keeps(folder, tmp_path):
@@ -179,7 +143,7 @@ def test_leaves_that_the_run_kept_frozen_are_there(tmp_path):
     report = convert.convert("adapter", saved_run(tmp_path / "run", config), tmp_path / "a.safetensors")
     assert "leaves of the adapter were frozen in this run" in str(report)
     config = tiny_run.experiment(adapter=True, train={"adapter": str(tmp_path / "a.safetensors")})
-    found = trees.flatten(split_adapter(start.load_start(config, abstract(config)))[0])
+    found = trees.flatten(split_adapter(start.load_start(config, saved_runs.abstract(config)))[0])
     kept = {path: leaf.astype(found[path].dtype) for path, leaf in averaged(tmp_path / "run").items()}
     tiny_run.assert_bit_equal(found, kept)
 
@@ -244,7 +208,7 @@ def test_what_is_no_sound_adapter_is_one_error_wherever_it_is_given(folder, make
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, adapter=str(given)))
     uses = {
         "convert": lambda: convert.convert("adapter", given, tmp_path / "out"),
-        "train": lambda: start.load_start(config, abstract(config)),
+        "train": lambda: start.load_start(config, saved_runs.abstract(config)),
         "sample": lambda: load_sampler(folder / "run", adapter=given).params,
     }
     for use, run in uses.items():
@@ -303,7 +267,7 @@ def test_what_cannot_be_exported_is_one_line(folder, tmp_path, capsys):
     assert "holds one step alone" in refused(capsys, *file, "--step", 5)
     with pytest.raises(SystemExit):
         convert.main(["vae", *map(str, file), "--licence", "MIT"])
-    assert "expected the component adapter beside it" in capsys.readouterr().err
+    assert "it goes with what a run has learned, adapter or pretrained" in capsys.readouterr().err
 
 
 def test_nothing_that_stands_there_is_lost(folder, tmp_path, capsys):
@@ -362,4 +326,4 @@ def test_an_adapter_in_the_wrong_place_says_where_it_belongs(folder, tmp_path):
             load_sampler(folder / name)
     config = tiny_run.experiment(adapter=True, train={"base": str(folder / "made")})
     with pytest.raises(CheckpointError, match="expected a converted component, found a trained adapter"):
-        start.load_start(config, abstract(config))
+        start.load_start(config, saved_runs.abstract(config))
