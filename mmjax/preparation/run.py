@@ -22,7 +22,7 @@ from absl import logging
 from tqdm import tqdm
 
 from mmjax.config import Experiment
-from mmjax.encoders.build import make_autoencoder, make_face_encoder, make_text_encoder
+from mmjax.encoders.build import make_autoencoder, make_face_encoder, make_text_encoder, with_face_models
 from mmjax.encoders.photographs import RecogniserEncoder
 from mmjax.errors import ConfigError, DataError
 from mmjax.faces.packs import find_pack
@@ -107,7 +107,7 @@ def prepare(
       DataError: no input, nothing of it was kept (the report says why), or another process that ended too early.
       CheckpointError: weights or face models that are not there.
     """
-    config, work = config.validated(), Work(Path(output), process, processes)
+    config, work = with_face_models(config.validated()), Work(Path(output), process, processes)
     work.check_own()
     take_gpu(process, processes)
     # first, so that a wrong path is reported before models are loaded

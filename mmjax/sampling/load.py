@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from mmjax import config as c
 from mmjax import conversion, sharding, trees
 from mmjax.conversion import store
+from mmjax.encoders.build import with_face_models
 from mmjax.errors import ConfigError
 from mmjax.models.build import STREAMED, Params, abstract_params
 from mmjax.precision import FLOAT32
@@ -56,7 +57,8 @@ def load_sampler(
       step: of the checkpoint; "best" is the best one by `train.keep_best`, by default it is the last one.
       mesh: by default all devices along `data`, whatever mesh the model was trained on.
       photomaker: folder of converted PhotoMaker V2 weights; by default FOLDER/photomaker.
-      face_models: an insightface model pack, by name or folder; by default FOLDER/face_models.
+      face_models: an insightface model pack, by name or folder; by default FOLDER/face_models, or else the one that a
+        package carries (`mmjax.faces.packs.default_pack`).
       precision: "bfloat16" or "float32"; by default the run's, bfloat16 for converted weights, and float32 for a model
         that was given away, which is small.
       low_memory: block weights stay in host memory and come to the device a pair at a time, and videos are decoded in
@@ -127,8 +129,12 @@ def _of_shipped(folder: Path, named: str, adapter, step, weights: str) -> _Found
         added = adapters.checked(adapters.exported(own, f"--model {named}", parts["adapter"].read), step, weights)
     else:
         added = open_adapter(adapter, f"--adapter {os.fspath(adapter)}", step, weights)
-    autoencoder = dataclasses.replace(own.config.autoencoder, weights=vae)
-    config = dataclasses.replace(own.config, autoencoder=autoencoder, precision=FLOAT32)
+    config = dataclasses.replace(
+        own.config,
+        autoencoder=dataclasses.replace(own.config.autoencoder, weights=vae),
+        encoders=dataclasses.replace(own.config.encoders, face_models=""),  # a path of another machine's
+        precision=FLOAT32,
+    )
     read = functools.partial(_read_shipped, parts["base"], added)
     source = {"model": named, "step": added.step, "weights": added.weights}
     return _Found(config, added, lambda: own.base.fingerprint, read, source)
@@ -197,7 +203,7 @@ def _with_settings(config, folder, mesh, photomaker, face_models, precision, low
         precision=PRECISIONS[precision] if precision else config.precision,
         runtime=dataclasses.replace(config.runtime, stream=low_memory),
     )
-    return config.validated()
+    return with_face_models(config.validated())
 
 
 def _abstract(config: c.Experiment, devices: jax.sharding.Mesh, low_memory: bool, cast: bool) -> Params:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mmjax import config as c
-from mmjax.encoders.build import make_face_encoder
+from mmjax.encoders.build import make_face_encoder, with_face_models
 from mmjax.encoders.expected import expected_fingerprints
 from mmjax.encoders.fingerprints import agrees
 from mmjax.encoders.interface import FaceFeatures, reference_side
@@ -78,6 +78,14 @@ def test_its_fingerprint_has_the_models_and_the_settings(encoder):
 def test_a_recogniser_of_another_width_is_refused():
     with pytest.raises(ConfigError, match=r"model.adapter.id_dim = 32: expected 512, the length of an embedding"):
         make_face_encoder(experiment(id_dim=32))
+
+
+def test_the_default_pack_is_taken_where_a_face_encoder_needs_one(monkeypatch):
+    monkeypatch.setattr("mmjax.faces.packs.default_pack", lambda: "vectron")
+    assert with_face_models(FACES).encoders.face_models == "vectron"
+    assert with_face_models(experiment()) == experiment()  # it has one
+    drawn = dataclasses.replace(FACES, encoders=c.Encoders(face="drawn"))
+    assert with_face_models(drawn) == drawn
 
 
 def test_models_must_be_named_and_there():

@@ -111,7 +111,8 @@ def test_the_files_say_what_was_returned_and_a_second_run_looks_at_nothing(folde
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_said(folder, tmp_path):
+def test_what_is_missing_is_said(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmjax.evaluation.plan.default_pack", lambda: "")
     found = mmjax.evaluate(tmp_path / "a", {"ours": folder / "videos"}, workers=0)
     why = {name: score["why"] for name, score in scores(found, "ann/own.mp4").items()}
     assert why["no_face"] == "it needs a face pack (--face-models)" and found["embedders"] == []

@@ -38,6 +38,17 @@ def test_face_models_that_are_no_pack(tmp_path):
 
 
 @fp.needs_pack
+def test_the_default_pack_is_taken_where_a_face_has_to_be_found(monkeypatch):
+    monkeypatch.setattr("mmjax.evaluation.plan.default_pack", lambda: str(fp.PACK))
+    assert plan().face_models == str(fp.PACK) and plan().embedders == [str(fp.PACK)]
+    alone = plan(embedders=[str(fp.RECOGNISER)])
+    assert (alone.face_models, alone.embedders) == (str(fp.PACK), [str(fp.RECOGNISER)])
+    assert plan(embedders=[PLUGIN]).face_models == ""  # it detects
+    monkeypatch.setattr("mmjax.evaluation.plan.default_pack", lambda: "")
+    assert plan().face_models == "" and plan().embedders == []
+
+
+@fp.needs_pack
 def test_an_embedder_that_is_given_twice(tmp_path):
     pack = str(fp.PACK)
     for twice in ([pack, pack], [pack, f"{pack}/"], [PLUGIN, PLUGIN]):

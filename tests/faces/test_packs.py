@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmjax.errors import CheckpointError
-from mmjax.faces.packs import find_pack, session_options
+from mmjax.faces.packs import _say_the_terms, default_pack, find_pack, session_options
 
 
 def pack(folder: Path) -> Path:
@@ -71,3 +71,14 @@ def test_a_package_that_is_not_installed_says_how_to_get_it(models, monkeypatch)
 def test_networks_run_with_as_many_threads_as_are_asked_for(monkeypatch, said, threads):
     monkeypatch.setenv("OMP_NUM_THREADS", said)
     assert session_options().intra_op_num_threads == threads
+
+
+def test_the_package_is_what_is_taken_where_none_is_named(models, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert default_pack() == ""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    _say_the_terms.cache_clear()
+    with caplog.at_level("WARNING"):
+        assert default_pack() == default_pack() == "vectron"
+    (said,) = [record.getMessage() for record in caplog.records]  # once
+    assert "non-commercial research" in said and "\n" not in said
