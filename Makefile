@@ -1,4 +1,5 @@
-# make quickstart   install, train the tiny model, report on people it never saw (about 8 minutes on 2 cores)
+# make quickstart   what make tiny does
+# make tiny         install, train the tiny model, report on drawn people it never saw (about 8 minutes on 2 cores)
 # make test         install the test extras and run the whole suite; ARGS="-m 'not slow'" passes options to pytest
 # make lint         ruff's checks and formatting
 # make clean        remove the environment, the runs and the caches
@@ -13,12 +14,14 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c '$(NEW_ENOUGH)' 2>/dev/null && echo "$$python" && break; done)
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart tiny test lint clean
 .DELETE_ON_ERROR:
 
-quickstart: $(VENV)/.installed
+quickstart: tiny
+
+tiny: $(VENV)/.installed
 	$(BIN)/python -m mmjax.train --config configs/tiny.py --workdir $(RUN)
-	$(BIN)/python -m mmjax.quickstart --workdir $(RUN) --overwrite
+	$(BIN)/python -m mmjax.tiny --workdir $(RUN) --overwrite
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -12,7 +12,8 @@
 Importing this starts nothing: JAX and the rest come with the first name that is used. Where to begin reading:
 METHOD.md (the method), `config` (every setting), `models/magicmirror/model.py`, `training/loop.py`,
 `sampling/text_to_video.py`. The packages build on one another in this order: nn, diffusion, faces; models; conversion;
-weights; encoders; records, evaluation; synthetic, preparation, training, sampling; and the commands beside this file.
+weights; encoders; records, evaluation, pretrained; synthetic, preparation, training, sampling; and the commands beside
+this file.
 """
 
 import importlib
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mmjax.quickstart import quickstart
     from mmjax.sample import sample
     from mmjax.sampling import Clip, Request, Sampler, load_sampler
+    from mmjax.tiny import tiny
     from mmjax.train import train
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "prepare",
     "quickstart",
     "sample",
+    "tiny",
     "train",
 ]
 

@@ -1,203 +1,244 @@
-"""The closing report of `make quickstart`: does the model keep the person? Asked of people it was never trained on.
+"""`make quickstart`: from a photograph of a real face to a clip on a CPU, by the model that comes with mmjax.
 
-    python -m mmjax.quickstart --workdir runs/tiny
+    python -m mmjax.quickstart --output runs/quickstart                      # scikit-image's portrait of an astronaut
+    python -m mmjax.quickstart --output runs/me --reference me.jpg --prompt "A man img looks at the camera"
 
-Samples one clip of each held-out person, and the same clips (prompts, seeds, weights) without the identity. A
-recogniser of drawn people, fitted on training people alone, then says how often a clip is closest to its own person
-among all of them. The rate stands beside chance, beside the one without the identity, and beside the ceiling: the
-recogniser's own rate on real clips.
+Writes the clip with its contact sheet and its record as `mmjax.sample` does, and says how alike the person in it is to
+the photograph. Beside that stand clips of twenty other people, made in the same way: people who do not exist, whose
+portraits the model draws itself, from a prompt alone. All are compared by the recogniser that shows faces to the model,
+since no other comes with a package: its figures flatter all clips alike (`mmjax.evaluate --embedder` takes another).
 """
 
 import dataclasses
+import importlib.util
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from PIL import Image
 
-from mmjax import callable_command, cli, files, media, outputs
-from mmjax.config import Experiment
-from mmjax.errors import ConfigError, exits_cleanly
+from mmjax import callable_command, cli, files, media, outputs, sample
+from mmjax.errors import CheckpointError, DataError, exits_cleanly
 from mmjax.evaluation.retrieval import Retrieval, retrieval
 from mmjax.faces.embeddings import mean_embedding
-from mmjax.records import pipeline
-from mmjax.records.schema import Record
-from mmjax.records.sources import find_sources
-from mmjax.sampling import Batch, Sampler, checked_size, frame_cells, load_sampler
-from mmjax.synthetic import galleries, portraits
-from mmjax.validation import COUNT
+from mmjax.sampling import Clip, Request, Sampler, checked_size, frame_cells, load_sampler
+from mmjax.validation import Number
 from mmjax.versions import versions
-from mmjax.weights import runs
 
-SOURCE = "drawn_clips"
-BATCH = 16  # clips denoised together
-SHOWN = 8  # people on the contact sheet
-FIGURES, SHEET = "report.json", "report.png"  # in the workdir
-NAMES = {
-    "real": "real clips (the ceiling)",
-    "identity": "with the identity",
-    "without_identity": "without the identity",
-}
+if TYPE_CHECKING:
+    from mmjax.encoders.recogniser import FaceRecogniser
+
+MODEL, PROMPT = "mini", "A woman img looks at the camera"
+PEOPLE = 20  # others
+CLIP, FIGURES, SHEET = "clip.mp4", "report.json", "report.png"  # in the folder of the results
+_CLASSES = ("woman", "man")  # of the others, in turn
+_DRAWN = 3  # portraits that are drawn for each that is wanted, at most: a drawing without a face shows nobody
+_SEED = 1000  # of the first drawn portrait; clips have those from 0
+_ACROSS = 10  # people in a row of the sheet
 
 
 @dataclasses.dataclass(frozen=True)
-class Clips:
-    """One clip a person: [people, frames, height, width, 3] uint8."""
+class Person:
+    """Somebody with a clip. embedding: of it, and of the reference; None where no face was found."""
 
-    real: UInt8[np.ndarray, "p f h w 3"]
-    identity: UInt8[np.ndarray, "p f h w 3"]
-    without_identity: UInt8[np.ndarray, "p f h w 3"]
+    reference: UInt8[np.ndarray, "side side 3"]
+    frames: UInt8[np.ndarray, "frames h w 3"]
+    reference_embedding: Float[np.ndarray, " width"]
+    embedding: Float[np.ndarray, " width"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Likeness:
+    """How alike a person's clip is to the photograph, and the clips of others; None for a clip without a face.
+
+    nearest: of all people's clips, those nearest to their own reference; None where there are not two with a face.
+    """
+
+    own: float | None
+    others: Sequence[float | None]
+    nearest: Retrieval | None
 
 
 def quickstart(
-    workdir: str | os.PathLike, people: int | None = None, *, overwrite: bool = False
-) -> dict[str, Retrieval]:
-    """Samples clips of held-out people and judges them; prints the figures, and writes `report.json` and `report.png`.
+    output: str | os.PathLike,
+    reference: str | os.PathLike | None = None,
+    prompt: str = PROMPT,
+    *,
+    model: str | os.PathLike = MODEL,
+    people: int = PEOPLE,
+    overwrite: bool = False,
+) -> Likeness:
+    """Makes a clip of the person on a photograph and compares it with clips of others; prints what it found.
 
     Args:
-      workdir: of a run on drawn people.
-      people: how many held-out people to ask about; by default all.
-      overwrite: replace the report of an earlier call.
-
-    Returns:
-      rank-1 rates by the names of `NAMES`.
+      output: folder for the clip, the sheet and the figures.
+      reference: the photograph; by default the portrait that scikit-image ships.
+      prompt: with class word and trigger.
+      model: what `load_sampler` takes.
+      people: how many others.
+      overwrite: replace what an earlier call wrote.
 
     Raises:
-      ConfigError: see `held_out_clips`. CheckpointError: no run, or none that can be read.
-      OutputError: a report that cannot or may not be written, before anything is sampled.
+      CheckpointError: no such model, or no portrait. DataError: a photograph that cannot serve. PromptError: a prompt
+      that does not say whom it shows. OutputError: results that cannot or may not be written, before anything is made.
     """
-    workdir = Path(workdir)
-    sampler = load_sampler(workdir)
-    planned = [outputs.Output("the report", workdir / FIGURES), outputs.Output("the report", workdir / SHEET)]
-    with outputs.claim(planned, overwrite=overwrite) as claim:
-        return _report(sampler, workdir, people, claim)
+    from mmjax.encoders.recogniser import load_recogniser  # insightface's libraries
+
+    began, output = time.monotonic(), Path(output)
+    reference = astronaut() if reference is None else Path(reference)
+    report = [outputs.Output("the report", output / name) for name in (FIGURES, SHEET)]
+    with outputs.claim(report, overwrite=overwrite) as claim:
+        sampler = load_sampler(model, strict=False)
+        recogniser = load_recogniser(sampler.config.encoders.face_models)
+        request = Request(prompt, [str(reference)])
+        (clip,) = sample.sample(sampler, [request], [output / CLIP], overwrite=overwrite)
+        seconds = {"first_clip": round(time.monotonic() - began, 1)}
+        print(f"{output / CLIP} after {seconds['first_clip']} s")
+        person = _person(sampler, recogniser, clip)
+        others = list(_others(sampler, recogniser, people))
+        likeness = compare(person, others)
+        seconds["everything"] = round(time.monotonic() - began, 1)
+        print(describe(likeness, people))
+        claim.recheck()
+        media.write_png(output / SHEET, report_sheet(person, others, likeness, prompt))
+        files.write_json(output / FIGURES, _figures(sampler, likeness, seconds))
+    return likeness
 
 
-def _report(sampler: Sampler, workdir: Path, people: int | None, claim: outputs.Claim) -> dict[str, Retrieval]:
-    began = time.monotonic()
-    records = held_out_clips(sampler.config, people)
-    print(f"asking about {len(records)} people who were not in the training set")
-    clips = make_clips(sampler, records)
-    rates = judge(sampler.config, records, clips)
-    print(describe(rates))  # before anything that may fail: a full disk should not cost the figures
-    claim.recheck()
-    media.write_png(workdir / SHEET, report_sheet(sampler, records, clips))
-    report = {"notice": f"{outputs.MARK}.quickstart"}
-    report |= {name: dataclasses.asdict(rate) for name, rate in rates.items()}
-    report |= {"source": sampler.source, "versions": versions(), "seconds": round(time.monotonic() - began, 1)}
-    files.write_json(workdir / FIGURES, report)
-    return rates
+def astronaut() -> Path:
+    """The portrait of Eileen Collins that scikit-image ships, by NASA, in the public domain. Nothing is imported.
+
+    Raises `CheckpointError` where scikit-image is not installed.
+    """
+    found = importlib.util.find_spec("skimage")
+    path = Path(found.origin).parent / "data" / "astronaut.png" if found and found.origin else None
+    if path is None or not path.is_file():
+        raise CheckpointError(
+            "expected scikit-image's portrait of an astronaut, found it not installed; pip install scikit-image, or "
+            "give --reference FACE.jpg"
+        )
+    return path
+
+
+def compare(person: Person, others: Sequence[Person]) -> Likeness:
+    """Cosines of clips to the person's photograph, and how many clips are nearest to their own reference."""
+    own, *rest = [_cosine(each.embedding, person.reference_embedding) for each in (person, *others)]
+    everybody = (person, *others)
+    shown = [index for index, each in enumerate(everybody) if each.embedding is not None]
+    nearest = None
+    if shown and len(everybody) > 1:
+        gallery = np.stack([each.reference_embedding for each in everybody])
+        nearest = retrieval(np.stack([everybody[index].embedding for index in shown]), gallery, shown)
+    return Likeness(own, rest, nearest)
+
+
+def describe(likeness: Likeness, people: int) -> str:
+    """The figures in a few lines."""
+    others = [each for each in likeness.others if each is not None]
+    lines = ["", "how alike a clip is to the photograph, by the recogniser that also shows it to the model (cosine):"]
+    lines.append(f"  the person's own clip        {_said(likeness.own)}")
+    if others:
+        lines.append(f"  {len(others)} other people's clips     {np.mean(others):.3f}, at most {max(others):.3f}")
+    lost = people - len(likeness.others)
+    if lost:
+        lines.append(f"  {lost} of {people} others are missing: the model drew no face that could be a reference")
+    if blank := len(likeness.others) - len(others):
+        lines.append(f"  {blank} clips of others show no face that was found")
+    if likeness.nearest is not None:
+        lines.append(f"nearest to their own reference, of all clips with a face: {likeness.nearest}")
+    return "\n".join([*lines, ""])
+
+
+def report_sheet(
+    person: Person, others: Sequence[Person], likeness: Likeness, prompt: str
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The photograph beside frames of its clip; below, the others' drawn portraits above the middle of their clips."""
+    cells = [("photograph", person.reference), *frame_cells(person.frames, _ACROSS - 1)]
+    rows = [media.SheetRow(cells, f"{prompt}: {_said(likeness.own)} alike")]
+    for start in range(0, len(others), _ACROSS):
+        part = list(zip(others, likeness.others, strict=True))[start : start + _ACROSS]
+        title = "people who do not exist, drawn by the model, and below their clips" if not start else ""
+        rows.append(media.SheetRow([("drawn", each.reference) for each, _ in part], title))
+        clips = [(f"{_said(alike)} alike", each.frames[len(each.frames) // 2]) for each, alike in part]
+        rows.append(media.SheetRow(clips))
+    return media.contact_sheet(rows, title="one photograph to a clip, and how alike other people's clips are to it")
+
+
+def _others(sampler: Sampler, recogniser: "FaceRecogniser", count: int) -> Iterator[Person]:
+    """Up to so many people who do not exist, with a clip each."""
+    from tqdm import tqdm
+
+    size, found = checked_size(sampler.config), 0
+    with tqdm(total=count, desc="other people", unit="clip") as bar:
+        for number in range(_DRAWN * count):
+            if found == count:
+                return
+            word = _CLASSES[number % len(_CLASSES)]
+            drawn = Request(f"A {word} looks at the camera", seed=_SEED + number)
+            portrait = sampler.sample([drawn], (1, *size[1:]))[0].frames[0]
+            request = Request(f"A {word} img looks at the camera", [Image.fromarray(portrait)], seed=found)
+            try:
+                sampler.check(request.references)
+            except DataError:  # no face, or several
+                continue
+            yield _person(sampler, recogniser, sampler.sample([request])[0])
+            found += 1
+            bar.update()
+
+
+def _person(sampler: Sampler, recogniser: "FaceRecogniser", clip: Clip) -> Person:
+    """The person of a clip; the reference's embedding is the one that the model was shown."""
+    (encoded,) = sampler.encode([clip.request])
+    seen = [each for each in recogniser.embed(clip.frames) if each is not None]
+    found = mean_embedding(np.stack(seen)) if seen else None
+    return Person(clip.references[0], clip.frames, encoded.features["id_embedding"][0], found)
+
+
+def _cosine(one: np.ndarray | None, other: np.ndarray) -> float | None:
+    return None if one is None else float(mean_embedding(one[None]) @ mean_embedding(other[None]))
+
+
+def _said(cosine: float | None) -> str:
+    return "no face found" if cosine is None else f"{cosine:.3f}"
+
+
+def _figures(sampler: Sampler, likeness: Likeness, seconds: dict[str, float]) -> dict:
+    return {
+        "notice": f"{outputs.MARK}.quickstart",
+        **dataclasses.asdict(likeness),
+        "embedder": sampler.config.encoders.face_models,
+        "source": sampler.source,
+        "versions": versions(),
+        "seconds": seconds,
+    }
 
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    """Says what `quickstart` found, and how to make another video; the last line is the sheet's path."""
+    """Says what `quickstart` found, and how to make another clip; the last line is the sheet's path."""
     parser = cli.Parser(prog="python -m mmjax.quickstart", description=__doc__.partition("\n")[0])
+    parser.add_argument("--output", type=cli.path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
-        "--workdir", type=cli.path, required=True, metavar="DIR", help="workdir of a run on drawn people"
+        "--reference", type=cli.path, metavar="FACE.jpg", help="a photograph (default: an astronaut's portrait)"
     )
-    parser.add_argument("--people", type=COUNT, metavar="N", help="held-out people to ask about (default: all)")
+    parser.add_argument("--prompt", default=PROMPT, help="class word, then img (default: %(default)s)")
+    parser.add_argument("--model", type=cli.path, default=MODEL, metavar="DIR|NAME", help="default: %(default)s")
+    others = "other people to compare with (default: %(default)s)"
+    parser.add_argument("--people", type=Number(int, 0, 1000), default=PEOPLE, metavar="N", help=others)
     parser.add_argument("--overwrite", action="store_true", help=outputs.OVERWRITE_HELP)
-    write = "write pictures of the held-out people and people.csv there, for mmjax.evaluate, and do nothing else"
-    parser.add_argument("--write-people", type=cli.path, metavar="DIR", help=write)
     args = parser.parse_args(argv)
-    workdir = Path(args.workdir)
-    if args.write_people:
-        print(galleries.write_people(runs.read_config(workdir), Path(args.write_people), args.people))
-        return
-    quickstart(workdir, args.people, overwrite=args.overwrite)
-    print(_how_to_sample(runs.read_config(workdir), workdir))
-    print(f"figures: {workdir / FIGURES}\nopen this picture:\n{workdir / SHEET}")
-
-
-def held_out_clips(config: Experiment, count: int | None = None) -> list[Record]:
-    """The first validation record of each held-out person, in the order of the people.
-
-    Raises:
-      ConfigError: an experiment without clips of drawn people, or fewer than two people.
-    """
-    from mmjax.synthetic.builders import BUILDERS  # brings TFDS
-
-    people = config.data.held_out_people if count is None else min(count, config.data.held_out_people)
-    if SOURCE not in config.data.sources or people < 2:
-        raise ConfigError(
-            f"quickstart: expected a run on {SOURCE} and two held-out people or more, found {people} people"
-        )
-    wanted = [person.name for person in galleries.held_out_people(config, people, frames=1)]
-    sources, clips = find_sources(config, BUILDERS), config.data.held_out_people * config.data.clips_per_person
-    records = pipeline.validation_records(config, sources, SOURCE, clips)
-    first = {str(record["person"]): record for record in reversed(records)}
-    return [first[name] for name in wanted]
-
-
-def make_clips(sampler: Sampler, records: Sequence[Record]) -> Clips:
-    """Real clips, generated ones, and generated ones without the identity; person k has seed k."""
-    from tqdm import tqdm
-
-    real = sampler.decode(np.stack([record["latents"] for record in records]))
-    batches, steps = -(-len(records) // BATCH), sampler.config.sampling.steps
-    with tqdm(total=2 * batches * steps, desc="sampling", unit="step") as bar:
-
-        def made(keep: bool):
-            return np.concatenate([_sample(sampler, records, at, keep, bar) for at in range(0, len(records), BATCH)])
-
-        return Clips(real, made(True), made(False))
-
-
-def judge(config: Experiment, records: Sequence[Record], clips: Clips) -> dict[str, Retrieval]:
-    """Rank-1 rates of the three kinds of clips among the people of the records."""
-    recogniser = galleries.fit_recogniser(config)
-    people = galleries.held_out_people(config, len(records), galleries.PICTURES)
-    gallery = np.stack([mean_embedding(recogniser.embed(person.frames)) for person in people])
-    own = np.arange(len(records))
-
-    def rate(videos):
-        return retrieval(np.stack([mean_embedding(recogniser.embed(video)) for video in videos]), gallery, own)
-
-    return {name: rate(getattr(clips, name)) for name in NAMES}
-
-
-def describe(rates: dict[str, Retrieval]) -> str:
-    """The figures as a small table."""
-    any_rate = rates["identity"]
-    lines = ["", f"closest to its own person among {round(1 / any_rate.chance)} held-out people:"]
-    lines += [f"  {NAMES[name]:26}{rate}" for name, rate in rates.items()]
-    return "\n".join([*lines, f"  {'chance':26}{any_rate.chance:.1%}", ""])
-
-
-def report_sheet(sampler: Sampler, records: Sequence[Record], clips: Clips) -> UInt8[np.ndarray, "h w 3"]:
-    """Rows of people: reference, four frames with the identity, one without it, one of the real clip."""
-    middle, rows = clips.real.shape[1] // 2, []
-    for index in media.spread(SHOWN, len(records)):
-        cells = [("reference", records[index]["reference"][0]), *frame_cells(clips.identity[index])]
-        cells += [("without the identity", clips.without_identity[index, middle]), ("real", clips.real[index, middle])]
-        rows.append(media.SheetRow(cells, str(records[index]["caption"])))
-    step = sampler.source["step"]
-    return media.contact_sheet(rows, title=f"{sampler.config.name}, step {step}: people who were not trained on")
-
-
-def _how_to_sample(config: Experiment, workdir: Path) -> str:
-    """Writes portraits of the people on the sheet, and says how to make a video of one of them."""
-    for person in galleries.held_out_people(config, min(SHOWN, config.data.held_out_people), frames=1):
-        path = workdir / "people" / f"{person.name}.png"
-        if not path.exists():  # it would be the same picture, or is somebody else's
-            portraits.save_portrait(path, person.references[0])
-    return (
-        f"make another video of one of them:\n  python -m mmjax.sample --model {workdir} --reference {path} "
-        f'--prompt "A {person.class_word} img smiling in a park" --output person.mp4'
+    cli.keep_compiled_programs(cli.PROGRAMS)
+    print(sample.RESPONSIBLE_USE)
+    output, given = Path(args.output), {name: getattr(args, name) for name in ("model", "people", "overwrite")}
+    quickstart(output, args.reference, args.prompt, **given)
+    print(
+        f"make a clip of somebody else:\n  python -m mmjax.sample --model {args.model} --reference FACE.jpg "
+        f'--prompt "A man img looks at the camera" --output person.mp4\nopen this picture:\n{output / SHEET}'
     )
-
-
-def _sample(sampler: Sampler, records: Sequence[Record], at: int, keep: bool, bar) -> np.ndarray:
-    """Clips of one batch; the last one is filled up, so that all have one shape and compile once."""
-    seeds = list(range(at, min(at + BATCH, len(records))))
-    filled = seeds + seeds[-1:] * (min(BATCH, len(records)) - len(seeds))
-    batch: Batch = pipeline.collate([records[index] for index in filled])
-    batch["keep_identity"] = np.full(len(filled), keep)
-    size = checked_size(sampler.config)
-    return sampler.videos(batch, None, filled, size, lambda done, total: bar.update())[: len(seeds)]
 
 
 callable_command(__name__)

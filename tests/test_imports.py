@@ -63,6 +63,7 @@ ENTRY_POINTS = {
     "prepare",
     "quickstart",
     "sample",
+    "tiny",
     "train",
 }
 

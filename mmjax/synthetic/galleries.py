@@ -55,7 +55,7 @@ def fit_recogniser(config: Experiment) -> Fisherfaces:
 def write_people(config: Experiment, folder: Path, count: int | None = None) -> Path:
     """Writes held-out people for `mmjax.evaluate`: a portrait to make videos from and pictures to know them by.
 
-    Returns the list of them, a CSV with each one's prompt and the seed that the quickstart takes. Nothing is compared
+    Returns the list of them, a CSV with each one's prompt and the seed that `mmjax.tiny` takes. Nothing is compared
     with the portrait, which is no scene.
     """
     rows = ["path,person,role,class_word,prompt,seed"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmjax import bench, outputs, quickstart, sample
+from mmjax import bench, outputs, sample, tiny
 from mmjax import config as c
 from mmjax.errors import DataError, OutputError
 from mmjax.sampling import products
@@ -145,13 +145,13 @@ def test_a_home_in_every_path_flag(monkeypatch, tmp_path):
     assert len(paths) == 12
 
 
-def test_a_report_of_the_quickstart_is_not_replaced_by_surprise(sampler, capsys, monkeypatch):
-    monkeypatch.setattr(quickstart, "load_sampler", lambda *_: sampler)
-    monkeypatch.setattr(quickstart, "held_out_clips", lambda *_: pytest.fail("began before it looked"))
+def test_a_report_of_the_tiny_model_is_not_replaced_by_surprise(sampler, capsys, monkeypatch):
+    monkeypatch.setattr(tiny, "load_sampler", lambda *_: sampler)
+    monkeypatch.setattr(tiny, "held_out_clips", lambda *_: pytest.fail("began before it looked"))
     for content, message in ((outputs.MARK, "add --overwrite"), ("mine", "mmjax did not make")):
         Path("report.json").write_text(content)
         with pytest.raises(SystemExit):
-            quickstart.main(["--workdir", "."])
+            tiny.main(["--workdir", "."])
         assert message in capsys.readouterr().err and there() == ["report.json"]
 
 

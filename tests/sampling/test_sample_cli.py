@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from mmjax import config as c
-from mmjax import convert, media, quickstart, sample, sharding
+from mmjax import convert, media, sample, sharding
+from mmjax import tiny as report_of_tiny
 from mmjax import train as entry
 from mmjax.diffusion import samplers, schedule
 from mmjax.errors import CheckpointError, ConfigError, DataError, PromptError
@@ -309,28 +310,28 @@ def test_what_cannot_work_ends_in_one_line(case, run, faces, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_quickstart_reports_rates_and_ends_with_the_path_of_its_sheet(run, monkeypatch, capsys):
+def test_the_tiny_models_report_says_rates_and_ends_with_the_path_of_its_sheet(run, monkeypatch, capsys):
     monkeypatch.setattr(galleries, "FIT_PEOPLE", 12)
-    monkeypatch.setattr(quickstart, "BATCH", 2)
-    quickstart.main(["--workdir", str(run)])
+    monkeypatch.setattr(report_of_tiny, "BATCH", 2)
+    report_of_tiny.main(["--workdir", str(run)])
     printed = capsys.readouterr().out
     report = json.loads((run / "report.json").read_text())
     for name in ("real", "identity", "without_identity"):
         found = report[name]
         assert found["count"] == 3 and found["chance"] == pytest.approx(1 / 3)
         assert found["low"] <= found["rate"] <= found["high"]
-        assert f"{quickstart.NAMES[name]:26}{found['correct']}/3" in printed
+        assert f"{report_of_tiny.NAMES[name]:26}{found['correct']}/3" in printed
     assert report["identity"]["own_cosine"] != report["without_identity"]["own_cosine"]
     assert report["source"]["step"] == 2
     with Image.open(printed.splitlines()[-1]) as sheet:
         assert sheet.height > 3 * 144 and sheet.width > 7 * 144
 
 
-def test_quickstart_rows_belong_to_their_people(sampler):
-    records = quickstart.held_out_clips(sampler.config)
+def test_the_tiny_models_rows_belong_to_their_people(sampler):
+    records = report_of_tiny.held_out_clips(sampler.config)
     assert [record["person"] for record in records] == [f"drawn-{1_000_000 + n:07d}" for n in range(3)]
     with pytest.raises(ConfigError, match="two held-out people"):
-        quickstart.held_out_clips(sampler.config, 1)
+        report_of_tiny.held_out_clips(sampler.config, 1)
 
 
 def test_a_run_without_checkpoint_and_broken_weights_are_refused(run, sampler, tmp_path):
