@@ -15,22 +15,25 @@ ABOUT = {"summary": "A test.", "data": ["drawn numbers: no terms"], "limits": ["
 
 def experiment(name: str, vae: Path | str, *, adapter: bool = True, **changes) -> c.Experiment:
     """The mini's experiment, made small. Changes are given by group: `train={"steps": 3}`."""
-    made = mini(name, adapter=adapter)
-    transformer = dict(
-        layers=2, heads=2, head_dim=16, text_dim=8, time_dim=8, base_frames=3, base_height=4, base_width=4
-    )
+    data = {"sources": ("images", "clips"), "weights": (0.5, 0.5), "batches": (8, 8), "frames": (1, FRAMES)}
+    return shrunk(mini(name, adapter=adapter), vae, **changes | {"data": data | changes.get("data", {})})
+
+
+def shrunk(made: c.Experiment, vae: Path | str, **changes) -> c.Experiment:
+    """An experiment of the mini's, such as one in `configs/`, made small."""
+    transformer = dict(layers=2, heads=2, head_dim=16, text_dim=8, time_dim=8)
+    transformer |= dict(base_frames=3, base_height=4, base_width=4)
     small = dict(clip_dim=64, clip_tokens=5, perceiver_width=16, perceiver_depth=1, perceiver_head_dim=8, queries=4)
     small |= dict(can_condition_dim=8, can_hidden=8)
     model = c.Model(
         dataclasses.replace(made.model.transformer, **transformer), dataclasses.replace(made.model.adapter, **small)
     )
-    data = dict(sources=("images", "clips"), weights=(0.5, 0.5), batches=(8, 8), frames=(1, FRAMES))
     made = dataclasses.replace(
         made,
         model=model,
         autoencoder=c.Autoencoder("cogvideox", weights=str(vae)),
         encoders=dataclasses.replace(made.encoders, face_models=str(fp.PACK)),
-        data=dataclasses.replace(made.data, height=SIDE, width=SIDE, **data),
+        data=dataclasses.replace(made.data, height=SIDE, width=SIDE),
         sampling=dataclasses.replace(made.sampling, steps=3),
         precision=c.Precision(compute="float32", frozen="float32", decode="float32"),
     )
