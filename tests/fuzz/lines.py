@@ -123,14 +123,16 @@ def sample(make: Lines) -> list[str]:
 
 def convert(make: Lines) -> list[str]:
     """Small published weights, an adapter, and anything else."""
-    component = make.word("cogvideox", "transformer", "vae", "text-encoder", "photomaker", "arcface", "clip", "adapter")
+    of_runs = ("adapter", "pretrained")
+    component = make.word("cogvideox", "transformer", "vae", "text-encoder", "photomaker", "arcface", "clip", *of_runs)
     wanted = ("published", "published/transformer", "published/vae", "photomaker.bin", "converted")
-    source = make.input(*(("run", "adapter.safetensors") if component == "adapter" else wanted))
+    source = make.input(*(("run", "adapter.safetensors") if component in of_runs else wanted))
     flags = {
         "--dtype": lambda: make.word("float32", "bfloat16", "float16"),
         "--tokenizer": lambda: make.input("converted"),
         "--step": lambda: make.number(2, 3),
         "--licence": lambda: make.word("research only"),
+        "--about": lambda: make.input("nowhere"),
     }
     output = make.output(".safetensors" if component == "adapter" else "")
     line = [component, "--source", source, "--output", output]
