@@ -263,7 +263,7 @@ _BRANCH = (
     Fault(
         "a residual MLP has no norm",
         FUSION,
-        '        x = LayerNorm(axis="text", name="norm")(x)\n',
+        '        x = whole_samples(LayerNorm(axis="text", name="norm")(whole_samples(x)))\n',
         '        LayerNorm(axis="text", name="norm")(x)\n',
         _REFERENCE,
     ),
@@ -277,15 +277,15 @@ _BRANCH = (
     Fault(
         "identity tokens are not normalised",
         FACES,
-        'tokens = LayerNorm(axis="face_width", name="token_norm")(tokens).astype(self.policy.dtype)',
+        'tokens = whole_samples(LayerNorm(axis="face_width", name="token_norm")(tokens).astype(self.policy.dtype))',
         'LayerNorm(axis="face_width", name="token_norm")(tokens)',
         _ID_PERCEIVER,
     ),
     Fault(
         "the gelu of the identity tokens is the tanh form",
         FACES,
-        "        x = nn.gelu(x.astype(jnp.float32), approximate=False)\n",
-        "        x = nn.gelu(x.astype(jnp.float32), approximate=True)\n",
+        "        x = whole_samples(nn.gelu(x.astype(jnp.float32), approximate=False))\n",
+        "        x = whole_samples(nn.gelu(x.astype(jnp.float32), approximate=True))\n",
         _ID_PERCEIVER,
     ),
     Fault(

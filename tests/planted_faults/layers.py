@@ -124,7 +124,7 @@ LAYER_PARTS = (
     Fault(
         "the perceiver's keys are those of the features alone",
         PERCEIVER,
-        "both = jnp.concatenate([features, latents], axis=1)",
+        "both = whole_samples(jnp.concatenate([features, latents], axis=1))",
         "both = features",
         _PERCEIVER,
     ),
@@ -138,8 +138,8 @@ LAYER_PARTS = (
     Fault(
         "the perceiver's attention has no residual",
         PERCEIVER,
-        "latents = latents + attend(latents, features)",
-        "latents = attend(latents, features)",
+        "whole_samples(latents + attend(latents, features))",
+        "whole_samples(attend(latents, features))",
         _PERCEIVER,
     ),
     Fault(
