@@ -133,7 +133,7 @@ def main() -> None:
     """Reads the experiment, then starts JAX."""
     given = flags.FLAGS
     _check_processes(given.coordinator, given.processes, given.process)
-    config = cli.experiment(given.workdir)
+    config = cli.training_experiment(given.workdir)
 
     import jax  # from here on devices are touched
 

@@ -9,12 +9,14 @@ import jax
 import pytest
 
 from mmjax import config as c
-from mmjax import sharding, trees
+from mmjax import model_settings, sharding, trees
 from mmjax.conversion import arcface, vae
-from mmjax.models import build, sizes
+from mmjax.models import build
 from mmjax.trainable import split_adapter
 from mmjax.training import optimizer, state, step
 from mmjax.training.objectives import judges
+from mmjax.training.tasks.diffusion import make_objective
+from mmjax.training.tasks.registry import make_task
 from tests.helpers import onnx_models, reference
 from tests.helpers.configurations import CONFIGS, load
 
@@ -59,10 +61,10 @@ def test_the_training_step_of_every_configuration_traces_at_full_size(file):
 def trace(config, frames, size):
     """The step as shapes, once for configurations that differ in nothing which it knows of."""
     tx = optimizer.make_optimizer(config.optim, config.train.steps)
-    abstract = state.abstract_state(config, tx, ONE_DEVICE)
+    abstract = state.abstract_state(make_task(config), tx, ONE_DEVICE)
     judging = abstract_judges() if config.loss.identity.weight else None
     terms = judges.make_terms(config, judging)
-    loss = step.make_loss(config, build.make_model(config), reference.null_text(config), terms)
+    loss = make_objective(config, build.make_model(config), reference.null_text(config), terms)
     train_step = step.make_train_step(config, loss, tx, jax.random.key(0))
     judged_by = judging.params if judging else {}
     after, metrics = jax.eval_shape(train_step, abstract, judged_by, reference.records(config, frames, size))
@@ -77,7 +79,7 @@ def abstract_judges():
     """The published decoder, and a recogniser of the published kind, as shapes."""
     with tempfile.TemporaryDirectory() as folder:
         graph = arcface.open_onnx(str(onnx_models.mobilefacenet(Path(folder) / "judge.onnx", 8, 512))).config
-    record = sizes.VAE()
+    record = model_settings.VAE()
     decoder = sharding.unbox(vae.abstract_vae(record))["decoder"]
     return judges.Judges(graph, record, {"recogniser": arcface.abstract_arcface(graph), "decoder": decoder})
 
