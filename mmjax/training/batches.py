@@ -9,7 +9,7 @@ import numpy as np
 
 from mmjax import sharding
 from mmjax.records import pipeline
-from mmjax.records.sources import Sources
+from mmjax.records.sources import RecordFolders
 from mmjax.training.tasks.task import Task
 from mmjax.training_settings import TrainingExperiment
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def training_batches(config: TrainingExperiment, sources: Sources) -> "Iterator[grain.DatasetIterator]":
+def training_batches(config: TrainingExperiment, sources: RecordFolders) -> "Iterator[grain.DatasetIterator]":
     """This process's share of endless training batches; ends its worker processes when it is left."""
     iterator = pipeline.make_train_iterator(config, sources, jax.process_index(), jax.process_count())
     try:
