@@ -1,7 +1,7 @@
 """The experiment that trains a CogVideoX VAE, as a frozen, validated record beside `mmjax.config.Experiment`. No JAX.
 
 `configs/mini_vae.py` is one. It reads records whose latents are the pixels themselves, and nothing else of them:
-prepared with the autoencoder `pixel` (METHOD 5). `experiment_of` tells the two kinds of experiment apart.
+prepared with the autoencoder `pixel` (METHOD 9). `experiment_of` tells the two kinds of experiment apart.
 """
 
 import dataclasses
@@ -74,8 +74,6 @@ class VAEExperiment(TrainingExperiment):
                 yield f"runtime.{name}", getattr(self.runtime, name), f"{' or '.join(allowed)} for a VAE"
         if self.runtime.stream:
             yield "runtime.stream", True, "False: a VAE has no blocks that wait on the host"
-        if self.mesh.tensor != 1 or self.mesh.context != 1:
-            yield "mesh.tensor", self.mesh.tensor, "1, as mesh.context: a VAE's weights are whole on every device"
 
 
 def experiment_of(values: Mapping | ml_collections.ConfigDict) -> Experiment | VAEExperiment:

@@ -22,7 +22,7 @@ from mmjax.evaluation.of_samples import MetricsOfSamples
 from mmjax.evaluation.samples import Samples
 from mmjax.models.build import Params
 from mmjax.records import pipeline
-from mmjax.records.sources import Sources
+from mmjax.records.sources import RecordFolders
 from mmjax.training import step as steps
 from mmjax.training.batches import put_batch, put_samples
 from mmjax.training.objectives.terms import Figures
@@ -136,7 +136,7 @@ class ValidationLoss:
     def __init__(
         self,
         task: Task,
-        sources: Sources,
+        sources: RecordFolders,
         objective: Objective,
         mesh: jax.sharding.Mesh,
         key: Key[Array, ""],
@@ -172,7 +172,7 @@ class _HeldOut:
     fields: tuple[str, ...]  # that the loss reads
 
     @classmethod
-    def of(cls, task: Task, sources: Sources, name: str, objective: Objective, key: Key[Array, ""]):
+    def of(cls, task: Task, sources: RecordFolders, name: str, objective: Objective, key: Key[Array, ""]):
         config, which = task.config, task.config.data.sources.index(name)
         count, index, processes = config.train.validation_batches, jax.process_index(), jax.process_count()
         size = config.data.batches[which]

@@ -19,7 +19,7 @@ import jax
 from mmjax import sharding
 from mmjax.errors import ConfigError
 from mmjax.records import pipeline
-from mmjax.records.sources import Sources
+from mmjax.records.sources import RecordFolders
 from mmjax.training import best, memory, optimizer, resuming, summary
 from mmjax.training import state as states
 from mmjax.training import step as steps
@@ -38,7 +38,7 @@ from mmjax.weights.parameters import last_step
 
 
 def train(
-    config: TrainingExperiment, workdir: str | Path, sources: Sources, evaluators: Sequence[Evaluator] = ()
+    config: TrainingExperiment, workdir: str | Path, sources: RecordFolders, evaluators: Sequence[Evaluator] = ()
 ) -> states.TrainState:
     """Trains an experiment in a workdir, or goes on with the run that is there.
 

@@ -14,11 +14,13 @@ from mmjax.conversion import arcface, vae
 from mmjax.models import build
 from mmjax.trainable import split_adapter
 from mmjax.training import optimizer, state, step
+from mmjax.training.batches import abstract_batches
 from mmjax.training.objectives import judges
 from mmjax.training.tasks.diffusion import make_objective
 from mmjax.training.tasks.registry import make_task
+from mmjax.training.tasks.vae import make_objective as make_vae_objective
 from tests.helpers import onnx_models, reference
-from tests.helpers.configurations import CONFIGS, load
+from tests.helpers.configurations import DIFFUSION, VAES, load
 
 SUBTREES = {
     "ID perceiver": r"face_encoder/id_perceiver/.*",
@@ -35,7 +37,7 @@ JUDGED = (  # where the identity loss is traced too: it asks of the model no mor
     *("stage1_image.py:5b", "stage2_video.py:5b", "ablations.py:full", "ablations.py:without_pretraining"),
     "stage2_video.py:1_5_5b",  # whose latents have a frame more than the video
 )
-MODELS = [file for file in CONFIGS if file.startswith("magicmirror_")]  # the stages train them
+MODELS = [file for file in DIFFUSION if file.startswith("magicmirror_")]  # the stages train them
 
 
 @pytest.mark.parametrize("file", MODELS)
@@ -50,11 +52,28 @@ def test_every_part_of_a_published_model_is_counted(file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", [file for file in CONFIGS if file not in MODELS])
+@pytest.mark.parametrize("file", [file for file in DIFFUSION if file not in MODELS])
 def test_the_training_step_of_every_configuration_traces_at_full_size(file):
     config = load(file)
     for frames, size in zip(config.data.frames, config.data.batches, strict=True):
         trace(_what_a_step_knows(config, judged=file in JUDGED), frames, size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", VAES)
+def test_the_training_step_of_every_vae_traces_at_full_size(file):
+    """And holds the state's shapes; at most 8 million parameters, which mini is allowed."""
+    config, task = load(file), make_task(load(file))
+    tx = optimizer.make_optimizer(config.optim, config.train.steps)
+    abstract, objective = state.abstract_state(task, tx, ONE_DEVICE), make_vae_objective(config)
+    print(f"measured: {trees.count(abstract.trained):,} parameters")
+    assert trees.count(abstract.trained) <= 8_000_000
+    train_step = step.make_train_step(config, objective, tx, jax.random.key(0))
+    for batch in abstract_batches(task, ONE_DEVICE):
+        after, metrics = jax.eval_shape(train_step, abstract, {}, batch)
+        assert metrics["loss"].shape == metrics["sums"]["psnr"].shape == ()
+        shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (abstract, after)]
+        assert shapes[0] == shapes[1]
 
 
 @functools.cache

@@ -3,9 +3,11 @@
 from mmjax.config import Experiment
 from mmjax.training.tasks.diffusion import DiffusionTask
 from mmjax.training.tasks.task import Task
+from mmjax.training.tasks.vae import VAETask
 from mmjax.training_settings import TrainingExperiment
+from mmjax.vae_experiment import VAEExperiment
 
-_TASKS: dict[type[TrainingExperiment], type[Task]] = {Experiment: DiffusionTask}
+_TASKS: dict[type[TrainingExperiment], type[Task]] = {Experiment: DiffusionTask, VAEExperiment: VAETask}
 
 
 def make_task(config: TrainingExperiment) -> Task:

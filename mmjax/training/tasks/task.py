@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, Key, PyTree
 from mmjax.models.build import Params
 from mmjax.models.flops import Flops
 from mmjax.models.magicmirror.inputs import Field
-from mmjax.records.sources import Sources
+from mmjax.records.sources import RecordFolders
 from mmjax.training.objectives.terms import Figures
 from mmjax.training_settings import TrainingExperiment
 from mmjax.trees import Tree
@@ -71,11 +71,11 @@ class Task(Protocol):
     def load_start(self, mesh: jax.sharding.Mesh) -> Params:
         """The parameters that a new run loads, as `abstract_params` has them; the others are drawn."""
 
-    def objective(self, sources: Sources, mesh: jax.sharding.Mesh) -> Objective:
+    def objective(self, sources: RecordFolders, mesh: jax.sharding.Mesh) -> Objective:
         """What is minimised, its judges read."""
 
     def operations(self, trained: Params, frozen: Params, latents: tuple[int, ...]) -> Flops | None:
         """Operations of a sample, for a batch of latents of this shape; None where they are not known."""
 
-    def finish(self, params: Callable[[], Params], sources: Sources, workdir: Path) -> str:
+    def finish(self, params: Callable[[], Params], sources: RecordFolders, workdir: Path) -> str:
         """What to do next, after the last step or of a run that is finished; `params()` are the averaged parameters."""
