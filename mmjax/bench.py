@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from mmjax import callable_command, cli, device_memory, files, outputs, sharding, trees
+from mmjax import callable_command, cli, device_memory, files, model_settings, outputs, sharding, trees
 from mmjax import config as c
 from mmjax.conversion.photomaker import abstract_photomaker
 from mmjax.conversion.t5 import abstract_t5
@@ -48,6 +48,7 @@ from mmjax.training import state as states
 from mmjax.training import step as steps
 from mmjax.training.objectives.judges import Judges, make_terms
 from mmjax.training.objectives.terms import Prediction, objective
+from mmjax.training.tasks.diffusion import BATCH_FIELDS, DiffusionTask, make_objective
 
 _NOTICE = f"{outputs.MARK}.bench"
 MEASUREMENTS = {
@@ -168,7 +169,7 @@ def draw(abstract: trees.Tree) -> trees.Tree:
 def random_batch(config: c.Experiment, latents: tuple[int, ...], size: int, mesh: jax.sharding.Mesh) -> dict:
     """A batch of records of the given latent shape, on the mesh."""
     rng, fields = np.random.default_rng(0), schema.record_fields(config, max(config.data.frames))
-    shapes = {name: fields[name].shape for name in states.BATCH_FIELDS} | {"latents": latents, "face_mask": latents[:3]}
+    shapes = {name: fields[name].shape for name in BATCH_FIELDS} | {"latents": latents, "face_mask": latents[:3]}
     batch = {
         name: rng.standard_normal((size, *shape), np.float32).astype(fields[name].dtype)
         for name, shape in shapes.items()
@@ -276,7 +277,7 @@ def _video(config, mesh, params, forward) -> Case:
 def _autoencoder(config, mesh, wanted) -> Iterator[Case]:
     if not {"decode", "decode_tiled", "encode"} & set(wanted):
         return
-    record = sizes.VAE()
+    record = model_settings.VAE()
     params = draw(_placed(abstract_vae(record), mesh, jnp.dtype(config.precision.decode)))
     frames, height, width = max(config.data.frames), config.data.height, config.data.width
     latents = np.random.default_rng(0).standard_normal((1, *sample_latents(config)), np.float32)
@@ -294,10 +295,10 @@ def _autoencoder(config, mesh, wanted) -> Iterator[Case]:
 def training_step(config: c.Experiment, mesh: jax.sharding.Mesh):
     """(the jitted step, its state as shapes with shardings, its judges' weights)."""
     tx = optimizer.make_optimizer(config.optim, config.train.steps)
-    abstract, text = states.abstract_state(config, tx, mesh), schema.record_fields(config, 1)["text"]
+    abstract, text = states.abstract_state(DiffusionTask(config), tx, mesh), schema.record_fields(config, 1)["text"]
     judging = _random_judges(config, mesh)
-    loss = steps.make_loss(config, build.make_model(config), jnp.zeros(text.shape), make_terms(config, judging))
-    step = steps.make_train_step(config, loss, tx, states.random_keys(config.seed).train)
+    objective = make_objective(config, build.make_model(config), jnp.zeros(text.shape), make_terms(config, judging))
+    step = steps.make_train_step(config, objective, tx, states.random_keys(config.seed).train)
     return steps.jit_train_step(step, abstract), abstract, judging.params if judging else {}
 
 
@@ -308,7 +309,7 @@ def _random_judges(config: c.Experiment, mesh: jax.sharding.Mesh) -> Judges | No
     network = load_arcface(find_pack(config.loss.identity.judge))
     record, params = None, {"recogniser": network.params}
     if config.autoencoder.name == "cogvideox":
-        record = sizes.VAE()
+        record = model_settings.VAE()
         params["decoder"] = draw(_placed(abstract_vae(record), mesh, jnp.dtype(config.precision.decode)))["decoder"]
     return Judges(network.graph, record, jax.device_put(params, sharding.replicated(mesh)))
 

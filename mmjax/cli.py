@@ -20,6 +20,7 @@ from ml_collections import ConfigDict, config_flags
 
 from mmjax.config import BEST, Experiment
 from mmjax.errors import ConfigError, MMJaxError, exits_cleanly
+from mmjax.vae_experiment import VAEExperiment, experiment_of
 from mmjax.validation import COUNT_OR_NONE
 
 
@@ -91,20 +92,34 @@ def keep_compiled_programs(folder: str | None) -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.realpath(path(folder)))
 
 
-def experiment(workdir: str | None = None) -> Experiment:
-    """The experiment that `--config` and its overrides describe; without them, the one of the workdir.
+def experiment() -> Experiment:
+    """The experiment of a diffusion model that `--config` and its overrides describe.
+
+    Raises `ConfigError` for settings that cannot work, where there are none, and for an experiment that trains a VAE.
+    """
+    found = training_experiment()
+    if not isinstance(found, Experiment):
+        raise ConfigError(
+            f"--config: expected the experiment of a diffusion model, such as configs/faces.py, found {found.name}, "
+            "which trains a VAE: python -m mmjax.train alone takes it"
+        )
+    return found
+
+
+def training_experiment(workdir: str | None = None) -> Experiment | VAEExperiment:
+    """The experiment, of either kind, that `--config` and its overrides describe; without them, that of the workdir.
 
     Raises `ConfigError` for settings that cannot work, and where neither is given.
     """
     if flags.FLAGS.config is not None:
-        return Experiment.from_config_dict(_with_homes(flags.FLAGS.config))
+        return experiment_of(_with_homes(flags.FLAGS.config))
     if workdir is None:
         raise ConfigError(
             "expected --config FILE to start a run, such as configs/tiny.py, or --workdir to go on with one"
         )
-    from mmjax.weights.runs import read_config
+    from mmjax.weights.runs import read_experiment
 
-    return read_config(workdir)
+    return read_experiment(workdir)
 
 
 class _PathParser(flags.ArgumentParser):

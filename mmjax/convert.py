@@ -4,6 +4,7 @@ python -m mmjax.convert cogvideox --source zai-org/CogVideoX-5b --output weights
 python -m mmjax.convert transformer --source zai-org/CogVideoX-5b --output weights/transformer
 python -m mmjax.convert transformer --source weights/transformer --output diffusers/transformer --reverse
 python -m mmjax.convert adapter --source runs/mine --output mine.safetensors
+python -m mmjax.convert vae --source runs/mini_vae --output weights/mini/vae
 python -m mmjax.convert transformer --source runs/mini_base --output weights/mini/transformer
 python -m mmjax.convert pretrained --source runs/mini_stage2 --about about.json --output mini
 """
@@ -14,11 +15,15 @@ from pathlib import Path
 import jax
 
 from mmjax import callable_command, cli, conversion
+from mmjax.conversion.vae import COMPONENT
 from mmjax.errors import ConversionError, exits_cleanly
 from mmjax.pretrained import packing
+from mmjax.training import vae_folder
 from mmjax.weights import export, export_base, runs
 
 _OF_RUNS = f"{conversion.ADAPTER} or {conversion.PRETRAINED}"
+
+VAE = COMPONENT.name
 
 
 def convert(
@@ -40,7 +45,7 @@ def convert(
       component: one of `mmjax.conversion.COMPONENTS`, such as "transformer", or "cogvideox" for a whole pipeline;
         "adapter", whose direction follows from the source (`mmjax.weights.export`), or "pretrained", a run's whole
         model as files to give away (`mmjax.pretrained.packing`).
-      source: a published folder, weights file or hub id, or of a transformer a run's workdir; with `reverse` a
+      source: a published folder, weights file or hub id, or of a transformer or a VAE a run's workdir; with `reverse` a
         converted folder. Of an adapter or a pretrained model: a workdir, or what this has written.
       output: folder to write; of an adapter, of a run or a folder, a file that ends in .safetensors.
       reverse: write the published files from a converted folder; of a pretrained model, converted folders of its files.
@@ -70,6 +75,9 @@ def convert(
     if component == "transformer" and runs.is_workdir(source):
         _refuse(component, reverse=reverse, tokenizer=tokenizer)
         return export_base.convert_base(source, output, **of_run)
+    if component == VAE and not reverse and runs.is_workdir(source):
+        _refuse(component, tokenizer=tokenizer)
+        return vae_folder.convert_run(source, output, **of_run)
     _refuse(component, step=step)
     if reverse and tokenizer:
         raise ConversionError("--tokenizer: expected no --reverse beside it; the converted folder holds the tokenizer")
@@ -110,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser(
         prog="python -m mmjax.convert",
         description="Converts published weights into a folder that mmjax loads onto any mesh, or back;\n"
-        "exports what a training run has learned: its adapter, its base, its whole model.",
+        "exports what a training run has learned: its adapter, its base, its VAE, its whole model.",
         epilog=_components(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -120,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         type=cli.path,
         required=True,
         help="published folder (a model's or a pipeline's), weights file or hub id; a converted folder to go back; "
-        "for an adapter, a transformer or a pretrained model: a run's workdir, or what was made of one",
+        "for an adapter, a transformer, a VAE or a pretrained model: a run's workdir, or what was made of one",
     )
     parser.add_argument(
         "--output", type=cli.path, required=True, help="folder to write; for a run's adapter FILE.safetensors"

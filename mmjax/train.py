@@ -14,23 +14,26 @@ from absl import flags, logging
 from mmjax import callable_command, cli
 from mmjax.config import FISHERFACES, Experiment
 from mmjax.errors import ConfigError
+from mmjax.vae_experiment import VAEExperiment
 
 if TYPE_CHECKING:
     from mmjax.evaluation.identity import SimilarityToPeople
     from mmjax.evaluation.of_samples import MetricsOfSamples
-    from mmjax.records.sources import Sources
+    from mmjax.records.sources import RecordFolders, Sources
     from mmjax.sampling import Preview
+    from mmjax.training.evaluators import Evaluator
     from mmjax.training.state import TrainState
 
 _GALLERY = 64  # held-out records whose people the samples are told from
 
 
-def train(config: Experiment, workdir: str | Path) -> "TrainState":
+def train(config: Experiment | VAEExperiment, workdir: str | Path) -> "TrainState":
     """Trains an experiment in a workdir, or goes on with the run that is there; see `mmjax.training.loop.train`.
 
-    Records of drawn people are made first, unless they are there; prepared ones are read, without any of the networks
-    that encoded them. With `train.sample_every` clips of held-out people are sampled every so many steps, which needs
-    the autoencoder's weights; with `train.identity_embedder` they are compared with the people's references.
+    Of a diffusion model: records of drawn people are made first, unless they are there; prepared ones are read, without
+    any of the networks that encoded them. With `train.sample_every` clips of held-out people are sampled every so many
+    steps, which needs the autoencoder's weights; with `train.identity_embedder` they are compared with the people's
+    references. Of a VAE: held-out records are given back every `train.reconstruct_every` steps.
 
     Returns:
       The state after the last step, or at the step where a signal stopped the run.
@@ -39,23 +42,39 @@ def train(config: Experiment, workdir: str | Path) -> "TrainState":
       ConfigError, CheckpointError, DataError: settings, weights or records that cannot be used.
       MMJaxError: the loss is not finite any more.
     """
-    from mmjax.records.sources import find_sources
-    from mmjax.synthetic.builders import BUILDERS
     from mmjax.training import loop
-    from mmjax.training.evaluators import SampleSheets
 
     config = config.validated()
     loop.check(config, workdir)  # before records are drawn or the autoencoder is read
-    sources = find_sources(config, BUILDERS)
-    evaluators = []
-    if config.train.sample_every:
-        from mmjax.sampling import Preview
-
-        preview = Preview(config, sources)
-        similarity = _similarity(config, sources, preview) if config.train.identity_embedder else None
-        metrics = _sample_metrics(config) if config.train.sample_metrics else None
-        evaluators.append(SampleSheets(config.train.sample_every, preview, similarity, metrics))
+    sources, evaluators = _OPENED[type(config)](config)
     return loop.train(config, workdir, sources, evaluators)
+
+
+def _of_diffusion(config: Experiment) -> "tuple[Sources, list[Evaluator]]":
+    from mmjax.records.sources import find_sources
+    from mmjax.synthetic.builders import BUILDERS
+    from mmjax.training.evaluators import SampleSheets
+
+    sources = find_sources(config, BUILDERS)
+    if not config.train.sample_every:
+        return sources, []
+    from mmjax.sampling import Preview
+
+    preview = Preview(config, sources)
+    similarity = _similarity(config, sources, preview) if config.train.identity_embedder else None
+    metrics = _sample_metrics(config) if config.train.sample_metrics else None
+    return sources, [SampleSheets(config.train.sample_every, preview, similarity, metrics)]
+
+
+def _of_vae(config: VAEExperiment) -> "tuple[RecordFolders, list[Evaluator]]":
+    from mmjax.records.sources import find_pixel_records
+    from mmjax.training.reconstructions import Reconstructions
+
+    sources = find_pixel_records(config.data)
+    return sources, [Reconstructions(config, sources)]
+
+
+_OPENED = {Experiment: _of_diffusion, VAEExperiment: _of_vae}  # (records, evaluators) of each kind of experiment
 
 
 def _sample_metrics(config: Experiment) -> "MetricsOfSamples":
@@ -133,7 +152,7 @@ def main() -> None:
     """Reads the experiment, then starts JAX."""
     given = flags.FLAGS
     _check_processes(given.coordinator, given.processes, given.process)
-    config = cli.experiment(given.workdir)
+    config = cli.training_experiment(given.workdir)
 
     import jax  # from here on devices are touched
 

@@ -1,20 +1,21 @@
 """What is trained: the one place where the parameter tree is split into trained and frozen leaves (METHOD 7).
 
-The configuration decides: `config.Train.trainable` has patterns of paths in the tree, by default those of face branch
-and adapter (`ADAPTER_PATTERNS`). State, optimizer, precision, checkpoints and sampling all ask here.
+The configuration decides: `train.trainable` has patterns of paths in the tree, of a diffusion model by default those of
+face branch and adapter (`ADAPTER_PATTERNS`). State, optimizer, precision, checkpoints and sampling all ask here.
 """
 
 from mmjax import trees
-from mmjax.config import ADAPTER_PATTERNS, Experiment
+from mmjax.config import ADAPTER_PATTERNS
+from mmjax.training_settings import TrainingExperiment
 from mmjax.trees import Tree
 
 
-def is_trainable(config: Experiment, path: str) -> bool:
+def is_trainable(config: TrainingExperiment, path: str) -> bool:
     """Whether the leaf at this path is trained."""
     return trees.matches(config.train.trainable, path)
 
 
-def split_trainable(config: Experiment, tree: Tree) -> tuple[Tree, Tree]:
+def split_trainable(config: TrainingExperiment, tree: Tree) -> tuple[Tree, Tree]:
     """(trained leaves, frozen leaves), each a tree without the other's branches.
 
     Raises `TreeError` for a pattern of `train.trainable` that matches no parameter; those of the adapter may, since an

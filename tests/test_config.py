@@ -9,7 +9,7 @@ import pytest
 
 from mmjax import config as c
 from mmjax.errors import ConfigError
-from tests.helpers.configurations import CONFIGS, load
+from tests.helpers.configurations import CONFIGS, DIFFUSION, load
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,10 +38,10 @@ def test_no_two_configurations_share_a_workdir():
     assert len({load(file).name for file in CONFIGS}) == len(CONFIGS)
 
 
-@pytest.mark.parametrize("file", [file for file in CONFIGS if load(file).train.adapter])
+@pytest.mark.parametrize("file", [file for file in DIFFUSION if load(file).train.adapter])
 def test_a_second_stage_starts_from_a_first_one_of_the_same_model(file):
     second = load(file)
-    (first,) = [each for each in map(load, CONFIGS) if f"runs/{each.name}" == second.train.adapter]
+    (first,) = [each for each in map(load, DIFFUSION) if f"runs/{each.name}" == second.train.adapter]
     assert first.model == second.model and not first.train.adapter
     if second.name == "mini_stage2":
         return  # no budget of the paper's

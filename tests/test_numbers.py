@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmjax import config as c
+from mmjax import model_settings
 from mmjax.diffusion.samplers import sample_keys
 from mmjax.errors import ConfigError
 from mmjax.models import sizes
@@ -30,7 +31,7 @@ def replaced(record, name, value) -> dict:
     return values
 
 
-RECORDS = [c.Experiment(), Settings(), sizes.VAE(), sizes.T5(), sizes.PhotoMaker()]
+RECORDS = [c.Experiment(), Settings(), model_settings.VAE(), sizes.T5(), sizes.PhotoMaker()]
 NUMBERS = [
     (record, name, type(value))
     for record in RECORDS
@@ -59,7 +60,7 @@ def test_zero_divides_nothing():
     """Where one size must be a multiple of another, and that is zero."""
     for record, name in [
         (c.Experiment(), "model.adapter.perceiver_head_dim"),
-        (sizes.VAE(), "norm_groups"),
+        (model_settings.VAE(), "norm_groups"),
         (sizes.CLIPVision(), "patch"),
         (sizes.CLIPVision(), "heads"),
         (sizes.PhotoMaker(), "head_dim"),

@@ -21,7 +21,8 @@ from mmjax.conversion.registry import PIPELINE, component
 from mmjax.conversion.source import download, read_json
 from mmjax.errors import CheckpointError, ConfigError, ConversionError
 from mmjax.files import write_json
-from mmjax.models.sizes import T5, VAE
+from mmjax.model_settings import VAE
+from mmjax.models.sizes import T5
 from mmjax.validation import validated_record
 from mmjax.versions import versions
 

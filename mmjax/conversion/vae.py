@@ -16,8 +16,8 @@ from mmjax.conversion.component import Component
 from mmjax.conversion.engine import Misfit, Row, Transform, identity
 from mmjax.conversion.source import open_diffusers
 from mmjax.errors import ConversionError
+from mmjax.model_settings import VAE
 from mmjax.models.cogvideox.vae import Decoder, Encoder
-from mmjax.models.sizes import VAE
 from mmjax.precision import Policy
 from mmjax.trees import Tree
 

@@ -24,9 +24,9 @@ from mmjax.conversion import load_component, rounding
 from mmjax.encoders.fingerprints import COGVIDEOX_VAE, fingerprint, hash_converted
 from mmjax.encoders.lazy import LazyWeights
 from mmjax.errors import DataError
+from mmjax.model_settings import VAE
 from mmjax.models.cogvideox import vae as network
 from mmjax.models.cogvideox import vae_tiling
-from mmjax.models.sizes import VAE
 from mmjax.precision import Policy
 from mmjax.trees import Tree
 from mmjax.validation import off_grid

@@ -1,6 +1,7 @@
-"""Sizes of the published networks round the transformer, as frozen records: VAE, T5 encoder, CLIP, PhotoMaker.
+"""Sizes of the published encoders round the transformer, as frozen records: T5, CLIP, PhotoMaker.
 
-They are what a converted folder says of its weights; an experiment names the folder and not the sizes.
+They are what a converted folder says of its weights; an experiment names the folder and not the sizes. Those of the
+VAE, which an experiment may train, stand in `mmjax.model_settings`.
 """
 
 import dataclasses
@@ -9,39 +10,6 @@ from mmjax.model_settings import LAYERS, SIZE
 from mmjax.validation import Number, one_of, within
 
 _EPSILON = Number(float, 0, 1, above=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class VAE:
-    """The CogVideoX video autoencoder (METHOD 1). Defaults are the 5B model's."""
-
-    latent_channels: int = 16
-    channels: tuple[int, ...] = (128, 256, 256, 512)  # of the levels, from pixels to latents
-    resnets: int = 3  # of an encoder level; a decoder level has one more
-    norm_groups: int = 32
-    temporal_compression: int = 4  # a power of two: one halving a level, first levels first
-    scaling_factor: float = 0.7  # latents of the diffusion model = scaling_factor * latents of the VAE; 2B: 1.15258426
-    sample_height: int = 480  # pixels; a tile of the tiled encoder and decoder has half of each
-    sample_width: int = 720
-    invert_scale: bool = False  # 1.5: of the picture given to an image-to-video model; video latents are the same
-
-    @property
-    def spatial_compression(self) -> int:
-        """Pixels for a latent pixel, each side."""
-        return 2 ** (len(self.channels) - 1)
-
-    def problems(self):
-        yield from within(self, latent_channels=SIZE, channels=SIZE, resnets=LAYERS, norm_groups=SIZE)
-        yield from within(self, temporal_compression=SIZE, sample_height=SIZE, sample_width=SIZE)
-        yield from within(self, scaling_factor=Number(float, 0, 1000, above=True))
-
-        if len(self.channels) > 16:
-            yield "channels", self.channels, "at most 16 levels"
-        if self.temporal_compression not in [2**n for n in range(len(self.channels))]:
-            allowed = ", ".join(str(2**n) for n in range(len(self.channels)))
-            yield "temporal_compression", self.temporal_compression, f"one of {allowed}"
-        if not self.channels or self.norm_groups > 0 and any(each % self.norm_groups for each in self.channels):
-            yield "channels", self.channels, f"multiples of norm_groups = {self.norm_groups}"
 
 
 @dataclasses.dataclass(frozen=True)

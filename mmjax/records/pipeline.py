@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, SupportsIndex
 import numpy as np
 
 from mmjax import media
-from mmjax.config import Experiment
 from mmjax.errors import ConfigError, DataError
 from mmjax.records.schema import STRINGS, Record
-from mmjax.records.sources import RecordSource, Sources, open_source, source_identity
+from mmjax.records.sources import RecordFolders, RecordSource, open_source, source_identity
+from mmjax.training_settings import TrainingExperiment
 
 if TYPE_CHECKING:
     import grain
@@ -36,7 +36,7 @@ _EPOCHS = 2**31  # for ever; Grain's own endless repeat overflows where batches 
 
 
 def make_train_iterator(
-    config: Experiment, sources: Sources, process_index: int = 0, process_count: int = 1
+    config: TrainingExperiment, sources: RecordFolders, process_index: int = 0, process_count: int = 1
 ) -> "grain.DatasetIterator":
     """Endless batches of the training split of `sources`, this process's share of each, with the samples' `NUMBERS`.
 
@@ -75,7 +75,7 @@ def start_workers(iterator: "grain.DatasetIterator") -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def order_fingerprint(config: Experiment, sources: Sources, process_count: int = 1) -> str:
+def order_fingerprint(config: TrainingExperiment, sources: RecordFolders, process_count: int = 1) -> str:
     """What the order of the batches depends on, as JSON; belongs beside a saved iterator state."""
     import grain
 
@@ -111,18 +111,23 @@ def check_order(saved: str, now: str) -> None:
         )
 
 
-def validation_records(config: Experiment, sources: Sources, name: str, count: int) -> list[Record]:
+def validation_records(config: TrainingExperiment, sources: RecordFolders, name: str, count: int) -> list[Record]:
     """`count` held-out records of the source `name`, spread evenly over its people, strings included; in fixed order.
 
     Where the split has fewer records, they come around again. Raises `DataError` where it has none.
     """
-    records = open_source(config, sources, _index(config, name), "validation")
+    records = open_source(sources, _index(config, name), "validation")
     spread = media.spread(count, len(records))
     return [records[spread[i % len(spread)]] for i in range(count)]
 
 
 def validation_batches(
-    config: Experiment, sources: Sources, name: str, count: int, process_index: int = 0, process_count: int = 1
+    config: TrainingExperiment,
+    sources: RecordFolders,
+    name: str,
+    count: int,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> list[Batch]:
     """`count` batches of `validation_records`, each of the source's batch size; this process's share of each."""
     size = config.data.batches[_index(config, name)]
@@ -138,7 +143,7 @@ def collate(records: Sequence[Record]) -> Batch:
     return {name: np.stack([record[name] for record in records]) for name in names}
 
 
-def name_records(config: Experiment, batch: Batch, chosen: Sequence[int] | None = None) -> str:
+def name_records(config: TrainingExperiment, batch: Batch, chosen: Sequence[int] | None = None) -> str:
     """Which records a training batch was made of, in words: `records/images: train records 3, 17, 102`.
 
     Args:
@@ -172,7 +177,7 @@ class _Numbered:
 def _source_batches(config, sources, index, process_index, process_count) -> "grain.MapDataset":
     import grain
 
-    records = open_source(config, sources, index, "train")
+    records = open_source(sources, index, "train")
     if len(records) < process_count:
         raise DataError(
             f"{config.data.sources[index]}: expected a record or more for each of {process_count} processes, found "
@@ -189,7 +194,7 @@ def _local_batch(size: int, process_count: int) -> int:
     return size // process_count
 
 
-def _index(config: Experiment, name: str) -> int:
+def _index(config: TrainingExperiment, name: str) -> int:
     if name not in config.data.sources:
         raise DataError(f'source "{name}": expected one of data.sources = {", ".join(config.data.sources)}')
     return config.data.sources.index(name)

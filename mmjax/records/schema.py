@@ -7,6 +7,7 @@ encoders' fingerprints; a folder made for something else is refused before a ste
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -93,6 +94,15 @@ def describe(config: Experiment, frames: int, fingerprints: dict[str, str]) -> d
         "autoencoder": config.autoencoder.name,
         "fields": fields,
         "encoders": dict(fingerprints),
+    }
+
+
+def described_fields(description: Mapping) -> dict[str, Field]:
+    """The arrays of the records of a folder, from what it says of itself; the inverse of `describe`."""
+    named = {"bfloat16": BFLOAT16}
+    return {
+        name: Field(tuple(shape), np.dtype(named.get(dtype, dtype)))
+        for name, (dtype, *shape) in description["fields"].items()
     }
 
 

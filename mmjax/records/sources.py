@@ -17,9 +17,18 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mmjax.config import Experiment
+from mmjax.encoders.pixel import Pixel
 from mmjax.errors import ConfigError, DataError
 from mmjax.records.empty_prompt import read_unconditional_text
-from mmjax.records.schema import Record, check_description, decode_record, record_fields
+from mmjax.records.schema import (
+    BFLOAT16,
+    SCHEMA_VERSION,
+    Record,
+    check_description,
+    decode_record,
+    described_fields,
+)
+from mmjax.training_settings import RecordSources
 
 if TYPE_CHECKING:
     from mmjax.records.builders import RecordBuilder
@@ -29,11 +38,17 @@ _PACKAGES = {"tree": "dm-tree"}  # by the module, where it has another name
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sources:
-    """The sources of an experiment, found and checked; what it needs of the encoders that made their records."""
+class RecordFolders:
+    """The sources of an experiment, found and checked, and which encoders made what it reads of their records."""
 
     folders: tuple[str, ...]  # in the order of `config.data.sources`
     encoders: Mapping[str, str]  # fingerprints, the same for all, by what they encode: text, face, autoencoder
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sources(RecordFolders):
+    """Those of a diffusion experiment, which needs the empty prompt as well."""
+
     unconditional_text: Shaped[np.ndarray, "L text_dim"]  # embedding of the empty prompt, bfloat16 as in the records
 
 
@@ -56,6 +71,30 @@ def find_sources(config: Experiment, builders: Mapping[str, "type[RecordBuilder]
     _check_same_encoders(data.sources, encoders)
     texts = [read_unconditional_text(folder, config) for folder in folders]
     return Sources(tuple(folders), encoders[0], texts[0])
+
+
+def find_pixel_records(data: RecordSources) -> RecordFolders:
+    """Finds the records of `data.sources` for an experiment that reads their pixels alone; other encoders may differ.
+
+    Raises:
+      ConfigError: no source.
+      DataError: a folder without records, or with records of other sizes or whose latents are no pixels.
+    """
+    if not data.sources:
+        raise ConfigError("data.sources = (): expected the folder of prepared records, such as records/images")
+    for name, frames in zip(data.sources, data.frames, strict=True):
+        if not Path(name).is_dir():
+            raise DataError(f'data.sources: expected the path of a prepared folder, found "{name}"')
+        found = _metadata(name)
+        if found.get("autoencoder") != "pixel":
+            raise DataError(
+                f"{name}: expected records whose latents are pixels, made with autoencoder.name = pixel, found "
+                f"{found.get('autoencoder')}; prepare others, such as with configs/faces.py"
+            )
+        latents = [str(BFLOAT16), frames, data.height, data.width, 3]
+        expected = {"schema_version": SCHEMA_VERSION, "frames": frames}
+        check_description(found, expected | {"fields": found["fields"] | {"latents": latents}}, name)
+    return RecordFolders(data.sources, {"autoencoder": Pixel.fingerprint})
 
 
 class RecordSource:
@@ -113,8 +152,8 @@ class RecordSource:
         return splits[self.split].num_examples
 
 
-def open_source(config: Experiment, sources: Sources, index: int, split: str) -> RecordSource:
-    """Records of `config.data.sources[index]`.
+def open_source(sources: RecordFolders, index: int, split: str) -> RecordSource:
+    """Records of the source of this number.
 
     Args:
       split: "train" or "validation".
@@ -122,10 +161,11 @@ def open_source(config: Experiment, sources: Sources, index: int, split: str) ->
     Raises:
       DataError: there are none in this split.
     """
-    return RecordSource(sources.folders[index], split, record_fields(config, config.data.frames[index]))
+    folder = sources.folders[index]
+    return RecordSource(folder, split, described_fields(_metadata(folder)))
 
 
-def source_identity(sources: Sources, index: int) -> str:
+def source_identity(sources: RecordFolders, index: int) -> str:
     """What tells the records of a source from others, wherever they lie: hash of what the folder says of them.
 
     That is its description (schema, shapes, encoders, a builder's settings) and each split's shards and bytes.

@@ -1,24 +1,24 @@
 """From Grain's batches on the host to arrays over the mesh."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
-from mmjax import config as c
 from mmjax import sharding
-from mmjax.records import pipeline, schema
-from mmjax.records.sources import Sources
-from mmjax.training.state import BATCH_FIELDS
+from mmjax.records import pipeline
+from mmjax.records.sources import RecordFolders
+from mmjax.training.tasks.task import Task
+from mmjax.training_settings import TrainingExperiment
 
 if TYPE_CHECKING:
     import grain
 
 
 @contextlib.contextmanager
-def training_batches(config: c.Experiment, sources: Sources) -> "Iterator[grain.DatasetIterator]":
+def training_batches(config: TrainingExperiment, sources: RecordFolders) -> "Iterator[grain.DatasetIterator]":
     """This process's share of endless training batches; ends its worker processes when it is left."""
     iterator = pipeline.make_train_iterator(config, sources, jax.process_index(), jax.process_count())
     try:
@@ -28,22 +28,23 @@ def training_batches(config: c.Experiment, sources: Sources) -> "Iterator[grain.
             iterator.close()
 
 
-def abstract_batches(config: c.Experiment, mesh: jax.sharding.Mesh) -> list[dict[str, jax.ShapeDtypeStruct]]:
+def abstract_batches(task: Task, mesh: jax.sharding.Mesh) -> list[dict[str, jax.ShapeDtypeStruct]]:
     """What `put_batch` gives for each source, as shapes with shardings: known before any record is read."""
 
     def described(frames: int, size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        fields, place = schema.record_fields(config, frames), sharding.batch_sharding(mesh, size)
+        place = sharding.batch_sharding(mesh, size)
         return {
-            name: jax.ShapeDtypeStruct((size, *fields[name].shape), fields[name].dtype, sharding=place)
-            for name in BATCH_FIELDS
+            name: jax.ShapeDtypeStruct((size, *field.shape), field.dtype, sharding=place)
+            for name, field in task.fields(frames).items()
         }
 
-    return [described(*source) for source in zip(config.data.frames, config.data.batches, strict=True)]
+    data = task.config.data
+    return [described(*source) for source in zip(data.frames, data.batches, strict=True)]
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-    """This process's share of a batch as arrays over the whole mesh; fields that the step does not read stay behind."""
-    return {name: put_samples(value, mesh) for name, value in batch.items() if name in BATCH_FIELDS}
+def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh, fields: Collection[str]) -> dict[str, jax.Array]:
+    """This process's share of a batch as arrays over the whole mesh; all but the named fields stays behind."""
+    return {name: put_samples(value, mesh) for name, value in batch.items() if name in fields}
 
 
 def put_samples(local: np.ndarray, mesh: jax.sharding.Mesh) -> jax.Array:

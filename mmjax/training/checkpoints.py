@@ -22,12 +22,12 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
-from mmjax import config as c
 from mmjax.errors import CheckpointError
 from mmjax.quiet import quiet_checkpoints, without_frames
 from mmjax.training import resuming
 from mmjax.training.state import TrainState
 from mmjax.training.summary import size_text
+from mmjax.training_settings import TrainingExperiment
 from mmjax.weights.best import Figure, figure_of
 from mmjax.weights.checksums import write_checksums
 from mmjax.weights.parameters import (
@@ -50,7 +50,7 @@ class Checkpoints:
       data_order: what the order of the batches depends on, from `pipeline.order_fingerprint`.
     """
 
-    def __init__(self, workdir: Path, config: c.Experiment, data_order: str):
+    def __init__(self, workdir: Path, config: TrainingExperiment, data_order: str):
         self.workdir, self.config, self.data_order = Path(workdir).resolve(), config, data_order
         self.last_saved: int | None = None  # the last step that is on disk, whole
         self.best: tuple[int, Figure] | None = None  # the best checkpoint by `train.keep_best`, and its figure
@@ -130,7 +130,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
         self.last_saved, self._under_way = self._under_way, None
 
-    def saved_experiment(self, step: int) -> c.Experiment:
+    def saved_experiment(self, step: int) -> TrainingExperiment:
         """With which settings the checkpoint of a step was made."""
         return from_json(self._read_meta(step)["config"], f"{checkpoint_folder(self.workdir) / str(step)}")
 

@@ -6,13 +6,12 @@ from typing import NamedTuple
 
 import jax
 
-from mmjax import config as c
 from mmjax import device_memory, sharding
-from mmjax.models import flops
 from mmjax.training import memory
 from mmjax.training.batches import abstract_batches
 from mmjax.training.state import TrainState
-from mmjax.training.step import Batch, Metrics, jit_train_step
+from mmjax.training.step import Metrics, jit_train_step
+from mmjax.training.tasks.task import Batch, Task
 from mmjax.training.telemetry import Telemetry
 from mmjax.trees import Tree
 
@@ -21,7 +20,7 @@ class CompiledStep(NamedTuple):
     """A step for one shape of batch."""
 
     program: jax.stages.Compiled
-    operations: float  # floating-point operations of the step
+    operations: float  # floating-point operations of the step; 0 where they are not known
 
     def __call__(self, state: TrainState, judges: Tree, batch: Batch) -> tuple[TrainState, Metrics]:
         return self.program(state, judges, batch)
@@ -40,18 +39,18 @@ class CompiledSteps:
 
     def __init__(
         self,
-        config: c.Experiment,
+        task: Task,
         train_step: Callable,
         abstract: tuple[TrainState, Tree],
         mesh: jax.sharding.Mesh,
         telemetry: Telemetry,
         done: int = 0,
     ):
-        self._config, self._abstract, self._telemetry, self._done = config, abstract, telemetry, done
+        self._task, self._abstract, self._telemetry, self._done = task, abstract, telemetry, done
         self._jitted = jit_train_step(train_step, abstract[0])
         self._compiled: dict[tuple[int, ...], CompiledStep] = {}
         with sharding.use_mesh(mesh):
-            for batch in abstract_batches(config, mesh):
+            for batch in abstract_batches(task, mesh):
                 shape = batch["latents"].shape
                 if shape not in self._compiled:
                     self._compiled[shape] = self._compile(batch)
@@ -65,14 +64,16 @@ class CompiledSteps:
         began = time.monotonic()
         program = self._jitted.lower(*self._abstract, batch).compile()
         seconds = time.monotonic() - began
-        needed = flops.sample_flops(self._config, state.trained, state.frozen, shape)
+        needed = self._task.operations(state.trained, state.frozen, shape)
         held = device_memory.held_bytes(program)
+        work = needed and (
+            f", {needed.training * shape[0] / 1e12:.3g} TFLOP (forward {needed.forward * shape[0] / 1e12:.3g})"
+        )
         self._telemetry.log(
-            f"step for latents {list(shape)}: compiled in {seconds:.1f} s, {needed.training * shape[0] / 1e12:.3g} "
-            f"TFLOP (forward {needed.forward * shape[0] / 1e12:.3g})"
+            f"step for latents {list(shape)}: compiled in {seconds:.1f} s{work or ''}"
             + ("" if held is None else f", {memory.step_line(held, *self._abstract)}")
         )
         self._telemetry.write(self._done, {"compile/seconds": seconds})
         if held is not None:
-            memory.check_step(self._config, state, held, shape)
-        return CompiledStep(program, needed.training * shape[0])
+            memory.check_step(self._task.config, state, held, shape)
+        return CompiledStep(program, needed.training * shape[0] if needed else 0.0)

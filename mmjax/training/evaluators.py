@@ -16,19 +16,20 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key, UInt8
 
-from mmjax import config as c
 from mmjax import media
 from mmjax.evaluation.identity import SimilarityToPeople
 from mmjax.evaluation.of_samples import MetricsOfSamples
 from mmjax.evaluation.samples import Samples
 from mmjax.models.build import Params
 from mmjax.records import pipeline
-from mmjax.records.sources import Sources
+from mmjax.records.sources import RecordFolders
 from mmjax.training import step as steps
 from mmjax.training.batches import put_batch, put_samples
 from mmjax.training.objectives.terms import Figures
 from mmjax.training.state import TrainState
+from mmjax.training.tasks.task import Batch, Objective, Task
 from mmjax.training.telemetry import Telemetry, add_figures, figures_row
+from mmjax.training_settings import TrainingExperiment
 from mmjax.trees import Tree
 
 
@@ -57,7 +58,7 @@ class Evaluator(Protocol):
     def __call__(self, state: TrainState, step: int) -> Evaluation: ...
 
 
-def figures_to_choose_by(config: c.Experiment, evaluators: Sequence[Evaluator]) -> dict[str, bool]:
+def figures_to_choose_by(config: TrainingExperiment, evaluators: Sequence[Evaluator]) -> dict[str, bool]:
     """Whether more is better, by tag, of the figures that a run gives: of its validation and of more `evaluators`."""
     found = validation_figures(config)
     for evaluator in evaluators:
@@ -65,7 +66,7 @@ def figures_to_choose_by(config: c.Experiment, evaluators: Sequence[Evaluator]) 
     return found
 
 
-def validation_figures(config: c.Experiment) -> dict[str, bool]:
+def validation_figures(config: TrainingExperiment) -> dict[str, bool]:
     """Those of `ValidationLoss`: the loss over all sources and of each of them."""
     if not config.train.validate_every:
         return {}
@@ -124,31 +125,29 @@ class SampleSheets:
 
 
 class ValidationLoss:
-    """The loss on held-out records of each source, at fixed noise over stratified timesteps, averaged parameters.
+    """The loss on held-out records of each source, at draws that never change, averaged parameters.
 
     Args:
-      loss_fn: from `step.make_loss`.
-      judges: weights of the networks that judge, or {}.
-      key: of the noise; the same for the whole run.
+      key: of the draws; the same for the whole run.
     """
 
     name = "validation"
 
     def __init__(
         self,
-        config: c.Experiment,
-        sources: Sources,
-        loss_fn: steps.LossFn,
-        judges: Tree,
+        task: Task,
+        sources: RecordFolders,
+        objective: Objective,
         mesh: jax.sharding.Mesh,
         key: Key[Array, ""],
     ):
+        config = task.config
         self.every = config.train.validate_every
         self.higher_is_better = validation_figures(config)
-        self._train_steps = config.schedule.steps
-        self._judges, self._mesh = judges, mesh
+        self._train_steps = task.timesteps
+        self._judges, self._mesh = objective.judges, mesh
         names = config.data.sources if self.every else ()
-        self._sets = [_HeldOut.of(config, sources, name, loss_fn, key) for name in names]
+        self._sets = [_HeldOut.of(task, sources, name, objective, key) for name in names]
 
     def __call__(self, state: TrainState, step: int) -> Evaluation:
         trained = state.averaged()
@@ -167,26 +166,28 @@ class _HeldOut:
     """Batches of one source's held-out records, on the host."""
 
     name: str
-    step: Callable[[Params, Params, Tree, steps.Batch, Array], steps.Metrics]
+    step: Callable[[Params, Params, Tree, Batch, Array], steps.Metrics]
     batches: list[dict[str, np.ndarray]]
     numbers: list[np.ndarray]  # of the samples of each batch among all that are held out
+    fields: tuple[str, ...]  # that the loss reads
 
     @classmethod
-    def of(cls, config: c.Experiment, sources: Sources, name: str, loss_fn: steps.LossFn, key: Key[Array, ""]):
+    def of(cls, task: Task, sources: RecordFolders, name: str, objective: Objective, key: Key[Array, ""]):
+        config, which = task.config, task.config.data.sources.index(name)
         count, index, processes = config.train.validation_batches, jax.process_index(), jax.process_count()
-        size = config.data.batches[config.data.sources.index(name)]
+        size = config.data.batches[which]
         batches = pipeline.validation_batches(config, sources, name, count, index, processes)
         local = size // processes
         first = (number * size + index * local for number in range(count))
         numbers = [np.arange(begin, begin + local, dtype=np.int32) for begin in first]
-        step = jax.jit(steps.make_validation_step(config, loss_fn, key, count * size))
-        return cls(Path(name).name, step, batches, numbers)
+        step = jax.jit(steps.make_validation_step(objective, key, count * size))
+        return cls(Path(name).name, step, batches, numbers, tuple(task.fields(config.data.frames[which])))
 
     def measure(self, trained: Params, frozen: Params, judges: Tree, mesh: jax.sharding.Mesh) -> tuple[float, Figures]:
         """The mean loss, and what the terms say; nothing is dropped here."""
         losses, figures = [], {"sums": {}, "counts": {}}
         for batch, numbers in zip(self.batches, self.numbers, strict=True):
-            inputs = put_batch(batch, mesh), put_samples(numbers, mesh)
+            inputs = put_batch(batch, mesh, self.fields), put_samples(numbers, mesh)
             metrics = jax.device_get(self.step(trained, frozen, judges, *inputs))
             losses.append(float(metrics["loss"]))
             figures = add_figures(figures, metrics)

@@ -12,12 +12,11 @@ from collections import deque
 import jax
 import numpy as np
 
-from mmjax import config as c
 from mmjax.errors import CheckpointError, MMJaxError
 from mmjax.records import pipeline
 from mmjax.training.checkpoints import Checkpoints
-from mmjax.training.state import BATCH_FIELDS
 from mmjax.training.step import Metrics
+from mmjax.training.tasks.task import Task
 from mmjax.training.telemetry import Telemetry
 
 _BEFORE = 20  # steps that are remembered
@@ -33,8 +32,8 @@ class FiniteCheck:
       checkpoints: where the last good state is, for the message.
     """
 
-    def __init__(self, config: c.Experiment, telemetry: Telemetry, checkpoints: Checkpoints):
-        self._config = config
+    def __init__(self, task: Task, telemetry: Telemetry, checkpoints: Checkpoints):
+        self._task, self._config = task, task.config
         self._telemetry = telemetry
         self._checkpoints = checkpoints
         self._norms: deque[float] = deque(maxlen=_BEFORE)  # of the gradients of the steps before
@@ -85,10 +84,7 @@ class FiniteCheck:
 
     def _cause(self, batch: dict[str, np.ndarray]) -> str:
         """Whether data or optimisation is the likelier cause, why, and what to do about it."""
-        advice = (
-            "start a new run with a lower optim.learning_rate or optim.clip_norm (train.adapter takes over this one's "
-            "adapter)"
-        )
+        advice = f"start a new run with a lower optim.learning_rate or optim.clip_norm ({self._task.takes_over})"
         if outlier := self._outlier(batch):
             return f"Data is the likelier cause: {outlier}; look at this record, or leave it out"
         if self._norms and self._norms[-1] > _GREW * np.median(self._norms):
@@ -102,8 +98,10 @@ class FiniteCheck:
     def _outlier(self, batch: dict[str, np.ndarray]) -> str:
         """The record that is most unlike the others of the batch in some field, in words; "" where none is."""
         found = (0.0, "")
-        for name in BATCH_FIELDS:
-            value = batch[name]
+        read = {name for frames in self._config.data.frames for name in self._task.fields(frames)}
+        for name, value in batch.items():
+            if name not in read:
+                continue
             if value.dtype.kind in "biu" or len(value) < 2:
                 continue
             sizes = np.abs(value.astype(np.float32)).reshape(len(value), -1).max(1)

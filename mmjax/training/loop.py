@@ -16,12 +16,10 @@ from pathlib import Path
 
 import jax
 
-from mmjax import config as c
 from mmjax import sharding
 from mmjax.errors import ConfigError
-from mmjax.models import build
 from mmjax.records import pipeline
-from mmjax.records.sources import Sources
+from mmjax.records.sources import RecordFolders
 from mmjax.training import best, memory, optimizer, resuming, summary
 from mmjax.training import state as states
 from mmjax.training import step as steps
@@ -30,23 +28,23 @@ from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.compiled import CompiledSteps
 from mmjax.training.evaluators import Evaluator, ValidationLoss, figures_to_choose_by, write_evaluation
 from mmjax.training.finite import FiniteCheck
-from mmjax.training.objectives import judges
 from mmjax.training.progress import Progress
 from mmjax.training.signals import StopSignals, agreed
+from mmjax.training.tasks.registry import make_task
 from mmjax.training.telemetry import Telemetry
 from mmjax.training.workdir import alone, check_alone, check_run, write_run
-from mmjax.weights import start
+from mmjax.training_settings import Run, TrainingExperiment
 from mmjax.weights.parameters import last_step
 
 
 def train(
-    config: c.Experiment, workdir: str | Path, sources: Sources, evaluators: Sequence[Evaluator] = ()
+    config: TrainingExperiment, workdir: str | Path, sources: RecordFolders, evaluators: Sequence[Evaluator] = ()
 ) -> states.TrainState:
     """Trains an experiment in a workdir, or goes on with the run that is there.
 
     Args:
-      config: the experiment; in a workdir of an earlier run it must be the same, but for what is free to change
-        (`mmjax.config`).
+      config: the experiment, of any kind (`mmjax.training.tasks`); in a workdir of an earlier run it must be the
+        same, but for what is free to change (`mmjax.config`).
       workdir: takes `config.json`, `encoders.json`, `checkpoints/`, `frozen/`, `metrics.jsonl`, `tensorboard/` and
         `samples/`.
       sources: its records, from `find_sources`.
@@ -62,6 +60,7 @@ def train(
     """
     config, workdir = config.validated(), Path(workdir)
     check(config, workdir)
+    task = make_task(config)
     criterion = best.criterion(config.train.keep_best, figures_to_choose_by(config, evaluators))
 
     with contextlib.ExitStack() as stack:
@@ -70,9 +69,10 @@ def train(
         mesh = sharding.make_mesh(config.mesh)
         streams = states.random_keys(config.seed)
         tx = optimizer.make_optimizer(config.optim, config.train.steps)
-        abstract = states.abstract_state(config, tx, mesh)
+        abstract = states.abstract_state(task, tx, mesh)
         stack.enter_context(memory.explained(config, abstract))
-        judging = judges.load_judges(config, sources.encoders["face"], mesh)
+        objective = task.objective(sources, mesh)
+        judges = objective.judges
         batches = stack.enter_context(training_batches(config, sources))
         order = pipeline.order_fingerprint(config, sources, jax.process_count())
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, config, order)))
@@ -81,34 +81,34 @@ def train(
             checkpoints.check_room(abstract)
         telemetry = stack.enter_context(contextlib.closing(Telemetry(workdir, first, last)))
         _introduce(config, workdir, abstract, telemetry)
-        terms, judged_by = judges.make_terms(config, judging), judging.params if judging else {}
-        memory.check_state(config, abstract, judged_by)
-        loss_fn = steps.make_loss(config, build.make_model(config), sources.unconditional_text, terms)
-        train_step = steps.make_train_step(config, loss_fn, tx, streams.train)
+        memory.check_state(config, abstract, judges)
+        train_step = steps.make_train_step(config, objective, tx, streams.train)
         if not first:
-            start.check_frozen(config, build.abstract_params(config, mesh))
+            task.check_start(mesh)
         if first < last:  # before weights are read: a run that does not fit is refused at once
-            compiled = CompiledSteps(config, train_step, (abstract, judged_by), mesh, telemetry, first)
+            compiled = CompiledSteps(task, train_step, (abstract, judges), mesh, telemetry, first)
         if first:
             telemetry.log(f"going on from the checkpoint of step {first}{_best_so_far(checkpoints, '; ')}")
             state = checkpoints.restore(abstract, batches)
             for line in resuming.notes(checkpoints.saved_experiment(first), config, first):
                 telemetry.log(line)
         else:
-            known = start.load_start(config, build.abstract_params(config, mesh))
-            state = states.create_state(config, tx, mesh, known)
+            known = task.load_start(mesh)
+            state = states.create_state(task, tx, mesh, known)
             del known  # the state's now: the step uses its memory again
         pipeline.start_workers(batches)
-        evaluators = [ValidationLoss(config, sources, loss_fn, judged_by, mesh, streams.validation), *evaluators]
+        evaluators = [ValidationLoss(task, sources, objective, mesh, streams.validation), *evaluators]
         stack.enter_context(sharding.use_mesh(mesh))
         stop = stack.enter_context(StopSignals(checkpoints.preempted))
-        progress = Progress(telemetry, FiniteCheck(config, telemetry, checkpoints), config.schedule.steps)
+        progress = Progress(telemetry, FiniteCheck(task, telemetry, checkpoints), task.timesteps)
+
+        read = {name for frames in config.data.frames for name in task.fields(frames)}
 
         for step in range(first + 1, last + 1):
             on_host = progress.next_batch(batches)
-            batch = put_batch(on_host, mesh)
+            batch = put_batch(on_host, mesh, read)
             one_step = compiled.of(batch)
-            state, metrics = one_step(state, judged_by, batch)
+            state, metrics = one_step(state, judges, batch)
             progress.add(step, metrics, on_host, one_step.operations)
 
             if step == first + 1:
@@ -140,11 +140,12 @@ def train(
                 telemetry.log(_best_so_far(checkpoints))
 
         checkpoints.wait()
-        telemetry.log(_ended(first, last, workdir) + _best_so_far(checkpoints, "; ", " (--step best)"))
+        advice = task.finish(state.params, sources, workdir)
+        telemetry.log(_ended(first, last, advice) + _best_so_far(checkpoints, "; ", " (--step best)"))
     return state
 
 
-def check(config: c.Experiment, workdir: str | Path) -> None:
+def check(config: TrainingExperiment, workdir: str | Path) -> None:
     """What can be said of a run before anything is read or made.
 
     Raises:
@@ -153,9 +154,7 @@ def check(config: c.Experiment, workdir: str | Path) -> None:
       CheckpointError: a folder of weights to start from that is not there; a run that goes on needs it no more.
     """
     check_alone(Path(workdir))
-    judges.check_judges(config)
-    if last_step(workdir) is None:
-        start.check_folders(config)
+    make_task(config).check(resumes=last_step(workdir) is not None)
     mesh = sharding.make_mesh(config.mesh)
     shares = sharding.batch_shares(mesh)
     for batch in config.data.batches:
@@ -167,7 +166,7 @@ def check(config: c.Experiment, workdir: str | Path) -> None:
             )
 
 
-def _introduce(config: c.Experiment, workdir: Path, abstract: states.TrainState, telemetry: Telemetry) -> None:
+def _introduce(config: TrainingExperiment, workdir: Path, abstract: states.TrainState, telemetry: Telemetry) -> None:
     """What is trained, on what, and what it will need."""
     devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     telemetry.log(f"{config.name}: {config.train.steps} steps on {devices}, workdir {workdir}")
@@ -180,7 +179,7 @@ def _due(step: int, every: int, last: int) -> bool:
     return bool(every) and (step % every == 0 or step == last)
 
 
-def _due_to_save(train: c.Train, step: int, checkpoints: Checkpoints) -> bool:
+def _due_to_save(train: Run, step: int, checkpoints: Checkpoints) -> bool:
     """After the last step, every so many steps, and at a row of the log where the clock says so."""
     if step == train.steps or _due(step, train.checkpoint_every, train.steps):
         return True
@@ -203,7 +202,7 @@ def _stopped(step: int, last: int, workdir: Path) -> str:
     )
 
 
-def _ended(first: int, last: int, workdir: Path) -> str:
+def _ended(first: int, last: int, advice: str) -> str:
     if first >= last:
         return f"this run is finished: step {first} of {last}; raise train.steps to go on with it"
-    return f"finished {last} steps; make videos with python -m mmjax.sample --model {workdir}"
+    return f"finished {last} steps; {advice}"

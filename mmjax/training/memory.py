@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from mmjax import config as c
 from mmjax import device_memory, sharding, trees
 from mmjax.errors import ConfigError, MMJaxError
 from mmjax.models import build
 from mmjax.training.state import TrainState, bytes_per_device
 from mmjax.training.summary import size_text
+from mmjax.training_settings import TrainingExperiment
 
 _ACTIVATIONS = "gradients and activations"
 
@@ -52,7 +52,7 @@ def step_line(held: int, abstract: TrainState, judges: trees.Tree | None = None)
     return f"memory a device: {_sum(parts)}{_host_part(abstract)}"
 
 
-def check_state(config: c.Experiment, abstract: TrainState, judges: trees.Tree | None = None) -> None:
+def check_state(config: TrainingExperiment, abstract: TrainState, judges: trees.Tree | None = None) -> None:
     """Refuses a run whose state and gradients alone are larger than a device, before anything is compiled.
 
     Raises `ConfigError` that says what would take less.
@@ -61,12 +61,12 @@ def check_state(config: c.Experiment, abstract: TrainState, judges: trees.Tree |
     _check("state and gradients", needed, config, abstract)
 
 
-def check_step(config: c.Experiment, abstract: TrainState, held: int, latents: Sequence[int]) -> None:
+def check_step(config: TrainingExperiment, abstract: TrainState, held: int, latents: Sequence[int]) -> None:
     """Refuses a step that holds more than a device has (`ConfigError`); `latents` is the shape of its batch."""
     _check(f"a step for latents {list(latents)}", held, config, abstract)
 
 
-def savings(config: c.Experiment, abstract: TrainState) -> list[str]:
+def savings(config: TrainingExperiment, abstract: TrainState) -> list[str]:
     """Settings that would take less memory of a device, with how much that is, those that cost least time first."""
     parts, runtime = state_bytes(abstract), config.runtime
     blocks = bytes_per_device(trees.split(abstract.frozen, build.STREAMED, may_be_empty=build.STREAMED)[0])
@@ -95,7 +95,7 @@ def savings(config: c.Experiment, abstract: TrainState) -> list[str]:
 
 
 @contextlib.contextmanager
-def explained(config: c.Experiment, abstract: TrainState) -> Iterator[None]:
+def explained(config: TrainingExperiment, abstract: TrainState) -> Iterator[None]:
     """Turns a device's running out of memory all the same into an `MMJaxError` that says what takes less."""
     try:
         yield
@@ -107,7 +107,7 @@ def explained(config: c.Experiment, abstract: TrainState) -> Iterator[None]:
         ) from error
 
 
-def _check(what: str, needed: int, config: c.Experiment, abstract: TrainState) -> None:
+def _check(what: str, needed: int, config: TrainingExperiment, abstract: TrainState) -> None:
     limit = device_memory.device_limit()
     if limit is not None and needed > limit:
         raise ConfigError(
@@ -116,7 +116,7 @@ def _check(what: str, needed: int, config: c.Experiment, abstract: TrainState) -
         )
 
 
-def _advice(config: c.Experiment, abstract: TrainState) -> str:
+def _advice(config: TrainingExperiment, abstract: TrainState) -> str:
     return f"less is taken, the cheapest first, with {', '.join(savings(config, abstract))}"
 
 

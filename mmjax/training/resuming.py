@@ -7,28 +7,31 @@ compared stands in the workdir (`mmjax.training.workdir`) and in each checkpoint
 
 import math
 
-from mmjax import config as c
 from mmjax import validation
 from mmjax.errors import CheckpointError
 from mmjax.records import pipeline
 from mmjax.training.optimizer import learning_rate
+from mmjax.training_settings import TrainingExperiment
 from mmjax.versions import versions
 from mmjax.weights.runs import as_json, from_json
 
 SCHEMA = 1  # of checkpoints
 
 
-def config_changes(saved: c.Experiment, now: c.Experiment) -> str:
+def config_changes(saved: TrainingExperiment, now: TrainingExperiment) -> str:
     """One line for each setting that differs and may not; empty when there is none.
 
     Another `train.steps` is free: it stretches the cosine of the learning rate from here on (`notes`).
     """
+    kind = type(now)
+    if type(saved) is not kind:
+        return f"  the kind of experiment: was {type(saved).__name__}, is {kind.__name__}"
     saved, now = validation.settings_of(saved), validation.settings_of(now)
-    changed = [key for key in now if saved[key] != now[key] and not validation.is_free(c.Experiment, key)]
+    changed = [key for key in now if saved[key] != now[key] and not validation.is_free(kind, key)]
     return "\n".join(f"  {key}: was {saved[key]}, is {now[key]}" for key in sorted(changed))
 
 
-def notes(saved: c.Experiment, now: c.Experiment, step: int) -> list[str]:
+def notes(saved: TrainingExperiment, now: TrainingExperiment, step: int) -> list[str]:
     """What a run that goes on after `step` has to say of settings that changed: a line each.
 
     The learning rate jumps where `train.steps` stretches its cosine; weights to start from are not read any more.
@@ -40,19 +43,19 @@ def notes(saved: c.Experiment, now: c.Experiment, step: int) -> list[str]:
             f"train.steps was {steps[0]}, is {steps[1]}, which stretches the learning rate's cosine: step {step + 1} "
             f"has {new:.3g}, not {old:.3g}"
         )
-    for name in ("base", "adapter", "photomaker"):
+    for name in now.train.STARTS:
         given = getattr(now.train, name)
         if given and given != getattr(saved.train, name):
             lines.append(f"train.{name} = {given} has no effect: this run goes on from its own weights")
     return lines
 
 
-def make_meta(config: c.Experiment, data_order: str) -> dict:
+def make_meta(config: TrainingExperiment, data_order: str) -> dict:
     """Where a checkpoint comes from, as JSON: what `check_meta` compares, and the versions that made it."""
     return {"schema": SCHEMA, "config": as_json(config), "data_order": data_order, "versions": versions()}
 
 
-def check_meta(meta: dict, config: c.Experiment, data_order: str, where: str) -> None:
+def check_meta(meta: dict, config: TrainingExperiment, data_order: str, where: str) -> None:
     """Refuses a checkpoint whose experiment or order of the data is another one (`CheckpointError`, `DataError`)."""
     if meta.get("schema") != SCHEMA:
         raise CheckpointError(

@@ -12,18 +12,14 @@ import optax
 from flax import struct
 from jaxtyping import Array, Int, Key
 
-from mmjax import config as c
 from mmjax import sharding, trees
 from mmjax.errors import ConfigError
-from mmjax.models import build
 from mmjax.models.build import Params
-from mmjax.models.magicmirror.inputs import CONDITION_FIELDS
 from mmjax.seeds import random_key
 from mmjax.trainable import split_trainable
 from mmjax.training import optimizer
-
-# of a record: what a training step reads
-BATCH_FIELDS = ("latents", "face_mask", "landmarks", "face_visible", *CONDITION_FIELDS)
+from mmjax.training.tasks.task import Task
+from mmjax.training_settings import Runtime
 
 
 class RandomKeys(NamedTuple):
@@ -62,13 +58,14 @@ class TrainState(struct.PyTreeNode):
         return self.trained if self.ema is None else sharding.on_device(self.ema)
 
 
-def abstract_state(config: c.Experiment, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> TrainState:
+def abstract_state(task: Task, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> TrainState:
     """The state as `jax.ShapeDtypeStruct`s with shardings: what `create_state` fills and what a restore needs.
 
     The optimizer's moments are sharded like the parameters that they belong to. Raises `TreeError` when a pattern of
     `train.trainable` matches no parameter, `ConfigError` when none does.
     """
-    trained, frozen = split_trainable(config, build.abstract_params(config, mesh))
+    config = task.config
+    trained, frozen = split_trainable(config, task.abstract_params(mesh))
     if not trained:
         raise ConfigError(f"train.trainable = {config.train.trainable}: expected patterns that match a parameter")
     everywhere = sharding.replicated(mesh)
@@ -94,15 +91,15 @@ def abstract_state(config: c.Experiment, tx: optax.GradientTransformation, mesh:
 
 
 def create_state(
-    config: c.Experiment, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, loaded: Params | None = None
+    task: Task, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, loaded: Params | None = None
 ) -> TrainState:
     """A fresh state, every leaf created on the devices that keep it.
 
     Args:
-      loaded: parameters that are known already (`start.load_start`), with the dtypes and shardings of
+      loaded: parameters that are known already (`Task.load_start`), with the dtypes and shardings of
         `abstract_params`; only the others are drawn, from `config.seed`, and they do not depend on the mesh.
     """
-    abstract = abstract_state(config, tx, mesh)
+    config, abstract = task.config, abstract_state(task, tx, mesh)
     known = trees.flatten(loaded or {})
     wanted = {
         path: leaf
@@ -111,7 +108,7 @@ def create_state(
     }
 
     def draw(key):
-        drawn = trees.flatten(sharding.unbox(build.init(config, key)))
+        drawn = trees.flatten(sharding.unbox(task.init(key)))
         return {path: drawn[path].astype(leaf.dtype) for path, leaf in wanted.items()}
 
     drawn = _sharded_jit(draw, wanted)(random_keys(config.seed).init)
@@ -144,7 +141,7 @@ def bytes_per_device(tree, on_host: bool = False) -> int:
     return sum(held(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def _placed(runtime: c.Runtime, name: str, abstract):
+def _placed(runtime: Runtime, name: str, abstract):
     """Part of the state, in host memory if `runtime.offload` names it."""
     return sharding.on_host(abstract) if name in runtime.offload else abstract
 

@@ -1,65 +1,33 @@
-"""One training step, on one page: draw, corrupt, predict, differentiate, update.
+"""One training step, on one page: draw, predict, differentiate, update.
 
 The loss is a function of the trained leaves alone; the frozen ones stand beside them as a constant, so no gradient,
 moment or average of a frozen leaf is ever made. All chance comes from `fold_in(key, step)`: a step repeated after a
 resume sees the same noise.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Int, Key, PyTree
 
-from mmjax import config as c
 from mmjax import sharding, trees
-from mmjax.diffusion import loss as diffusion_loss
-from mmjax.diffusion import schedule as noise_schedule
-from mmjax.diffusion.conditioning_dropout import drop_conditions
 from mmjax.models.build import Params
-from mmjax.models.cogvideox.patches import pad_frames
 from mmjax.training import optimizer
-from mmjax.training.objectives.terms import DENOISING, Figures, Prediction, Term, objective
 from mmjax.training.offload import update_in_parts
 from mmjax.training.state import TrainState
 from mmjax.training.summary import subtree
+from mmjax.training.tasks.task import Batch, Objective
+from mmjax.training_settings import TrainingExperiment
 from mmjax.trees import Tree
 
-Batch = dict[str, Array]  # fields of `mmjax.records.schema`, leading axis: samples
 Metrics = dict[str, Any]  # arrays by name, and the `terms.Figures`
-LossFn = Callable[[Params, Params, Tree, Batch, diffusion_loss.Draws], tuple[Array, Figures]]
-
-
-def make_loss(
-    config: c.Experiment,
-    model: nn.Module,
-    unconditional_text: Float[Array, "L text_dim"],
-    terms: Sequence[Term] = DENOISING,
-) -> LossFn:
-    """`loss(trained, frozen, judges, batch, draws) -> (mean loss, figures)`, for training and for validation alike.
-
-    Args:
-      unconditional_text: embedding of the empty prompt, in place of the text that `draws` drops.
-      terms: of the objective, see `objectives.terms`; `judges` are the weights that they ask, {} where none does.
-    """
-    schedule = noise_schedule.make_schedule(config.schedule)
-
-    def loss_fn(trained: Params, frozen: Params, judges: Tree, batch: Batch, draws: diffusion_loss.Draws):
-        params, t = trees.merge(trained, frozen), draws.timesteps
-        noisy = noise_schedule.add_noise(schedule, batch["latents"], draws.noise, t)
-        target = noise_schedule.velocity(schedule, batch["latents"], draws.noise, t)
-        kept = drop_conditions(batch, draws.keep_text, draws.keep_identity, unconditional_text)
-        v = model.apply({"params": params}, kept, noisy, t)
-        return objective(terms, Prediction(batch, draws, schedule, noisy, v, target), judges)
-
-    return loss_fn
 
 
 def make_train_step(
-    config: c.Experiment, loss_fn: LossFn, tx: optax.GradientTransformation, key: Key[Array, ""]
+    config: TrainingExperiment, objective: Objective, tx: optax.GradientTransformation, key: Key[Array, ""]
 ) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, Metrics]]:
     """`step(state, judges, batch) -> (state, metrics)`; jit it with `jit_train_step`.
 
@@ -71,12 +39,10 @@ def make_train_step(
     trained parameters and of their change; the learning rate; `sums` and `counts` of the terms' figures.
     """
     rate, pieces = optimizer.learning_rate(config.optim, config.train.steps), config.train.accumulate
-    gradient, tx = jax.value_and_grad(loss_fn, has_aux=True), optax.with_extra_args_support(tx)
+    gradient, tx = jax.value_and_grad(objective.loss, has_aux=True), optax.with_extra_args_support(tx)
 
     def train_step(state: TrainState, judges: Tree, batch: Batch):
-        batch = _whole_patches(config, batch)
-        rng = jax.random.fold_in(key, state.step)
-        draws = diffusion_loss.draw(rng, batch["latents"].shape, config.schedule.steps, config.loss)
+        batch, draws = objective.draw(jax.random.fold_in(key, state.step), batch)
 
         def of_micro_batch(piece):
             (loss, figures), grads = gradient(state.trained, state.frozen, judges, *piece)
@@ -117,22 +83,18 @@ def jit_train_step(train_step, abstract: TrainState):
 
 
 def make_validation_step(
-    config: c.Experiment, loss_fn: LossFn, key: Key[Array, ""], total: int
+    objective: Objective, key: Key[Array, ""], total: int
 ) -> Callable[[Params, Params, Tree, Batch, Array], Metrics]:
-    """`step(trained, frozen, judges, batch, numbers) -> metrics`: the loss at noise and timesteps that never change.
+    """`step(trained, frozen, judges, batch, numbers) -> metrics`: the loss at draws that never change.
 
     Args:
       key: of validation; the same for the whole run.
-      total: samples in the validation set, over whose numbers the timesteps are stratified.
-
-    `numbers` [B] says which of them the batch holds. No condition is dropped, and the loss counts whole latents.
+      total: samples in the validation set; `numbers` [B] says which of them the batch holds.
     """
 
     def validation_step(trained: Params, frozen: Params, judges: Tree, batch: Batch, numbers: Int[Array, " B"]):
-        batch = _whole_patches(config, batch)
-        shape = batch["latents"].shape
-        draws = diffusion_loss.fixed_draws(key, numbers, total, shape, config.schedule.steps)
-        loss, figures = loss_fn(trained, frozen, judges, batch, draws)
+        batch, draws = objective.fixed_draws(key, numbers, total, batch)
+        loss, figures = objective.loss(trained, frozen, judges, batch, draws)
         return figures | {"loss": loss}
 
     return validation_step
@@ -144,12 +106,6 @@ def _subtrees(tree: Params) -> dict[str, list[Array]]:
     for path, leaf in trees.flatten(tree).items():
         parts.setdefault(subtree(path), []).append(leaf)
     return parts
-
-
-def _whole_patches(config: c.Experiment, batch: Batch) -> Batch:
-    """The batch with as many latent frames as temporal patches can hold."""
-    padded = ("latents", "face_mask")
-    return batch | {name: pad_frames(batch[name], config.model.transformer) for name in padded}
 
 
 def _split_batch(tree: PyTree, pieces: int) -> PyTree:

@@ -190,7 +190,7 @@ class Meter:
     """Means over the steps between two rows of the log."""
 
     def __init__(self, train_steps: int):
-        self.train_steps = train_steps  # timesteps of the noise schedule, for the names of the buckets
+        self.train_steps = train_steps  # timesteps of the noise schedule, for the names of the buckets; 0 for none
         self.clear()
 
     def clear(self) -> None:
@@ -205,7 +205,7 @@ class Meter:
         self._figures: dict[str, dict[str, np.ndarray]] = {"sums": {}, "counts": {}}
 
     def add(self, metrics: dict[str, np.ndarray], samples: int, flops: float) -> None:
-        """The metrics of one step, on the host, with its batch size and floating-point operations."""
+        """The metrics of one step, on the host, with its batch size and floating-point operations, 0 if not known."""
         self.steps += 1
         self.samples += samples
         self.flops += flops
@@ -230,14 +230,14 @@ class Meter:
         if counted := self.steps - self._skipped:
             row |= {"train/loss": self._loss / counted} | figures_row("train", self._figures, self.train_steps)
         if self.seconds:
-            rate = self.flops / self.seconds / devices
             row |= {
                 "speed/seconds_per_step": self.seconds / self.steps,
                 "speed/samples_per_second": self.samples / self.seconds,
                 "speed/data_wait": self.waited / self.seconds,
-                "speed/tflops_per_device": rate / 1e12,
             }
-            row |= {} if peak is None else {"speed/mfu": rate / peak}
+        if self.seconds and self.flops:
+            rate = self.flops / self.seconds / devices
+            row |= {"speed/tflops_per_device": rate / 1e12} | ({} if peak is None else {"speed/mfu": rate / peak})
         return row
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import jax
 
-from mmjax import config as c
 from mmjax import files, locks
 from mmjax.errors import CheckpointError, ConfigError, DataError
 from mmjax.training.resuming import config_changes
+from mmjax.training_settings import TrainingExperiment
 from mmjax.weights.parameters import last_step
-from mmjax.weights.runs import as_json, read_config, read_encoders
+from mmjax.weights.runs import as_json, read_encoders, read_experiment
 
 _LOCK = "train.lock"
 
@@ -46,7 +46,7 @@ def check_alone(workdir: Path) -> None:
         raise ConfigError(_taken(workdir, other))
 
 
-def check_run(workdir: Path, config: c.Experiment, encoders: dict[str, str]) -> None:
+def check_run(workdir: Path, config: TrainingExperiment, encoders: dict[str, str]) -> None:
     """Refuses a workdir whose run is another one; a run without a checkpoint has nothing to lose, and is replaced.
 
     Args:
@@ -59,7 +59,7 @@ def check_run(workdir: Path, config: c.Experiment, encoders: dict[str, str]) -> 
     if last_step(workdir) is None:
         return
     with contextlib.suppress(CheckpointError):  # of a damaged config.json; the checkpoint knows its settings too
-        if changes := config_changes(read_config(workdir), config):
+        if changes := config_changes(read_experiment(workdir), config):
             raise ConfigError(
                 f"{workdir} holds a run with other settings:\n{changes}\n"
                 "  give the same settings to go on with it, or another --workdir for a new run"
@@ -74,7 +74,7 @@ def check_run(workdir: Path, config: c.Experiment, encoders: dict[str, str]) -> 
         )
 
 
-def write_run(workdir: Path, config: c.Experiment, encoders: dict[str, str]) -> None:
+def write_run(workdir: Path, config: TrainingExperiment, encoders: dict[str, str]) -> None:
     """Writes `config.json`, the resolved experiment, and `encoders.json`; for when the run has begun to train.
 
     What they said before stays until then: a start that fails leaves a workdir as it was.

@@ -23,7 +23,7 @@ from mmjax.quiet import quiet_checkpoints
 from mmjax.trainable import is_trainable
 from mmjax.weights.best import Figure, read_figure
 from mmjax.weights.checksums import damage
-from mmjax.weights.runs import read_config
+from mmjax.weights.runs import read_config, read_experiment
 
 
 def load_params(
@@ -51,7 +51,7 @@ def load_params(
 
 def load_part(workdir: Path | str, abstract: Params, step: int | str | None = None, ema: bool = True) -> Params:
     """The leaves that `abstract` names, some or all, whichever of them the run trains. Errors as of `load_params`."""
-    config, leaves = read_config(workdir), trees.flatten(abstract)
+    config, leaves = read_experiment(workdir), trees.flatten(abstract)
     trained = {path: leaf for path, leaf in leaves.items() if is_trainable(config, path)}
     frozen = {path: leaf for path, leaf in leaves.items() if path not in trained}
     params = load_trained(workdir, trees.unflatten(trained), step, ema) if trained else {}
@@ -63,7 +63,7 @@ def load_trained(workdir: Path | str, abstract: Params, step: int | str | None =
 
     Raises `CheckpointError` as `load_params`, and for values that cannot be weights.
     """
-    averaged = ema and read_config(workdir).train.ema_decay > 0
+    averaged = ema and read_experiment(workdir).train.ema_decay > 0
     workdir, name = Path(workdir), "ema" if averaged else "trained"
     step = complete_step(workdir, step)
     if averaged:

@@ -24,7 +24,7 @@ from mmjax import config as c  # noqa: E402
 from mmjax import conversion  # noqa: E402
 from mmjax.conversion import output_folder, pipeline, scheduler, store, transformer  # noqa: E402
 from mmjax.errors import CheckpointError, ConversionError  # noqa: E402
-from mmjax.models.sizes import VAE  # noqa: E402
+from mmjax.model_settings import VAE  # noqa: E402
 from tests.helpers import diffusers_folders, photomaker_files, reference, vae_reference  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file  # noqa: E402
 from mmjax import conversion, trees  # noqa: E402
 from mmjax.conversion import engine, vae  # noqa: E402
 from mmjax.errors import ConversionError  # noqa: E402
-from mmjax.models.sizes import VAE  # noqa: E402
+from mmjax.model_settings import VAE  # noqa: E402
 from tests.helpers import vae_reference as reference  # noqa: E402
 
 PUBLISHED = {  # the settings of the published config.json files that differ from the class's defaults

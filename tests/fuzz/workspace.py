@@ -55,13 +55,14 @@ def _run(folder: Path) -> None:
     from mmjax.records import pipeline
     from mmjax.training import optimizer, state
     from mmjax.training.checkpoints import Checkpoints
+    from mmjax.training.tasks.registry import make_task
     from mmjax.training.workdir import write_run
     from tests.helpers.tiny_run import sources
     from tests.sampling.test_sample_cli import experiment
 
     config, workdir = experiment(folder / "data"), folder / "run"
     mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
-    made = state.create_state(config, optimizer.make_optimizer(config.optim, 2), mesh)
+    made = state.create_state(make_task(config), optimizer.make_optimizer(config.optim, 2), mesh)
     write_run(workdir, config, {})
     found = sources(config)
     checkpoints = Checkpoints(workdir, config, pipeline.order_fingerprint(config, found))

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 from mmjax import config as c
+from mmjax.vae_experiment import VAEExperiment, experiment_of
 
 _FOLDER = Path(__file__).resolve().parents[2] / "configs"
 
@@ -15,10 +16,10 @@ def _module(path: Path):
     return module
 
 
-def load(file: str) -> c.Experiment:
-    """The experiment of FILE or FILE:NAME, a file in `configs/`."""
+def load(file: str) -> c.Experiment | VAEExperiment:
+    """The experiment of FILE or FILE:NAME, a file in `configs/`, of either kind."""
     file, *name = file.split(":")
-    return c.Experiment.from_config_dict(_module(_FOLDER / file).get_config(*name))
+    return experiment_of(_module(_FOLDER / file).get_config(*name))
 
 
 CONFIGS = [
@@ -26,3 +27,5 @@ CONFIGS = [
     for path in sorted(_FOLDER.glob("*.py"))
     for name in [f":{variant}" for variant in getattr(_module(path), "VARIANTS", ())] or [""]
 ]
+DIFFUSION = [file for file in CONFIGS if isinstance(load(file), c.Experiment)]
+VAES = [file for file in CONFIGS if file not in DIFFUSION]

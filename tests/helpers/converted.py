@@ -8,7 +8,7 @@ import numpy as np
 from mmjax import trees
 from mmjax.conversion import store
 from mmjax.conversion.registry import COMPONENTS
-from mmjax.models.sizes import VAE
+from mmjax.model_settings import VAE
 from tests.helpers import tiny
 
 # 8 x 8 pixels of 4 frames to 16 numbers, as the published one, in 58,000 parameters

@@ -10,7 +10,7 @@ from mmjax.models.cogvideox.transformer import CogVideoXTransformer
 from mmjax.precision import Policy
 from mmjax.records import schema
 from mmjax.sharding import unbox
-from mmjax.training.state import BATCH_FIELDS
+from mmjax.training.tasks.diffusion import BATCH_FIELDS
 
 _SHARED = dict(
     num_attention_heads=3,

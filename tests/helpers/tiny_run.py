@@ -11,6 +11,7 @@ from mmjax.records import schema
 from mmjax.records.sources import Sources, find_sources
 from mmjax.synthetic.builders import BUILDERS
 from mmjax.training import optimizer, state
+from mmjax.training.tasks.registry import make_task
 
 TRANSFORMER = c.Transformer(
     layers=2,
@@ -103,7 +104,7 @@ def mesh_of(config: c.Experiment, devices: int = 1) -> jax.sharding.Mesh:
 def fresh_state(config: c.Experiment, devices: int = 1):
     """(optimizer, mesh, a state)."""
     tx, mesh = optimizer.make_optimizer(config.optim, config.train.steps), mesh_of(config, devices)
-    return tx, mesh, state.create_state(config, tx, mesh)
+    return tx, mesh, state.create_state(make_task(config), tx, mesh)
 
 
 def assert_bit_equal(one, other):

@@ -4,7 +4,7 @@ import numpy as np
 
 from mmjax import trees
 from mmjax.conversion import engine, vae
-from mmjax.models.sizes import VAE
+from mmjax.model_settings import VAE
 
 TINY = dict(
     block_out_channels=(8, 16, 16, 32),

@@ -11,6 +11,7 @@ from mmjax import sharding, trees
 from mmjax.errors import ConfigError
 from mmjax.trainable import is_adapter
 from mmjax.training import optimizer, state
+from mmjax.training.tasks.registry import make_task
 from tests.helpers import tiny_run
 
 SWITCHES = ("identity_branch", "structural_branch", "face_modulation", "can")
@@ -27,7 +28,7 @@ def abstract(**adapter):
     changed = dataclasses.replace(config.model.adapter, **adapter)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, adapter=changed))
     mesh = sharding.make_mesh(c.Mesh(), jax.devices()[:1])
-    return state.abstract_state(config, optimizer.make_optimizer(config.optim, 2), mesh)
+    return state.abstract_state(make_task(config), optimizer.make_optimizer(config.optim, 2), mesh)
 
 
 @pytest.mark.parametrize("switches", COMBINATIONS, ids=lambda s: "+".join(name for name in s if s[name]))

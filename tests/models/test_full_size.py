@@ -9,14 +9,18 @@ import jax
 import pytest
 
 from mmjax import config as c
-from mmjax import sharding, trees
+from mmjax import model_settings, sharding, trees
 from mmjax.conversion import arcface, vae
-from mmjax.models import build, sizes
+from mmjax.models import build
 from mmjax.trainable import split_adapter
 from mmjax.training import optimizer, state, step
+from mmjax.training.batches import abstract_batches
 from mmjax.training.objectives import judges
+from mmjax.training.tasks.diffusion import make_objective
+from mmjax.training.tasks.registry import make_task
+from mmjax.training.tasks.vae import make_objective as make_vae_objective
 from tests.helpers import onnx_models, reference
-from tests.helpers.configurations import CONFIGS, load
+from tests.helpers.configurations import DIFFUSION, VAES, load
 
 SUBTREES = {
     "ID perceiver": r"face_encoder/id_perceiver/.*",
@@ -33,7 +37,7 @@ JUDGED = (  # where the identity loss is traced too: it asks of the model no mor
     *("stage1_image.py:5b", "stage2_video.py:5b", "ablations.py:full", "ablations.py:without_pretraining"),
     "stage2_video.py:1_5_5b",  # whose latents have a frame more than the video
 )
-MODELS = [file for file in CONFIGS if file.startswith("magicmirror_")]  # the stages train them
+MODELS = [file for file in DIFFUSION if file.startswith("magicmirror_")]  # the stages train them
 
 
 @pytest.mark.parametrize("file", MODELS)
@@ -48,21 +52,38 @@ def test_every_part_of_a_published_model_is_counted(file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", [file for file in CONFIGS if file not in MODELS])
+@pytest.mark.parametrize("file", [file for file in DIFFUSION if file not in MODELS])
 def test_the_training_step_of_every_configuration_traces_at_full_size(file):
     config = load(file)
     for frames, size in zip(config.data.frames, config.data.batches, strict=True):
         trace(_what_a_step_knows(config, judged=file in JUDGED), frames, size)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("file", VAES)
+def test_the_training_step_of_every_vae_traces_at_full_size(file):
+    """And holds the state's shapes; at most 8 million parameters, which mini is allowed."""
+    config, task = load(file), make_task(load(file))
+    tx = optimizer.make_optimizer(config.optim, config.train.steps)
+    abstract, objective = state.abstract_state(task, tx, ONE_DEVICE), make_vae_objective(config)
+    print(f"measured: {trees.count(abstract.trained):,} parameters")
+    assert trees.count(abstract.trained) <= 8_000_000
+    train_step = step.make_train_step(config, objective, tx, jax.random.key(0))
+    for batch in abstract_batches(task, ONE_DEVICE):
+        after, metrics = jax.eval_shape(train_step, abstract, {}, batch)
+        assert metrics["loss"].shape == metrics["sums"]["psnr"].shape == ()
+        shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (abstract, after)]
+        assert shapes[0] == shapes[1]
+
+
 @functools.cache
 def trace(config, frames, size):
     """The step as shapes, once for configurations that differ in nothing which it knows of."""
     tx = optimizer.make_optimizer(config.optim, config.train.steps)
-    abstract = state.abstract_state(config, tx, ONE_DEVICE)
+    abstract = state.abstract_state(make_task(config), tx, ONE_DEVICE)
     judging = abstract_judges() if config.loss.identity.weight else None
     terms = judges.make_terms(config, judging)
-    loss = step.make_loss(config, build.make_model(config), reference.null_text(config), terms)
+    loss = make_objective(config, build.make_model(config), reference.null_text(config), terms)
     train_step = step.make_train_step(config, loss, tx, jax.random.key(0))
     judged_by = judging.params if judging else {}
     after, metrics = jax.eval_shape(train_step, abstract, judged_by, reference.records(config, frames, size))
@@ -77,7 +98,7 @@ def abstract_judges():
     """The published decoder, and a recogniser of the published kind, as shapes."""
     with tempfile.TemporaryDirectory() as folder:
         graph = arcface.open_onnx(str(onnx_models.mobilefacenet(Path(folder) / "judge.onnx", 8, 512))).config
-    record = sizes.VAE()
+    record = model_settings.VAE()
     decoder = sharding.unbox(vae.abstract_vae(record))["decoder"]
     return judges.Judges(graph, record, {"recogniser": arcface.abstract_arcface(graph), "decoder": decoder})
 

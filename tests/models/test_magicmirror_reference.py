@@ -21,7 +21,7 @@ from mmjax.diffusion import schedule as noise_schedule  # noqa: E402
 from mmjax.models.magicmirror.face_branch import Conditions  # noqa: E402
 from mmjax.sampling.denoiser import Denoiser  # noqa: E402
 from mmjax.trainable import split_adapter  # noqa: E402
-from mmjax.training import step as steps  # noqa: E402
+from mmjax.training.tasks.diffusion import make_objective  # noqa: E402
 from tests.helpers import magicmirror_reference as reference  # noqa: E402
 from tests.helpers import tiny  # noqa: E402
 
@@ -119,9 +119,9 @@ def test_loss_and_gradients_under_conditioning_dropout(ablation):
     region = np.array([True, False, True])
     draws = diffusion_loss.Draws(timesteps, noise, region, keep_text, keep_identity, frame=np.zeros(3))
     trained, frozen = split_adapter(params)
-    loss_fn = steps.make_loss(config, tiny.make(model), null_text)
+    objective = make_objective(config, tiny.make(model), null_text)
     data = batch | {"latents": latents, "face_mask": mask}
-    (loss, _), gradients = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(trained, frozen, {}, data, draws)
+    (loss, _), gradients = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))(trained, frozen, {}, data, draws)
 
     schedule = noise_schedule.make_schedule(config.schedule)
     noisy = noise_schedule.add_noise(schedule, latents, noise, timesteps)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mmjax.conversion.vae import abstract_vae
+from mmjax.model_settings import VAE
 from mmjax.models.cogvideox import vae
-from mmjax.models.sizes import VAE
 from mmjax.precision import Policy
 from mmjax.sharding import unbox
 

@@ -8,8 +8,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the test extra: pip install -e '.[test]'")
 
 from mmjax.errors import ConfigError  # noqa: E402
+from mmjax.model_settings import VAE  # noqa: E402
 from mmjax.models.cogvideox import vae, vae_tiling  # noqa: E402
-from mmjax.models.sizes import VAE  # noqa: E402
 from mmjax.precision import Policy  # noqa: E402
 from tests.helpers import vae_reference as reference  # noqa: E402
 

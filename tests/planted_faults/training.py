@@ -4,6 +4,7 @@ from tests.planted_faults.fault import Fault
 
 TERMS = "mmjax/training/objectives/terms.py"
 STEP, OPTIMIZER = "mmjax/training/step.py", "mmjax/training/optimizer.py"
+DIFFUSION = "mmjax/training/tasks/diffusion.py"
 CONDITIONING = "mmjax/diffusion/conditioning_dropout.py"
 STATE, DENOISER = "mmjax/training/state.py", "mmjax/sampling/denoiser.py"
 
@@ -63,20 +64,20 @@ _TRAINING = (
     Fault(
         "every training step has the same noise",
         STEP,
-        "rng = jax.random.fold_in(key, state.step)",
-        "rng = jax.random.fold_in(key, 0)",
+        "objective.draw(jax.random.fold_in(key, state.step), batch)",
+        "objective.draw(jax.random.fold_in(key, 0), batch)",
         _CHANCE,
     ),
     Fault(
         "the model sees the clean latents",
-        STEP,
+        DIFFUSION,
         "kept, noisy, t)",
         'kept, batch["latents"], t)',
         _GRADIENTS,
     ),
     Fault(
         "the loss compares with the noise",
-        STEP,
+        DIFFUSION,
         "schedule, noisy, v, target)",
         "schedule, noisy, v, draws.noise)",
         _GRADIENTS,
@@ -174,16 +175,16 @@ _TRAINING = (
     ),
     Fault(
         "latents are padded to whole patches and masks are not",
-        STEP,
+        DIFFUSION,
         'padded = ("latents", "face_mask")',
         'padded = ("latents",)',
         _WHOLE,
     ),
     Fault(
         "validation draws for a schedule of as many steps as samples",
-        STEP,
-        "fixed_draws(key, numbers, total, shape, config.schedule.steps)",
-        "fixed_draws(key, numbers, config.schedule.steps, shape, config.schedule.steps)",
+        DIFFUSION,
+        'fixed_draws(key, numbers, total, batch["latents"].shape, steps)',
+        'fixed_draws(key, numbers, steps, batch["latents"].shape, steps)',
         _VALIDATION,
     ),
     Fault(

@@ -42,7 +42,7 @@ def records(output, **changes):
     found = {}
     for index in range(len(folders)):
         for split in ("train", "validation"):
-            source = open_source(config, find_sources(config), index, split)
+            source = open_source(find_sources(config), index, split)
             found |= {record["source"]: record for record in (source[row] for row in range(len(source)))}
     return found
 

@@ -72,7 +72,7 @@ def dataset(folder: Path, train=(3, 0, 2), validation=(1,), **more) -> Path:
 
 
 def opened(config, index, split):
-    return sources.open_source(config, find_sources(config), index, split)
+    return sources.open_source(find_sources(config), index, split)
 
 
 def same(a, b):

@@ -48,7 +48,7 @@ def images(folder, **data):
 
 def opened(config, index, split):
     """Records of one source, made first where they are not there."""
-    return sources.open_source(config, find_sources(config, BUILDERS), index, split)
+    return sources.open_source(find_sources(config, BUILDERS), index, split)
 
 
 def iterate(config, *process):

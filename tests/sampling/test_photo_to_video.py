@@ -20,6 +20,7 @@ from mmjax.precision import FLOAT32  # noqa: E402
 from mmjax.sampling import Request, load_sampler  # noqa: E402
 from mmjax.training import optimizer, state  # noqa: E402
 from mmjax.training.checkpoints import Checkpoints  # noqa: E402
+from mmjax.training.tasks.registry import make_task  # noqa: E402
 from mmjax.training.workdir import write_run  # noqa: E402
 from mmjax.weights import start  # noqa: E402
 from tests.helpers import diffusers_folders, face_pictures, photomaker_files, tiny  # noqa: E402
@@ -155,7 +156,7 @@ def adapter(published, tmp_path_factory):
     config = c.Experiment(model=model, data=data, train=train, precision=FLOAT32).validated()
     workdir, mesh = tmp_path_factory.mktemp("adapter"), sharding.make_mesh(config.mesh, jax.devices()[:1])
     known = start.load_start(config, build.abstract_params(config, mesh))
-    fresh = state.create_state(config, optimizer.make_optimizer(config.optim, 2), mesh, known)
+    fresh = state.create_state(make_task(config), optimizer.make_optimizer(config.optim, 2), mesh, known)
     drawn = jax.device_put(tiny.redrawn(fresh.trained), jax.tree.map(lambda leaf: leaf.sharding, fresh.trained))
     write_run(workdir, config, {})
     checkpoints = Checkpoints(workdir, config, "no records")

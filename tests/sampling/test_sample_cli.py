@@ -21,6 +21,7 @@ from mmjax.sampling import Preview, Request, Sampler, checked_size, load_sampler
 from mmjax.synthetic import galleries, portraits
 from mmjax.training import optimizer, state
 from mmjax.training.checkpoints import Checkpoints
+from mmjax.training.tasks.registry import make_task
 from mmjax.training.workdir import write_run
 from tests.helpers import tiny
 from tests.helpers.tiny_run import sources
@@ -81,7 +82,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     config, workdir = experiment(folder / "data"), folder / "workdir"
     mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])  # for every further one Orbax compiles slices
-    fresh = state.create_state(config, optimizer.make_optimizer(config.optim, 2), mesh)
+    fresh = state.create_state(make_task(config), optimizer.make_optimizer(config.optim, 2), mesh)
     put = lambda tree: jax.device_put(tree, jax.tree.map(lambda leaf: leaf.sharding, fresh.trained))  # noqa: E731
     raw, average = (put(tiny.redrawn(fresh.trained, seed)) for seed in (1, 2))
     write_run(workdir, config, {})

@@ -16,6 +16,7 @@ from mmjax.models import build
 from mmjax.records import pipeline
 from mmjax.training import optimizer, resuming, state
 from mmjax.training.checkpoints import Checkpoints
+from mmjax.training.tasks.registry import make_task
 from mmjax.training.workdir import check_run, write_run
 from mmjax.weights import parameters, runs
 from tests.helpers import tiny_run
@@ -66,7 +67,7 @@ def copied(saved, tmp_path):
 
 def restore(config, workdir, devices=1, step=None):
     mesh = tiny_run.mesh_of(config, devices)
-    abstract = state.abstract_state(config, optimizer.make_optimizer(config.optim, config.train.steps), mesh)
+    abstract = state.abstract_state(make_task(config), optimizer.make_optimizer(config.optim, config.train.steps), mesh)
     checkpoints, iterator = opened(config, workdir)
     try:
         return checkpoints.restore(abstract, iterator, step), iterator, abstract

@@ -15,8 +15,8 @@ from mmjax.encoders.arcface import load_arcface
 from mmjax.errors import CheckpointError, ConfigError
 from mmjax.faces import detection
 from mmjax.faces.template import TEMPLATE
+from mmjax.model_settings import VAE
 from mmjax.models.cogvideox import vae
-from mmjax.models.sizes import VAE
 from mmjax.training.objectives import identity, judges
 from mmjax.training.objectives.terms import Prediction, objective
 from tests.helpers import onnx_models

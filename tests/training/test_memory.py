@@ -9,6 +9,7 @@ from mmjax import device_memory
 from mmjax.errors import ConfigError, MMJaxError
 from mmjax.models import build
 from mmjax.training import loop, memory, optimizer, state
+from mmjax.training.tasks.registry import make_task
 from mmjax.weights import start
 from tests.helpers import tiny_run
 
@@ -17,7 +18,7 @@ GIB = 2**30
 
 def described(config, devices=1):
     mesh = tiny_run.mesh_of(config, devices)
-    return state.abstract_state(config, optimizer.make_optimizer(config.optim, 1), mesh)
+    return state.abstract_state(make_task(config), optimizer.make_optimizer(config.optim, 1), mesh)
 
 
 def test_the_bytes_that_are_said_are_the_bytes():

@@ -14,6 +14,8 @@ from mmjax.models import build
 from mmjax.training import state, step
 from mmjax.training.batches import put_batch
 from mmjax.training.objectives import judges
+from mmjax.training.tasks.diffusion import BATCH_FIELDS, make_objective
+from mmjax.training.tasks.registry import make_task
 from tests.helpers import onnx_models, tiny_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +59,7 @@ def objective_of(config, mesh):
     judging = judges.load_judges(config, "drawn/1", mesh)
     null_text = np.zeros((config.model.transformer.text_length, config.model.transformer.text_dim), np.float32)
     terms = judges.make_terms(config, judging)
-    return step.make_loss(config, build.make_model(config), null_text, terms), judging.params
+    return make_objective(config, build.make_model(config), null_text, terms), judging.params
 
 
 def finite_differences(judge) -> float:
@@ -74,10 +76,10 @@ def finite_differences(judge) -> float:
     rng = np.random.default_rng(0)
     shaken = lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape)  # noqa: E731
     trained, frozen = jax.tree.map(shaken, double(made.trained)), double(made.frozen)
-    loss_fn, weights = objective_of(config, mesh)
-    batch = double({name: np.asarray(value) for name, value in records(config).items() if name in state.BATCH_FIELDS})
+    minimised, weights = objective_of(config, mesh)
+    batch = double({name: np.asarray(value) for name, value in records(config).items() if name in BATCH_FIELDS})
     draws = diffusion_loss.draw(jax.random.key(3), batch["latents"].shape, 1000, config.loss)
-    value = jax.jit(lambda trained: loss_fn(trained, frozen, double(weights), batch, draws)[0])
+    value = jax.jit(lambda trained: minimised.loss(trained, frozen, double(weights), batch, draws)[0])
     gradient = jax.jit(jax.grad(value))(trained)
     assert value(trained).dtype == np.float64
     worst = 0.0
@@ -105,11 +107,11 @@ def one_step(config, judge, devices=1):
     tx, mesh, made = tiny_run.fresh_state(config, devices)
     shift = lambda leaf: jax.device_put(np.asarray(leaf) + 0.05 * _wave(leaf), leaf.sharding)  # noqa: E731
     made = made.replace(trained=jax.tree.map(shift, made.trained))
-    loss_fn, weights = objective_of(config, mesh)
-    train_step = step.make_train_step(config, loss_fn, tx, state.random_keys(config.seed).train)
-    jitted = step.jit_train_step(train_step, state.abstract_state(config, tx, mesh))
+    minimised, weights = objective_of(config, mesh)
+    train_step = step.make_train_step(config, minimised, tx, state.random_keys(config.seed).train)
+    jitted = step.jit_train_step(train_step, state.abstract_state(make_task(config), tx, mesh))
     with sharding.use_mesh(mesh):
-        return jax.device_get(jitted(made, weights, put_batch(records(config), mesh)))
+        return jax.device_get(jitted(made, weights, put_batch(records(config), mesh, BATCH_FIELDS)))
 
 
 def _wave(leaf):

@@ -15,6 +15,8 @@ from mmjax import sharding, trees
 from mmjax.models import build
 from mmjax.training import loop, offload, optimizer, state, step
 from mmjax.training.batches import abstract_batches
+from mmjax.training.tasks.diffusion import make_objective
+from mmjax.training.tasks.registry import make_task
 from tests.helpers import tiny_run
 
 DEVICE, HOST = jax.memory.Space.Device, jax.memory.Space.Host
@@ -29,12 +31,12 @@ def traced(config):
     """(the training step as JAX traces it, the state as shapes)."""
     mesh = tiny_run.mesh_of(config)
     tx = optimizer.make_optimizer(config.optim, config.train.steps)
-    abstract = state.abstract_state(config, tx, mesh)
+    abstract = state.abstract_state(make_task(config), tx, mesh)
     text = np.zeros((config.model.transformer.text_length, config.model.transformer.text_dim), np.float32)
-    loss_fn = step.make_loss(config, build.make_model(config), text)
-    jitted = step.jit_train_step(step.make_train_step(config, loss_fn, tx, state.random_keys(0).train), abstract)
+    objective = make_objective(config, build.make_model(config), text)
+    jitted = step.jit_train_step(step.make_train_step(config, objective, tx, state.random_keys(0).train), abstract)
     with sharding.use_mesh(mesh):
-        return jitted.trace(abstract, {}, abstract_batches(config, mesh)[0]), abstract
+        return jitted.trace(abstract, {}, abstract_batches(make_task(config), mesh)[0]), abstract
 
 
 def moves(jaxpr):

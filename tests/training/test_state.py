@@ -14,6 +14,7 @@ from mmjax.errors import CheckpointError, TreeError
 from mmjax.models import build
 from mmjax.trainable import is_adapter
 from mmjax.training import optimizer, state
+from mmjax.training.tasks.registry import make_task
 from mmjax.weights import start
 from tests.helpers import tiny_run
 
@@ -28,7 +29,7 @@ def made():
 
 def test_a_created_state_is_what_was_described(made):
     config, tx, mesh, created = made
-    abstract = state.abstract_state(config, tx, mesh)
+    abstract = state.abstract_state(make_task(config), tx, mesh)
     assert jax.tree.structure(abstract) == jax.tree.structure(created)
 
     def check(described, leaf):
@@ -85,13 +86,13 @@ def test_random_weights_do_not_depend_on_the_mesh(made):
 def test_without_an_average_there_is_none():
     config = tiny_run.experiment(train={"ema_decay": 0.0})
     tx, mesh = optimizer.make_optimizer(config.optim, 1), tiny_run.mesh_of(config)
-    assert state.abstract_state(config, tx, mesh).ema is None
+    assert state.abstract_state(make_task(config), tx, mesh).ema is None
 
 
 def test_a_pattern_that_matches_nothing_is_refused():
     config = tiny_run.experiment(train={"trainable": ("transformer/blocks/adaptor/.*",)})
     with pytest.raises(TreeError, match="adaptor.*matches no parameter"):
-        state.abstract_state(config, optimizer.make_optimizer(config.optim, 1), tiny_run.mesh_of(config))
+        state.abstract_state(make_task(config), optimizer.make_optimizer(config.optim, 1), tiny_run.mesh_of(config))
 
 
 def converted_base(folder, transformer, leaf=lambda path, shape: np.full(shape, 0.5, np.float32)):
@@ -118,7 +119,7 @@ def test_a_converted_base_is_loaded_and_only_the_rest_is_drawn(tmp_path):
     mesh = tiny_run.mesh_of(config, 4)
     abstract = build.abstract_params(config, mesh)
     loaded = start.load_start(config, abstract)
-    created = state.create_state(config, optimizer.make_optimizer(config.optim, 1), mesh, loaded)
+    created = state.create_state(make_task(config), optimizer.make_optimizer(config.optim, 1), mesh, loaded)
     for path, array in trees.flatten(created.params()).items():
         described = trees.flatten(abstract)[path]
         if is_adapter(path):

@@ -14,6 +14,9 @@ from mmjax.models import build
 from mmjax.models.cogvideox import patches
 from mmjax.training import optimizer, state, step
 from mmjax.training.batches import put_batch
+from mmjax.training.tasks import diffusion
+from mmjax.training.tasks.diffusion import BATCH_FIELDS, make_objective
+from mmjax.training.tasks.registry import make_task
 from tests.helpers import tiny_run
 
 # Relative differences of sums in another order, float32; measured 3e-7 (loss), 2e-6 (gradients, of the largest one).
@@ -29,15 +32,15 @@ def built(config, devices=1):
         return jax.device_put(np.asarray(leaf) + wave, leaf.sharding)
 
     null_text = np.zeros((config.model.transformer.text_length, config.model.transformer.text_dim), np.float32)
-    loss_fn = step.make_loss(config, build.make_model(config), null_text)
-    train_step = step.make_train_step(config, loss_fn, tx, state.random_keys(config.seed).train)
-    jitted = step.jit_train_step(train_step, state.abstract_state(config, tx, mesh))
-    return jitted, made.replace(trained=jax.tree.map(wavy, made.trained)), loss_fn, mesh
+    objective = make_objective(config, build.make_model(config), null_text)
+    train_step = step.make_train_step(config, objective, tx, state.random_keys(config.seed).train)
+    jitted = step.jit_train_step(train_step, state.abstract_state(make_task(config), tx, mesh))
+    return jitted, made.replace(trained=jax.tree.map(wavy, made.trained)), objective, mesh
 
 
 def one_step(config, devices=1, steps=1):
     jitted, made, _, mesh = built(config, devices)
-    batch = put_batch(tiny_run.batch(config), mesh)
+    batch = put_batch(tiny_run.batch(config), mesh, BATCH_FIELDS)
     with sharding.use_mesh(mesh):
         for _ in range(steps):
             made, metrics = jitted(made, {}, batch)
@@ -74,11 +77,11 @@ def test_micro_batches_give_the_step_of_the_whole_batch(whole_batch):
 def gradients(accumulate):
     """What the step hands to its optimizer, before clipping and moments hide its size."""
     config = tiny_run.experiment(train={"accumulate": accumulate})
-    _, made, loss_fn, mesh = built(config)
+    _, made, objective, mesh = built(config)
     keep = optax.GradientTransformation(lambda params: None, lambda grads, state, params: (grads, grads))
-    train_step = step.make_train_step(config, loss_fn, keep, state.random_keys(config.seed).train)
+    train_step = step.make_train_step(config, objective, keep, state.random_keys(config.seed).train)
     made = made.replace(opt_state=jax.tree.map(jnp.zeros_like, made.trained))
-    after, metrics = jax.jit(train_step)(made, {}, put_batch(tiny_run.batch(config), mesh))
+    after, metrics = jax.jit(train_step)(made, {}, put_batch(tiny_run.batch(config), mesh, BATCH_FIELDS))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(after.opt_state)], float(metrics["grad_norm"])
 
 
@@ -111,7 +114,7 @@ def test_only_trained_leaves_move():
     with sharding.use_mesh(mesh):
         after = before
         for number in range(3):
-            after, metrics = jitted(after, {}, put_batch(tiny_run.batch(config, seed=number), mesh))
+            after, metrics = jitted(after, {}, put_batch(tiny_run.batch(config, seed=number), mesh, BATCH_FIELDS))
     tiny_run.assert_bit_equal(after.frozen, kept.frozen)
     assert int(after.step) == 3 and np.isfinite(metrics["loss"])
     old = trees.flatten(kept.trained)
@@ -157,7 +160,7 @@ def test_average_and_change_are_of_the_new_weights(whole_batch):
 def test_latents_and_masks_fill_whole_temporal_patches():
     config = tiny_run.experiment(model={"transformer": tiny_run.transformer(patch_t=2)})
     batch = {"latents": np.ones((2, 3, 4, 4, 3)), "face_mask": np.ones((2, 3, 4, 4)), "text": np.ones((2, 5, 8))}
-    found = step._whole_patches(config, batch)
+    found = diffusion._whole_patches(config, batch)
     shapes = {name: value.shape for name, value in found.items()}
     assert shapes == {"latents": (2, 4, 4, 4, 3), "face_mask": (2, 4, 4, 4), "text": (2, 5, 8)}
 
@@ -182,10 +185,10 @@ def test_every_device_keeps_its_own_samples_of_a_micro_batch():
 
 def test_validation_is_the_same_each_time_and_covers_the_schedule():
     config = tiny_run.experiment()
-    _, made, loss_fn, mesh = built(config)
+    _, made, objective, mesh = built(config)
     key = state.random_keys(0).validation
-    validate = jax.jit(step.make_validation_step(config, loss_fn, key, 16))
-    batches = [put_batch(tiny_run.batch(config, seed=seed), mesh) for seed in (0, 1)]
+    validate = jax.jit(step.make_validation_step(objective, key, 16))
+    batches = [put_batch(tiny_run.batch(config, seed=seed), mesh, BATCH_FIELDS) for seed in (0, 1)]
     found = [
         [validate(made.trained, made.frozen, {}, batch, np.arange(8) + 8 * i) for i, batch in enumerate(batches)]
         for _ in range(2)
@@ -219,10 +222,10 @@ def test_a_picture_trains_a_model_with_temporal_patches():
     transformer = dataclasses.replace(config.model.transformer, patch_t=2, position="rope_slice")
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, transformer=transformer))
     tx, mesh = optimizer.make_optimizer(config.optim, 2), tiny_run.mesh_of(config)
-    before = state.create_state(config, tx, mesh)
-    loss_fn = step.make_loss(config, build.make_model(config), np.zeros((20, 8), np.float32))
-    batch = {name: value for name, value in tiny_run.batch(config).items() if name in state.BATCH_FIELDS}
-    after, metrics = jax.jit(step.make_train_step(config, loss_fn, tx, jax.random.key(0)))(before, {}, batch)
+    before = state.create_state(make_task(config), tx, mesh)
+    objective = make_objective(config, build.make_model(config), np.zeros((20, 8), np.float32))
+    batch = {name: value for name, value in tiny_run.batch(config).items() if name in BATCH_FIELDS}
+    after, metrics = jax.jit(step.make_train_step(config, objective, tx, jax.random.key(0)))(before, {}, batch)
     assert np.isfinite(metrics["loss"])
     moved = trees.flatten(jax.tree.map(lambda a, b: bool(np.any(a != b)), before.trained, after.trained))
     assert moved["transformer/proj_out/kernel"]

@@ -17,9 +17,10 @@ from mmjax.errors import CheckpointError, ConfigError, DataError, MMJaxError
 from mmjax.train import _check_processes
 from mmjax.training import loop, resuming
 from mmjax.training.finite import FiniteCheck
+from mmjax.training.tasks.registry import make_task
 from mmjax.training.workdir import alone, check_alone, check_run, write_run
 from mmjax.validation import is_free
-from mmjax.weights import runs
+from mmjax.weights import runs, start
 from tests.helpers import tiny_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +77,7 @@ def test_a_run_without_a_checkpoint_has_nothing_to_lose(tmp_path):
 
 
 FAILURES = {
-    "weights that cannot be read": (loop.start, "load_start", CheckpointError("no such base")),
+    "weights that cannot be read": (start, "load_start", CheckpointError("no such base")),
     "a device that is too small": (
         loop.states,
         "create_state",
@@ -217,7 +218,7 @@ def batch(**changes):
     ],
 )
 def test_a_run_that_stops_names_records_and_the_likelier_cause(norms, changes, said, tmp_path):
-    check = FiniteCheck(dataclasses.replace(CONFIG, train=c.Train(max_skipped=1)), _Said(), _Saved(tmp_path))
+    check = FiniteCheck(make_task(dataclasses.replace(CONFIG, train=c.Train(max_skipped=1))), _Said(), _Saved(tmp_path))
     for number, norm in enumerate(norms):
         check(number, FINE | {"grad_norm": norm}, batch())
     with pytest.raises(
@@ -230,7 +231,7 @@ def test_a_run_that_stops_names_records_and_the_likelier_cause(norms, changes, s
 
 def test_skipped_steps_are_told_written_down_and_stop_the_run_in_a_row_alone(tmp_path):
     told = _Said()
-    check = FiniteCheck(dataclasses.replace(CONFIG, train=c.Train(max_skipped=3)), told, _Saved(tmp_path))
+    check = FiniteCheck(make_task(dataclasses.replace(CONFIG, train=c.Train(max_skipped=3))), told, _Saved(tmp_path))
     for step, metrics in enumerate((NOT_FINITE, NOT_FINITE, FINE, NOT_FINITE, NOT_FINITE), 1):
         check(step, metrics, batch())
     with pytest.raises(MMJaxError, match="step 6: loss, grad_norm not finite, 3 times in a row, so the run stops"):
@@ -243,7 +244,7 @@ def test_skipped_steps_are_told_written_down_and_stop_the_run_in_a_row_alone(tmp
 
 
 def test_weights_that_are_not_finite_stop_the_run_at_once(tmp_path):
-    check = FiniteCheck(CONFIG, _Said(), _Saved(tmp_path))
+    check = FiniteCheck(make_task(CONFIG), _Said(), _Saved(tmp_path))
     with pytest.raises(MMJaxError, match="step 2: param_norm not finite, so the run stops"):
         check(2, FINE | {"param_norm": np.nan}, batch())
 

@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from mmjax.model_settings import FRAME_GROUP
+from mmjax.model_settings import FRAME_GROUP, VAE
 from mmjax.models.cogvideox.vae_layers import CausalConv, Downsample, ResnetBlock, Upsample, norm
-from mmjax.models.sizes import VAE
 from mmjax.precision import Policy
 from mmjax.trees import Tree
 
@@ -53,17 +52,18 @@ class Encoder(nn.Module):
 
     vae: VAE
     policy: Policy
+    remat: bool = False
 
     @nn.compact
     def __call__(self, video: Float[Array, "b F H W 3"]) -> Float[Array, "b t h w 2*z"]:
-        vae, policy = self.vae, self.policy
+        vae, policy, groups, remat = self.vae, self.policy, self.vae.norm_groups, self.remat
         x = CausalConv(vae.channels[0], policy, name="conv_in")(video)
         for i, features in enumerate(vae.channels):
             resample = "down" if i < len(vae.channels) - 1 else ""
             time = 2**i < vae.temporal_compression
-            x = Level(features, vae.resnets, vae.norm_groups, policy, resample, time, name=f"down_{i}")(x)
-        x = Level(x.shape[-1], 2, vae.norm_groups, policy, name="mid")(x)
-        x = nn.silu(norm(vae.norm_groups, "norm_out", x))
+            x = Level(features, vae.resnets, groups, policy, resample, time, remat, name=f"down_{i}")(x)
+        x = Level(x.shape[-1], 2, groups, policy, remat=remat, name="mid")(x)
+        x = nn.silu(norm(groups, "norm_out", x))
         return CausalConv(2 * vae.latent_channels, policy, jnp.float32, name="conv_out")(x)
 
 
@@ -88,20 +88,23 @@ class Decoder(nn.Module):
 
 
 def encode(
-    vae: VAE, encoder: Tree, video: Float[Array, "b F H W 3"], policy: Policy
+    vae: VAE, encoder: Tree, video: Float[Array, "b F H W 3"], policy: Policy, remat: bool = False
 ) -> tuple[Float[Array, "b t h w z"], Float[Array, "b t h w z"]]:
     """(mean, log variance) of the posterior of a video, float32.
 
-    `encoder` are the encoder's parameters; height and width are multiples of `vae.spatial_compression`.
+    `encoder` are the encoder's parameters; height and width are multiples of `vae.spatial_compression`. With `remat` a
+    backward pass computes the inside of each residual block again.
     """
-    moments = _in_groups(Encoder(vae, policy), encoder, video, FRAMES)
+    moments = _in_groups(Encoder(vae, policy, remat), encoder, video, FRAMES)
     mean, logvar = jnp.split(moments, 2, axis=-1)
     return mean, jnp.clip(logvar, *_LOGVAR)
 
 
-def decode(vae: VAE, decoder: Tree, latents: Float[Array, "b t h w z"], policy: Policy) -> Float[Array, "b F H W 3"]:
-    """The video of latents, float32, about -1..1. `decoder` are the decoder's parameters."""
-    return _in_groups(Decoder(vae, policy), decoder, latents, LATENT_FRAMES)
+def decode(
+    vae: VAE, decoder: Tree, latents: Float[Array, "b t h w z"], policy: Policy, remat: bool = False
+) -> Float[Array, "b F H W 3"]:
+    """The video of latents, float32, about -1..1. `decoder` are the decoder's parameters; `remat` as of `encode`."""
+    return _in_groups(Decoder(vae, policy, remat), decoder, latents, LATENT_FRAMES)
 
 
 def decode_frame(
@@ -129,6 +132,12 @@ def decode_frame(
     own, place = jnp.divmod(frame - first_frames(vae, len(latents)), vae.temporal_compression * LATENT_FRAMES)
     memory = jax.lax.fori_loop(0, own, lambda i, memory: memory_after(memory, groups[i]), memory_after({}, first))
     return step(memory, groups[own])[1][0, place]
+
+
+def latent_shape(vae: VAE, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """(t, h, w, z) of a video of so many frames and pixels."""
+    side = vae.spatial_compression
+    return (frames - 1) // vae.temporal_compression + 1, height // side, width // side, vae.latent_channels
 
 
 def first_frames(vae: VAE, latent_frames: int) -> int:

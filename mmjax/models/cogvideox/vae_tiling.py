@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
-from mmjax.models.sizes import VAE
+from mmjax.model_settings import VAE
 
 _OVERLAP = (1 / 6, 1 / 5)  # of a tile's height and width, that of diffusers
 _ROWS, _COLUMNS = 2, 3  # axes of [b, t, h, w, c]

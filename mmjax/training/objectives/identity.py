@@ -21,10 +21,10 @@ from jaxtyping import Array, Bool, Float, Int
 from mmjax import config as c
 from mmjax import sharding
 from mmjax.faces.template import TEMPLATE
+from mmjax.model_settings import VAE
 from mmjax.models.arcface import graph as arcface
 from mmjax.models.arcface.alignment import align, aligned_square
 from mmjax.models.cogvideox import vae
-from mmjax.models.sizes import VAE
 from mmjax.precision import Policy
 from mmjax.training.objectives.terms import Judged, Prediction
 from mmjax.trees import Tree

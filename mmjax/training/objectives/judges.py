@@ -15,8 +15,8 @@ from mmjax.encoders.arcface import load_arcface
 from mmjax.encoders.fingerprints import names
 from mmjax.errors import CheckpointError, ConfigError
 from mmjax.faces.packs import find_pack
+from mmjax.model_settings import VAE
 from mmjax.models.arcface.graph import OnnxGraph
-from mmjax.models.sizes import VAE
 from mmjax.precision import Policy
 from mmjax.training.objectives.identity import Identity
 from mmjax.training.objectives.terms import DENOISING, Term
