@@ -48,7 +48,7 @@ def records(output):
     for index in range(3):
         of_both = {}
         for split in ("train", "validation"):
-            source = open_source(config, find_sources(config), index, split)
+            source = open_source(find_sources(config), index, split)
             of_both |= {record["source"]: (split, record) for record in (source[row] for row in range(len(source)))}
         found.append(of_both)
     return found
