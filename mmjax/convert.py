@@ -21,7 +21,7 @@ from mmjax.pretrained import packing
 from mmjax.training import vae_folder
 from mmjax.weights import export, export_base, runs
 
-_OF_RUNS = f"{conversion.ADAPTER} or {conversion.PRETRAINED}"
+_OF_RUNS = f"{conversion.ADAPTER}, {conversion.PRETRAINED}, or a run's transformer or vae"
 
 VAE = COMPONENT.name
 

@@ -267,7 +267,7 @@ def test_what_cannot_be_exported_is_one_line(folder, tmp_path, capsys):
     assert "holds one step alone" in refused(capsys, *file, "--step", 5)
     with pytest.raises(SystemExit):
         convert.main(["vae", *map(str, file), "--licence", "MIT"])
-    assert "it goes with what a run has learned, adapter or pretrained" in capsys.readouterr().err
+    assert "it goes with what a run has learned, adapter, pretrained" in capsys.readouterr().err
 
 
 def test_nothing_that_stands_there_is_lost(folder, tmp_path, capsys):

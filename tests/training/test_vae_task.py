@@ -175,7 +175,7 @@ def test_its_weights_become_a_folder_that_the_autoencoder_loads(run, config, fol
     convert.main([*there, "--overwrite", "--step", "best"])
     assert "measured now of" in capsys.readouterr().out
     assert load_autoencoder(folder / "ours").fingerprint == autoencoder.fingerprint
-    with pytest.raises(ConversionError, match="--step: expected a run as the source"):
+    with pytest.raises(ConversionError, match="--step: expected none with vae of this source"):
         convert.convert("vae", folder / "ours", folder / "never", step=3, reverse=True)
 
 
