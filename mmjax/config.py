@@ -226,24 +226,17 @@ class Sampling:
 class Experiment(TrainingExperiment):
     """Everything a run needs. `mmjax.train` writes the resolved record beside the run's results."""
 
-    name: str = "unnamed"
-    seed: int = 0
     model: Model = Model()
     autoencoder: Autoencoder = Autoencoder()
     encoders: Encoders = Encoders()
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
     data: Data = Data()
-    optim: Optim = Optim()
     train: Train = Train()
     sampling: Sampling = free(Sampling())
-    runtime: Runtime = free(Runtime())
-    mesh: Mesh = free(Mesh())
-    precision: Precision = free(Precision())
 
     def problems(self):
-        yield from within(self, seed=SEED)
-        yield from self.batch_problems()
+        yield from super().problems()
         transformer = self.model.transformer
         if self.mesh.tensor > 0 and transformer.heads % self.mesh.tensor:
             yield "model.transformer.heads", transformer.heads, f"a multiple of mesh.tensor = {self.mesh.tensor}"

@@ -13,6 +13,7 @@ from mmjax.validation import (
     COUNT,
     COUNT_OR_NONE,
     LARGEST_INT,
+    SEED,
     SHARE,
     Number,
     free,
@@ -180,11 +181,19 @@ class Runtime:
                 yield "offload", self.offload, "some of ema, moments"
 
 
+@dataclasses.dataclass(frozen=True)
 class TrainingExperiment:
-    """What experiments of all kinds can do; each is a frozen dataclass with `seed`, `data`, `train`, and more."""
+    """What experiments of all kinds have and can do; each adds what is trained, its `loss`, `data` and `train`."""
 
-    def batch_problems(self):
-        """Problems of batches that cannot be split into micro-batches."""
+    name: str = "unnamed"
+    seed: int = 0
+    optim: Optim = Optim()
+    runtime: Runtime = free(Runtime())
+    mesh: Mesh = free(Mesh())
+    precision: Precision = free(Precision())
+
+    def problems(self):
+        yield from within(self, seed=SEED)
         for batch in self.data.batches:
             if batch % self.train.accumulate:
                 yield "data.batches", batch, f"a multiple of train.accumulate = {self.train.accumulate}"

@@ -11,8 +11,8 @@ import ml_collections
 
 from mmjax.config import Experiment
 from mmjax.model_settings import VAE
-from mmjax.training_settings import Mesh, Optim, Precision, RecordSources, Run, Runtime, TrainingExperiment
-from mmjax.validation import SEED, Number, free, within
+from mmjax.training_settings import RecordSources, Run, TrainingExperiment
+from mmjax.validation import Number, free, within
 
 _WEIGHT = Number(float, 0, 1e6)
 
@@ -51,20 +51,13 @@ class VAERun(Run):
 class VAEExperiment(TrainingExperiment):
     """Everything that the training of a VAE needs. `vae.scaling_factor` is measured at the end, whatever it says."""
 
-    name: str = "unnamed"
-    seed: int = 0
     vae: VAE = VAE()
     loss: VAELoss = VAELoss()
     data: RecordSources = RecordSources()
-    optim: Optim = Optim()
     train: VAERun = VAERun()
-    runtime: Runtime = free(Runtime())
-    mesh: Mesh = free(Mesh())
-    precision: Precision = free(Precision())
 
     def problems(self):
-        yield from within(self, seed=SEED)
-        yield from self.batch_problems()
+        yield from super().problems()
         unit = self.vae.spatial_compression
         for side in ("height", "width"):
             if getattr(self.data, side) % unit:

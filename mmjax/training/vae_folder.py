@@ -8,18 +8,15 @@ of the run, or of another checkpoint here, which takes the run's records.
 """
 
 import dataclasses
-import math
 import time
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 
 from mmjax import trees
-from mmjax.conversion import plans, store
-from mmjax.conversion.output_folder import new_folder
+from mmjax.conversion import plans
 from mmjax.conversion.plans import Report
+from mmjax.conversion.vae import COMPONENT
 from mmjax.encoders.fingerprints import hash_leaves
 from mmjax.errors import ConversionError
 from mmjax.model_settings import VAE
@@ -28,11 +25,9 @@ from mmjax.records.sources import find_pixel_records
 from mmjax.training import latent_scale
 from mmjax.training.tasks.vae import abstract_params
 from mmjax.vae_experiment import VAEExperiment
-from mmjax.versions import versions
 from mmjax.weights import base as bases
 from mmjax.weights import parameters, runs
-
-_COMPONENT = "vae"
+from mmjax.weights.component_of_run import write_component
 
 
 def convert_run(
@@ -55,7 +50,7 @@ def convert_run(
       CheckpointError: a run without a checkpoint, or a damaged one. ConversionError: a run that trained no VAE, or an
         output that is taken. DataError: the scaling factor has to be measured and the run's records are not there.
     """
-    started, source, output = time.monotonic(), Path(source), Path(output)
+    began, source, output = time.monotonic(), Path(source), Path(output)
     config, target = runs.read_experiment(source), plans.dtype_of(dtype)
     if not isinstance(config, VAEExperiment):
         raise ConversionError(
@@ -66,20 +61,16 @@ def convert_run(
     step = parameters.complete_step(source, step)
     params = parameters.load_part(source, abstract_params(_trained_whole(config), bases.one_device()), step)
     record, note = _record(source, config, params, step)
-    leaves = {path: _promised(leaf, target) for path, leaf in trees.flatten(params).items()}
-    nbytes = sum(leaf.nbytes for leaf in leaves.values())
-    with (
-        new_folder(output, nbytes, overwrite, _COMPONENT) as folder,
-        plans.progress(f"converting {_COMPONENT}", nbytes) as bar,
-    ):
-        store.write_params(folder, dict(leaves), bar.update)
-        store.write_manifest(folder, _manifest(config, record, leaves, params, step), store.all_files(folder))
-    return Report(
-        output=output,
-        parameters=sum(math.prod(leaf.shape) for leaf in leaves.values()),
-        nbytes=nbytes,
-        dtypes=tuple(sorted({str(leaf.dtype) for leaf in leaves.values()})),
-        seconds=time.monotonic() - started,
+    values = {path: np.asarray(leaf) for path, leaf in trees.flatten(params).items()}
+    return write_component(
+        COMPONENT.name,
+        record,
+        params,
+        output,
+        source={"name": f"{config.name}, step {step}", "sha256": {f"{step}": hash_leaves(record, values)}},
+        began=began,
+        dtype=target,
+        overwrite=overwrite,
         notes=(f"{config.name}, step {step}", note),
     )
 
@@ -98,22 +89,6 @@ def _record(source: Path, config: VAEExperiment, params: Params, step: int) -> t
     return record, f"scaling factor {scale.factor:.6g}, measured {where} of {scale.records} training records"
 
 
-def _manifest(config: VAEExperiment, record: VAE, leaves: dict, params: Params, step: int) -> dict[str, Any]:
-    values = {path: np.asarray(leaf) for path, leaf in trees.flatten(params).items()}
-    return {
-        "component": _COMPONENT,
-        "config": dataclasses.asdict(record),
-        "source": {"name": f"{config.name}, step {step}", "sha256": {f"{step}": hash_leaves(record, values)}},
-        "versions": versions(),
-        "leaves": store.describe(dict(leaves)),
-    }
-
-
 def _trained_whole(config: VAEExperiment) -> VAEExperiment:
     """The experiment with all of its weights in float32, also those that it keeps frozen."""
     return dataclasses.replace(config, precision=dataclasses.replace(config.precision, frozen="float32"))
-
-
-def _promised(leaf: jax.Array, target: np.dtype | None) -> store.PromisedLeaf:
-    dtype = np.dtype(leaf.dtype) if target is None else target
-    return store.PromisedLeaf(leaf.shape, dtype, lambda: np.asarray(leaf).astype(dtype, copy=False))

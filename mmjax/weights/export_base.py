@@ -8,18 +8,14 @@ import dataclasses
 import time
 from pathlib import Path
 
-import numpy as np
-
-from mmjax import trees
-from mmjax.conversion import plans, store
-from mmjax.conversion.output_folder import new_folder
+from mmjax.conversion import plans
 from mmjax.conversion.plans import Report
 from mmjax.conversion.transformer import COMPONENT as TRANSFORMER
 from mmjax.models.build import abstract_params
 from mmjax.trainable import split_adapter
-from mmjax.versions import versions
 from mmjax.weights import base as bases
 from mmjax.weights import parameters, runs
+from mmjax.weights.component_of_run import write_component
 
 
 def convert_base(
@@ -39,35 +35,22 @@ def convert_base(
     Raises:
       CheckpointError: no run, no such step, or one that is damaged. ConversionError: an output that is taken.
     """
-    started, workdir, output = time.monotonic(), Path(workdir), Path(output)
+    began, workdir, output = time.monotonic(), Path(workdir), Path(output)
     target, config = plans.dtype_of(dtype), runs.read_config(workdir)
     _, base = split_adapter(abstract_params(config, bases.one_device()))
     step = parameters.complete_step(workdir, step)
-    params = trees.flatten(parameters.load_part(workdir, base, step)["transformer"])
-    leaves = {path: _promise(leaf, np.dtype(target or leaf.dtype)) for path, leaf in params.items()}
-    nbytes = sum(leaf.nbytes for leaf in leaves.values())
+    params = parameters.load_part(workdir, base, step)["transformer"]
     plans.not_onto_itself(workdir, output)
-    with new_folder(output, nbytes, overwrite, TRANSFORMER.name) as folder:
-        with plans.progress(f"converting {TRANSFORMER.name}", nbytes) as bar:
-            store.write_params(folder, leaves, bar.update)
-        manifest = {
-            "component": TRANSFORMER.name,
-            "config": dataclasses.asdict(config.model.transformer),
-            "source": {"name": f"{config.name}, step {step}", "sha256": {}},
-            "versions": versions(),
-            "leaves": store.describe(leaves),
-        }
-        store.write_manifest(folder, manifest, store.all_files(folder))
-    which = "averaged" if config.train.ema_decay > 0 else "raw"
-    return Report(
-        output=output,
-        parameters=sum(int(np.prod(leaf.shape)) for leaf in leaves.values()),
-        nbytes=nbytes,
-        dtypes=tuple(sorted({str(leaf.dtype) for leaf in leaves.values()})),
-        seconds=time.monotonic() - started,
-        notes=(f"{config.name}, step {step}: {which} weights", f"base: {bases.of_folder(output)}"),
+    report = write_component(
+        TRANSFORMER.name,
+        config.model.transformer,
+        params,
+        output,
+        source={"name": f"{config.name}, step {step}", "sha256": {}},
+        began=began,
+        dtype=target,
+        overwrite=overwrite,
     )
-
-
-def _promise(leaf, dtype: np.dtype) -> store.PromisedLeaf:
-    return store.PromisedLeaf(leaf.shape, dtype, lambda: np.asarray(leaf).astype(dtype, copy=False))
+    which = "averaged" if config.train.ema_decay > 0 else "raw"
+    notes = (f"{config.name}, step {step}: {which} weights", f"base: {bases.of_folder(output)}")
+    return dataclasses.replace(report, notes=notes)

@@ -13,6 +13,7 @@ sides and does not change its face has 0.3 %, one whose mouth opens by 0.4 eye d
 (`pytest -s tests/evaluation/test_expression.py`).
 """
 
+import abc
 import dataclasses
 
 import numpy as np
@@ -47,7 +48,7 @@ def metrics() -> list[Metric]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _OfPoints(MeanOverVideos):
+class _OfPoints(MeanOverVideos, abc.ABC):
     """What the metrics of this file share: dlib's points, of which it is said where they are missing."""
 
     better: str = ""
@@ -59,8 +60,9 @@ class _OfPoints(MeanOverVideos):
             return not_computed(why)
         return self._of(case.observation)
 
+    @abc.abstractmethod
     def _of(self, seen: Observation) -> Score:
-        raise NotImplementedError
+        """The score of a video whose points are there."""
 
 
 @dataclasses.dataclass(frozen=True)
