@@ -48,6 +48,7 @@ $(VENV)/.installed: requirements.txt | $(BIN)/python
 $(VENV)/.installed-test: requirements.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet "$$(grep -o 'torch==[0-9.]*' pyproject.toml)"
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-deps face_recognition==1.3.0 # its dlib would be built from source
 	touch $(VENV)/.installed $@
 
 $(VENV)/.installed-lint: | $(BIN)/python
