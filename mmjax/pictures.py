@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, ImageSequence
+from PIL import Image, ImageCms, ImageFile, ImageOps, ImageSequence
 
 from mmjax import colours
 from mmjax.errors import DataError, MediaError, error_text
@@ -59,7 +59,7 @@ def open_picture(file: BinaryIO, max_pixels: float = MAX_PIXELS) -> Image.Image:
     Raises:
       MediaError: `NoPicture` for what is none of `FORMATS`; damage, too many pixels, or HEIC without its library.
     """
-    with _media_errors(), _own_limit():
+    with _media_errors(), _own_limits():
         opened = _opened(file)
         with opened:
             _check_pixels(opened, max_pixels)
@@ -75,7 +75,7 @@ def animation_frames(file: BinaryIO, max_pixels: float = MAX_PIXELS) -> Iterator
 
     Raises `MediaError` as `open_picture` does.
     """
-    with _media_errors(), _own_limit(), _opened(file) as opened:
+    with _media_errors(), _own_limits(), _opened(file) as opened:
         _check_pixels(opened, max_pixels)
         clock = 0.0
         for frame in ImageSequence.Iterator(opened):
@@ -85,7 +85,7 @@ def animation_frames(file: BinaryIO, max_pixels: float = MAX_PIXELS) -> Iterator
 
 def format_of(file: BinaryIO) -> str:
     """What kind of picture a file is, as Pillow calls it; "" for none. A GIF is none: it may as well be a video."""
-    with contextlib.suppress(Exception), _own_limit(), _opened(file) as opened:
+    with contextlib.suppress(Exception), _own_limits(), _opened(file) as opened:
         return "" if opened.format == "GIF" else opened.format
     return ""
 
@@ -295,15 +295,20 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _own_limit() -> Iterator[None]:
-    """Lifts Pillow's limit on pixels, which is lower than ours may be, and its warnings of slight damage."""
-    pillows, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+def _own_limits() -> Iterator[None]:
+    """Pillow's settings, which are the process's, as they are wanted here; afterwards as they were.
+
+    No limit on pixels, which is lower than ours may be; no warnings of slight damage; and a cut file is damaged, also
+    where a library (face_recognition, tensorflow-datasets) has told Pillow to fill what is missing with grey.
+    """
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    cut, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        Image.MAX_IMAGE_PIXELS = pillows
+        Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = limit, cut
 
 
 @contextlib.contextmanager

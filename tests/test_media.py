@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 from av.video.reformatter import Interpolation
-from PIL import Image
+from PIL import Image, ImageFile
 
 from mmjax import media, pictures
 from mmjax.errors import ConfigError, DataError
@@ -152,12 +152,15 @@ def test_a_missing_or_broken_picture_is_named(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
-def test_a_truncated_picture_is_named(tmp_path):
+@pytest.mark.parametrize("filled", [False, True])  # True: what face_recognition sets for the whole process
+def test_a_truncated_picture_is_named(tmp_path, monkeypatch, filled):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", filled)
     path = tmp_path / "face.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(DataError, match="does not decode"):
         pictures.read_picture(path)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is filled
 
 
 @pytest.mark.parametrize("count, total, expected", [(4, 13, [0, 4, 8, 12]), (4, 3, [0, 1, 2]), (1, 5, [0])])
