@@ -197,8 +197,6 @@ def make_videos(args: argparse.Namespace) -> tuple[list, list[str]]:
 
     Those that stand there already, made with the same settings, are left out.
     """
-    import jax
-
     from mmjax.evaluation.inputs import VideoInput, list_references
     from mmjax.sample import RESPONSIBLE_USE
     from mmjax.sampling import checked_size, job, load_sampler
@@ -206,16 +204,17 @@ def make_videos(args: argparse.Namespace) -> tuple[list, list[str]]:
 
     settings = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
     loaded = {name: getattr(args, name) for name in _LOADED}
-    sampler = load_sampler(args.model, face_models=args.face_models or None, strict=False, **loaded, **settings)
-    size = checked_size(sampler.config, args.frames, args.height, args.width)
     people = people_to_show(list_references(args.people))
     prompts = _prompts_to_make(args.prompts) if args.prompts else []
     wanted = videos_to_make(people, prompts, args.seeds, Path(args.output) / "videos")
+    loaded |= {"videos": len(wanted), "face_models": args.face_models or None, "strict": False}
+    sampler = load_sampler(args.model, **loaded, **settings)
+    size = checked_size(sampler.config, args.frames, args.height, args.width)
     print(f"{len(wanted)} videos of {len(people)} people\n{RESPONSIBLE_USE}")
     requests, paths = [each.request for each in wanted], [each.path for each in wanted]
     how = {"go_on": not args.overwrite, "overwrite": args.overwrite}
     with job.claimed(sampler, requests, paths, size, sampler.config.data.fps, **how) as claimed:
-        claimed.run(args.batch or jax.device_count())
+        claimed.run(args.batch or sampler.at_once)
     made = [
         VideoInput(
             args.name,
@@ -332,7 +331,7 @@ def _add_making(parser: argparse.ArgumentParser) -> None:
     add("--name", default=_MADE, help="of the system that makes them (default: %(default)s)")
     add("--seeds", type=_seeds, default=[0], metavar="N,N", help="of each person and prompt (default: 0)")
     add("--overwrite", action="store_true", help="make the videos anew; others' files are never replaced")
-    add("--batch", type=COUNT, metavar="N", help="videos denoised together (default: one a device)")
+    add("--batch", type=COUNT, metavar="N", help="videos denoised together (default: as many as fill the devices)")
     add("--adapter", type=cli.path, metavar="DIR|FILE", help="a run's adapter, or an exported one")
     add("--weights", choices=("ema", "raw"), default="ema", help="averaged weights, or raw ones")
     add("--step", type=cli.checkpoint_step, metavar="N", help="checkpoint, or best (default: the last)")

@@ -23,6 +23,7 @@ from mmjax.config import FPS, FRAMES, GUIDANCE, IDENTITY_SCALE, PIXELS, STEPS
 from mmjax.diffusion.samplers import SAMPLERS
 from mmjax.errors import ConfigError, DataError, error_text, exits_cleanly
 from mmjax.sampling import Clip, Request, Sampler, Size, checked_size, job, load_sampler
+from mmjax.sampling.devices import described, mesh_of_flag
 from mmjax.sampling.latents import read_latents
 from mmjax.texts import decode_text
 from mmjax.validation import SEED, Number
@@ -33,7 +34,18 @@ RESPONSIBLE_USE = (
 )
 _LONGEST = 2**26  # bytes of a file of prompts that are read
 _SETTINGS = ("sampler", "steps", "guidance", "identity_scale")
-_LOADED = ("adapter", "weights", "step", "photomaker", "face_models", "precision", "low_memory", "text_cache", "strict")
+_LOADED = (
+    "mesh",
+    "adapter",
+    "weights",
+    "step",
+    "photomaker",
+    "face_models",
+    "precision",
+    "low_memory",
+    "text_cache",
+    "strict",
+)
 
 
 def sample(
@@ -48,7 +60,9 @@ def sample(
     overwrite: bool = False,
     go_on: bool = False,
 ) -> list[Clip]:
-    """Makes the videos of the requests, one after the other, and writes each beside its contact sheet and its record.
+    """Makes the videos of the requests and writes each beside its contact sheet and its record.
+
+    They are made one after the other, or as many together as fill the devices (`Sampler.at_once`).
 
     Args:
       sampler: from `load_sampler`.
@@ -76,7 +90,7 @@ def sample(
     fps = FPS.checked("fps", sampler.config.data.fps if fps is None else fps)
     given = dict(noise=noise, latents=latents, overwrite=overwrite, go_on=go_on)
     with job.claimed(sampler, requests, outputs, size, fps, **given) as claimed:
-        return claimed.run()
+        return claimed.run(sampler.at_once)
 
 
 @exits_cleanly
@@ -88,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.text_cache:
         outputs.check([outputs.Output("--text-cache", args.text_cache, folder=True)])
     settings = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
-    sampler = load_sampler(args.model, **{name: getattr(args, name) for name in _LOADED}, **settings)
+    loaded = {name: getattr(args, name) for name in _LOADED}
+    sampler = load_sampler(args.model, videos=len(requests), **loaded, **settings)
     if args.decode:
         job.decode(sampler, args.decode, paths[0], args.fps, args.overwrite)
         return
@@ -103,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with job.claimed(sampler, requests, paths, size, fps, inputs=inputs, **given) as claimed:
         if claimed.todo:
             _check(args, sampler, requests, size)
-        claimed.run()
+        claimed.run(sampler.at_once)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -166,6 +181,13 @@ def _parser() -> argparse.ArgumentParser:
         "that is installed)",
     )
     add("--precision", help="bfloat16 or float32 (default: the run's; bfloat16 for converted weights)")
+    add(
+        "--mesh",
+        type=mesh_of_flag,
+        metavar="AXIS=N",
+        help="devices along data, fsdp, tensor and context (default: videos and their guidance pairs along data, the "
+        "devices that are left along context)",
+    )
     add("--low-memory", action="store_true", help="weights wait in host memory, the decoder works in tiles; slower")
     add("--text-cache", type=cli.path, metavar="DIR", help="keep the embeddings of prompts, for later runs")
     kept = "keep compiled programs (default: %(default)s)"
@@ -249,6 +271,8 @@ def _check(args, sampler: Sampler, requests: Sequence[Request], size: Size) -> N
     for warning in sampler.check_prompts(requests):
         print(f"note: {warning}")
     estimate = sampler.estimate(size, len(args.reference))
+    if sampler.denoiser.mesh.size > 1:
+        print(described(sampler.denoiser.mesh, min(sampler.at_once, len(requests))))
     print(estimate)
     if not estimate.fits:
         hint = "take fewer frames or a smaller size" if args.low_memory else "add --low-memory, or take a smaller size"

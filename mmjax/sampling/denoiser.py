@@ -143,7 +143,8 @@ class Denoiser:
             return self._model.apply({"params": params}, latents, timesteps, conditions, method="denoise")
 
         denoise = guidance.guided(predict, negative, positive, self.config.sampling)
-        return samplers.advance(denoise, step, state, samplers.keyed_noise(keys, state.latents.shape[1:]))
+        state = samplers.advance(denoise, step, state, samplers.keyed_noise(keys, state.latents.shape[1:]))
+        return jax.lax.with_sharding_constraint(state, self._sharding(state))  # as the next step takes it
 
     def _put(self, tree):
         return jax.device_put(tree, self._sharding(tree))

@@ -1,4 +1,4 @@
-"""Videos made one after the other, so that nothing is lost that was computed.
+"""Videos made batch by batch, so that nothing is lost that was computed.
 
 Before anything slow the files are looked at, and the first one is locked. Latents go to the disk before they are
 decoded and stay there until video, sheet and record are whole: whatever fails in between, a full disk, the decoder,

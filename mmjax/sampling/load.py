@@ -18,6 +18,7 @@ from mmjax.errors import ConfigError
 from mmjax.models.build import STREAMED, Params, abstract_params
 from mmjax.precision import FLOAT32
 from mmjax.pretrained.names import find
+from mmjax.sampling.devices import spread
 from mmjax.sampling.mistaken import check_folder
 from mmjax.sampling.text_to_video import PromisedParams, Sampler
 from mmjax.trainable import split_adapter
@@ -37,6 +38,7 @@ def load_sampler(
     weights: str = "ema",
     step: int | str | None = None,
     mesh: c.Mesh | None = None,
+    videos: int = 1,
     photomaker: str | os.PathLike | None = None,
     face_models: str | os.PathLike | None = None,
     precision: str | None = None,
@@ -55,7 +57,8 @@ def load_sampler(
         one; with converted weights and none, plain CogVideoX samples text alone.
       weights: "ema", the averaged ones where the run kept an average, or "raw".
       step: of the checkpoint; "best" is the best one by `train.keep_best`, by default it is the last one.
-      mesh: by default all devices along `data`, whatever mesh the model was trained on.
+      mesh: by default all devices, as `mmjax.sampling.devices` spreads `videos` over them.
+      videos: how many there are to make.
       photomaker: folder of converted PhotoMaker V2 weights; by default FOLDER/photomaker.
       face_models: an insightface model pack, by name or folder; by default FOLDER/face_models, or else the one that a
         package carries (`mmjax.faces.packs.default_pack`).
@@ -82,7 +85,9 @@ def load_sampler(
     named, folder = os.fspath(folder), find(folder)
     make = _of_shipped if shipped.is_shipped(folder) else _of_published if _is_converted(folder) else _of_run
     found = make(folder, named, adapter, step, weights)
-    config = _with_settings(found.config, folder, mesh, photomaker, face_models, precision, low_memory, settings)
+    config = _with_settings(
+        found.config, folder, mesh, videos, photomaker, face_models, precision, low_memory, settings
+    )
     devices = sharding.make_mesh(config.mesh)
     abstract, added = _abstract(config, devices, low_memory, found.cast), found.adapter
     if added:
@@ -187,7 +192,9 @@ def _published_experiment(folder: Path, adapter: TrainedAdapter | None) -> c.Exp
     )
 
 
-def _with_settings(config, folder, mesh, photomaker, face_models, precision, low_memory, settings) -> c.Experiment:
+def _with_settings(
+    config, folder, mesh, videos, photomaker, face_models, precision, low_memory, settings
+) -> c.Experiment:
     """The experiment with what the caller asks for. Raises `ConfigError`."""
     unknown = sorted(set(settings) - {field.name for field in dataclasses.fields(c.Sampling)})
     if unknown:
@@ -195,11 +202,12 @@ def _with_settings(config, folder, mesh, photomaker, face_models, precision, low
     named = {"photomaker": photomaker, "face_models": face_models}
     beside = {name: folder / name for name, given in named.items() if given is None and (folder / name).is_dir()}
     chosen = {name: str(given) for name, given in (named | beside).items() if given is not None}
+    sampling = dataclasses.replace(config.sampling, **settings)
     config = dataclasses.replace(
         config,
-        mesh=mesh or c.Mesh(),
+        mesh=mesh or spread(jax.device_count(), sampling.guidance, videos).mesh,
         encoders=dataclasses.replace(config.encoders, **chosen),
-        sampling=dataclasses.replace(config.sampling, **settings),
+        sampling=sampling,
         precision=PRECISIONS[precision] if precision else config.precision,
         runtime=dataclasses.replace(config.runtime, stream=low_memory),
     )

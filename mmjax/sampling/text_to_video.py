@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mmjax import config as c
-from mmjax import device_memory
+from mmjax import device_memory, sharding
 from mmjax.encoders import interface
 from mmjax.encoders.build import make_autoencoder, make_face_encoder, make_text_encoder
 from mmjax.encoders.fingerprints import agrees
@@ -26,7 +26,7 @@ from mmjax.models.build import Params
 from mmjax.models.magicmirror.inputs import CONDITION_FIELDS
 from mmjax.records import pipeline
 from mmjax.records.schema import record_fields
-from mmjax.sampling import estimate
+from mmjax.sampling import devices, estimate
 from mmjax.sampling.denoiser import Batch, Denoiser, Progress
 from mmjax.sampling.size import Size, checked_size
 from mmjax.validation import SEED
@@ -113,6 +113,11 @@ class Sampler:
         self._trained_with = trained_with or {}
         self.denoiser = Denoiser(config, mesh)
         self.seconds: dict[str, float] = {}  # that each part took the last time
+
+    @property
+    def at_once(self) -> int:
+        """How many videos to denoise together, so that no device does another's work."""
+        return devices.at_once(sharding.batch_shares(self.denoiser.mesh), self.config.sampling.guidance)
 
     @functools.cached_property
     def params(self) -> Params:

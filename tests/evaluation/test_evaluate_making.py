@@ -23,7 +23,7 @@ def people(tmp_path_factory):
 
 
 def command(run, people, output, **more):  # noqa: F811
-    given = {"model": run, "people": people, "output": output, "steps": 2, "workers": 0, "batch": 2}
+    given = {"model": run, "people": people, "output": output, "steps": 2, "workers": 0, "batch": 1}
     given |= {"embedder": f"{EMBEDDER}:{run}"} | more
     return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 

@@ -108,6 +108,7 @@ def sample(make: Lines) -> list[str]:
         "--videos": lambda: make.number(1, 2),
         "--sampler": lambda: make.word("ddim", "dpm", "dpmpp_2m"),
         "--precision": lambda: make.word("float32", "bfloat16"),
+        "--mesh": lambda: make.word("data=1", "context=1,data=1", "data=2", "tensor"),
         "--adapter": lambda: make.input("run", "adapter.safetensors"),
         "--photomaker": lambda: make.input("photomaker.bin"),
         "--face-models": lambda: make.input("faces", "nowhere"),

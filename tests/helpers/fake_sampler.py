@@ -20,7 +20,8 @@ class Fake(Sampler):
     """Makes the same latents of every request at once."""
 
     def __init__(self):
-        super().__init__(tiny_run.experiment(data={"frames": (9,)}), {}, source={"model": "runs/x"})
+        config = tiny_run.experiment(data={"frames": (9,)})
+        super().__init__(config, {}, tiny_run.mesh_of(config), source={"model": "runs/x"})
         self.made = []  # prompts that were denoised
 
     def check(self, references):
