@@ -35,7 +35,7 @@ from mmjax import callable_command, cli, outputs
 from mmjax.config import FPS, FRAMES, GUIDANCE, IDENTITY_SCALE, PIXELS, STEPS
 from mmjax.diffusion.samplers import SAMPLERS
 from mmjax.errors import ConfigError, DataError, exits_cleanly
-from mmjax.sampling import Clip, Request, Sampler, Size, checked_size, job, load_sampler, stories
+from mmjax.sampling import Clip, Request, Sampler, Size, checked_size, job, load_sampler
 from mmjax.sampling.devices import described, mesh_of_flag
 from mmjax.sampling.latents import read_latents
 from mmjax.texts import read_text
@@ -112,8 +112,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Samples what the command line asks for. Anything that the user can mend ends in one line and status 2."""
     args = _parser().parse_args(argv)
     cli.keep_compiled_programs(args.compilation_cache)
-    if args.text_cache:
-        outputs.check([outputs.Output("--text-cache", args.text_cache, folder=True)])
     if args.shots:
         _make_story(args)
         return
@@ -143,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _make_story(args) -> None:
     """Makes the film of `--shots`."""
+    from mmjax.sampling import stories  # which looks at faces, with libraries that a single video does not need
+
     for name, usual in _NOT_OF_STORIES.items():
         if getattr(args, name) != usual:
             raise ConfigError(f"--shots: expected no --{name.replace('_', '-')} beside it, found one; leave one out")
@@ -161,6 +161,8 @@ def _make_story(args) -> None:
 
 
 def _loaded(args, videos: int) -> Sampler:
+    if args.text_cache:
+        outputs.check([outputs.Output("--text-cache", args.text_cache, folder=True)])
     settings = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
     return load_sampler(args.model, videos=videos, **{name: getattr(args, name) for name in _LOADED}, **settings)
 

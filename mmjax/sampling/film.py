@@ -123,7 +123,11 @@ def write_film(film: PlannedFilm, references: Sequence[UInt8[np.ndarray, "h w 3"
 
 def shot_line(number: int, shot: Mapping) -> str:
     """A shot's number, seconds, seed and figures in a line."""
-    figures = [f"{tag} {shot[tag]}" for tag in shot if tag.rpartition("/")[2] in _FIGURES]
+    figures = [
+        f"{tag} {'none' if shot[tag] is None else format(shot[tag], 'g')}"
+        for tag in shot
+        if tag.rpartition("/")[2] in _FIGURES
+    ]
     times = f"{shot['start']:g} to {shot['end']:g} s"
     return ", ".join([f"shot {number}", times, f"seed {shot['seed']}", *figures])
 

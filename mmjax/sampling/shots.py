@@ -108,7 +108,12 @@ def frames_of(shot: Shot, fps: float, longest: int, otherwise: int) -> int:
 
 
 def _length(frames: int, fps: float) -> str:
-    return f"{frames} frames ({frames / fps:g} s at {fps:g} a second)"
+    return f"{count_text(frames)} ({frames / fps:g} s at {fps:g} a second)"
+
+
+def count_text(frames: int) -> str:
+    """A number of frames in words."""
+    return "1 frame" if frames == 1 else f"{frames} frames"
 
 
 def _of_lines(text: str, name: str) -> list[Shot]:

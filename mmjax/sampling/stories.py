@@ -28,7 +28,7 @@ from mmjax.evaluation.identity import SimilarityToPeople
 from mmjax.pictures import read_picture
 from mmjax.sampling import job, products
 from mmjax.sampling.film import PERSON, Likeness, PlannedFilm, planned_film, shot_line, write_film
-from mmjax.sampling.shots import Shot, frames_of, read_shots
+from mmjax.sampling.shots import Shot, count_text, frames_of, read_shots
 from mmjax.sampling.size import checked_size
 from mmjax.sampling.text_to_video import Request, Sampler
 
@@ -51,7 +51,7 @@ class Story:
     def lines(self) -> Iterator[str]:
         """What each shot is going to be."""
         for number, shot in enumerate(self.film.settings["shots"], 1):
-            yield f"{shot_line(number, shot)}, {shot['frames']} frames: {shot['prompt']}"
+            yield f"{shot_line(number, shot)}, {count_text(shot['frames'])}: {shot['prompt']}"
 
     def run(self, at_once: int = 1) -> dict:
         """Makes the clips that are left, then the film; returns what is in its record.

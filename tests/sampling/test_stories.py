@@ -1,5 +1,6 @@
 """A film of several shots, by a sampler that computes nothing: whole, stopped and gone on with, changed, damaged."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmjax import config as c
 from mmjax import media, sample
+from mmjax.encoders.embedders import open_embedder
 from mmjax.errors import ConfigError, DataError
 from mmjax.evaluation.decoding import decode_video
 from mmjax.sampling import film, stories
 from mmjax.sampling.shots import Shot
+from tests.helpers import face_pictures as fp
 from tests.helpers import tiny_run
 from tests.helpers.fake_sampler import FULL, Fake, command, ends, fails, there
 
@@ -163,19 +167,23 @@ def test_a_full_disk_costs_no_shot(sampler, capsys, monkeypatch, where):
 
 def test_a_clip_that_does_not_fit_is_named(sampler, capsys):
     tell()
-    for content, message in (
-        (Path("story-002.mp4").read_bytes()[:-40], "expected"),
-        (b"made with mmjax", "expected a clip of mmjax, found"),
-    ):
-        Path("story-002.mp4").write_bytes(content)
-        settings = json.loads(Path("story-002.json").read_text())["hash"]
+    before = {name: Path(name).read_bytes() for name in FILM}
+    whole, settings = Path("story-002.mp4").read_bytes(), json.loads(Path("story-002.json").read_text())["hash"]
+    for content in (whole[: len(whole) // 2], b"made with mmjax", Path("story-001.mp4").read_bytes()):
         Path("story-002.mp4").write_bytes(content + settings.encode())  # so that it is taken for finished
         said = ends(capsys, *GIVEN, output="story.mp4")
-        assert said.startswith(f"error: clip story-002.mp4: {message}") and "remove it, and the same command" in said
+        assert said.startswith("error: clip story-002.mp4: expected ") and said.endswith(
+            "; remove it, and the same command makes it anew"
+        )
+    assert before == {name: Path(name).read_bytes() for name in FILM}
     media.write_video("a.mp4", np.zeros((3, 16, 16, 3), np.uint8), 8)
     media.write_video("b.mp4", np.zeros((3, 16, 18, 3), np.uint8), 8)
     with pytest.raises(DataError, match="clip b.mp4: expected the encoding of a.mp4, found another"):
         film.join_clips("c.mp4", ["a.mp4", "b.mp4"])
+    with pytest.raises(
+        DataError, match="clip face.png: expected|clip none.mp4: expected a clip of mmjax, found: No such"
+    ):
+        film.join_clips("c.mp4", ["a.mp4", "none.mp4"])
     assert not Path("c.mp4").exists()
 
 
@@ -192,6 +200,26 @@ def test_likeness_of_each_shot_by_an_embedder(sampler, capsys, monkeypatch):
     record = json.loads(Path("other.json").read_text())
     assert "condition the model" in record["likeness"]["note"] and "identity_not_independent/own" in record["shots"][0]
     assert "--embedder nowhere: " in ends(capsys, *GIVEN, "--embedder", "nowhere", output="third.mp4")
+
+
+@pytest.mark.slow
+@fp.needs_pack
+def test_the_models_own_face_pack_looks_and_is_said_to_be_no_stranger(sampler):
+    """The astronaut beside herself and beside nobody: the pack that conditions the model is at hand without a flag."""
+    face = Image.fromarray(fp.astronaut()).crop((140, 20, 300, 180)).resize((128, 128))
+    face.save("face.png")
+    pack = str(fp.model_pack())
+    sampler.config = dataclasses.replace(sampler.config, encoders=c.Encoders(face_models=pack))
+    sampler.conditioned_by = lambda: [f"photomaker/1 recogniser={':'.join(open_embedder(pack).fingerprint.split())}"]
+    shown = iter([np.asarray(face), np.full((128, 128, 3), 90, np.uint8)])
+    sampler.decode = lambda latents: next(shown)[None, None]
+    shots = [Shot("A woman img smiles", frames=1), Shot("A woman img is away", frames=1)]
+    record = stories.make_story(sampler, shots, ["face.png"], "story.mp4", size=(None, 128, 128))
+    assert record["likeness"]["note"] == "the recogniser whose embeddings condition the model"
+    first, second = record["shots"]
+    print(f"cosine {first['identity_not_independent/own']} through H.264")
+    assert first["identity_not_independent/own"] > 0.9 and first["identity_not_independent/no_face"] == 0
+    assert second["identity_not_independent/own"] is None and second["identity_not_independent/no_face"] == 1
 
 
 WRONG = {
