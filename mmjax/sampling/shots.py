@@ -142,6 +142,8 @@ def _of_toml(text: str, name: str) -> list[Shot]:
     word = head.get("class_word", "")
     if word and word.lower() not in CLASS_WORDS:
         raise DataError(f'{where}, class_word = "{word}": expected one of {", ".join(CLASS_WORDS)}')
+    if places := [key for key in ("clothes", "style") if _PLACES.search(head.get(key, ""))]:
+        raise DataError(f"{where}, {places[0]}: expected no word in braces, which only prompts have")
     return [_shot(block, head, number, f"{where}, shot {number + 1}") for number, block in enumerate(blocks)]
 
 

@@ -67,6 +67,10 @@ MISTAKES = {
         "shot 1, prompt: found {class_word}, and no class_word",
     ),
     "none that is one": ('class_word = "hero"\n[[shot]]\nprompt = "a"', 'class_word = "hero": expected one of man, '),
+    "a place in the head": (
+        'style = "{class_word}s"\n[[shot]]\nprompt = "a"',
+        "story.toml, style: expected no word in b",
+    ),
     "clothes of nobody": ('clothes = "in red"\n[[shot]]\nprompt = "a sea"', "shot 1, prompt: the head's clothes stand"),
     "deep": ("a = " + "[" * 5000, "story.toml: expected TOML"),
     "no letters": (b"\x00\xff", "story.toml: expected text, found other bytes"),

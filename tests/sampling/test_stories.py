@@ -161,6 +161,10 @@ def test_a_full_disk_costs_no_shot(sampler, capsys, monkeypatch, where):
         f"error: {name} cannot be written ({FULL.strerror}); all 3 shots are whole, and the same command puts the film "
         "together"
     )
+    with monkeypatch.context() as patch:
+        fails(patch, where, KeyboardInterrupt())
+        said = ends(capsys, *GIVEN, status=130, output="story.mp4")
+    assert said == "stopped; all 3 shots are whole, and the same command puts the film together"
     tell()
     assert len(sampler.made) == 3 and set(FILM) <= set(there())
 
