@@ -151,12 +151,12 @@ def _make_story(args) -> None:
     given = dict(size=(args.frames, args.height, args.width), fps=args.fps, seed=args.seed, embedder=args.embedder)
     given |= dict(negative_prompt=args.negative_prompt, inputs=[("--shots", args.shots)], overwrite=args.overwrite)
     with stories.claimed(sampler, shots, args.reference, args.output, **given) as story:
-        if story.job:
+        if story.clips:
             print(_title(sampler, story.film.size), *story.lines(), sep="\n")
             if story.likeness.note:
                 print(f"note: {story.likeness.note}")
-        if story.job and story.job.todo:
-            _check(args, sampler, [request for _, request in story.job.todo], [v.size for v, _ in story.job.todo])
+        if story.clips and story.clips.todo:
+            _check(args, sampler, [request for _, request in story.clips.todo], [v.size for v, _ in story.clips.todo])
         story.run(sampler.at_once)
 
 
@@ -266,7 +266,7 @@ def _requests_and_outputs(args) -> tuple[list[Request], list[Path]]:
 
 def _prompts(args) -> list[str]:
     if (args.prompt is None) == (args.prompts is None) and not args.decode:
-        raise ConfigError("expected --prompt TEXT or --prompts FILE, one of them")
+        raise ConfigError("expected --prompt TEXT, --prompts FILE or --shots FILE, one of them")
     for flag, words in (("--prompt", args.prompt or ""), ("--negative-prompt", args.negative_prompt)):
         if not words.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in words):
             raise ConfigError(f"{flag}: expected text, found bytes that are none in the console's encoding; use UTF-8")

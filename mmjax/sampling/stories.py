@@ -39,11 +39,11 @@ __all__ = ["Shot", "Story", "claimed", "make_story", "read_shots"]
 class Story:
     """A film that is to be made; see `claimed`.
 
-    film: with its clips. job: of the clips that are still to be made, None where the film is whole already.
+    film: with all of its clips. clips: those that are still to be made; None where the film is whole already.
     """
 
     film: PlannedFilm
-    job: job.Job | None
+    clips: job.Job | None
     claim: outputs.Claim | None
     references: Sequence[np.ndarray]
     likeness: Likeness
@@ -58,10 +58,10 @@ class Story:
 
         Raises `OutputError` for what cannot be written, and as `Job.run` does.
         """
-        if self.job is None:
+        if self.clips is None:
             print(f"{self.film.path} is finished already, with the same settings")
             return self.film.read_record()
-        self.job.run(at_once)
+        self.clips.run(at_once)
         with _shots_are_whole(self.film):
             self.claim.recheck()
             record = write_film(self.film, self.references, self.likeness)
