@@ -8,6 +8,19 @@ mmjax, such as mini. Writes OUT.mp4, OUT.png (the
 references beside frames) and OUT.json (seed, settings, versions, timings). Without a reference the prompt is plain text
 and no identity; converted weights without an adapter are plain CogVideoX. The same seed, prompt and
 references give the same video on the same machine, but for rounding.
+
+    python -m mmjax.sample --model runs/mine --shots STORY.toml --reference FACE.jpg --output STORY.mp4
+
+makes a film of several shots that show the same person, and a clip of each beside it (STORY-001.mp4, ...); the same
+command goes on where it was stopped. STORY.toml has a head and a block for each shot, another file a prompt a line:
+
+    class_word = "woman"                # takes the place of {class_word}
+    clothes = "in a red coat"           # goes behind the trigger img
+    style = "35 mm film, soft light"    # goes to the end of the prompt
+
+    [[shot]]
+    prompt = "A {class_word} img walks along a beach"
+    seconds = 4                         # or frames = 33; also seed, negative_prompt
 """
 
 import argparse
@@ -21,18 +34,19 @@ from jaxtyping import Float
 from mmjax import callable_command, cli, outputs
 from mmjax.config import FPS, FRAMES, GUIDANCE, IDENTITY_SCALE, PIXELS, STEPS
 from mmjax.diffusion.samplers import SAMPLERS
-from mmjax.errors import ConfigError, DataError, error_text, exits_cleanly
+from mmjax.errors import ConfigError, DataError, exits_cleanly
 from mmjax.sampling import Clip, Request, Sampler, Size, checked_size, job, load_sampler
 from mmjax.sampling.devices import described, mesh_of_flag
 from mmjax.sampling.latents import read_latents
-from mmjax.texts import decode_text
+from mmjax.texts import read_text
 from mmjax.validation import SEED, Number
 
 RESPONSIBLE_USE = (
     "note: use pictures of yourself or of people who agreed; do not deceive, harass or impersonate. The video says in "
     "its metadata that a model made it."
 )
-_LONGEST = 2**26  # bytes of a file of prompts that are read
+_NOT_OF_STORIES = {"prompt": None, "prompts": None, "videos": 1}
+_NOT_OF_STORIES |= dict.fromkeys(("init_latents", "save_latents", "decode"))
 _SETTINGS = ("sampler", "steps", "guidance", "identity_scale")
 _LOADED = (
     "mesh",
@@ -88,7 +102,7 @@ def sample(
         raise ConfigError(f"latents, noise: expected one request beside them, found {len(requests)}")
     size = checked_size(sampler.config, *(size or ()))
     fps = FPS.checked("fps", sampler.config.data.fps if fps is None else fps)
-    given = dict(noise=noise, latents=latents, overwrite=overwrite, go_on=go_on)
+    given = dict(noise=noise, latents=latents, overwrite=overwrite, go_on=go_on and not overwrite)
     with job.claimed(sampler, requests, outputs, size, fps, **given) as claimed:
         return claimed.run(sampler.at_once)
 
@@ -98,12 +112,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Samples what the command line asks for. Anything that the user can mend ends in one line and status 2."""
     args = _parser().parse_args(argv)
     cli.keep_compiled_programs(args.compilation_cache)
+    if args.shots:
+        _make_story(args)
+        return
+    if args.embedder:
+        raise ConfigError(
+            "--embedder: expected --shots beside it, whose film it looks at; python -m mmjax.evaluate looks at others"
+        )
     requests, paths = _requests_and_outputs(args)
-    if args.text_cache:
-        outputs.check([outputs.Output("--text-cache", args.text_cache, folder=True)])
-    settings = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
-    loaded = {name: getattr(args, name) for name in _LOADED}
-    sampler = load_sampler(args.model, videos=len(requests), **loaded, **settings)
+    sampler = _loaded(args, len(requests))
     if args.decode:
         job.decode(sampler, args.decode, paths[0], args.fps, args.overwrite)
         return
@@ -113,12 +130,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.init_latents:
         noise = read_latents(args.init_latents, sampler.config.autoencoder, sampler.denoiser.latent_shape(size))
     inputs = [(f"--{name.replace('_', '-')}", getattr(args, name)) for name in ("prompts", "init_latents")]
-    given = dict(noise=noise, latents=args.save_latents, overwrite=args.overwrite, go_on=len(requests) > 1)
+    given = dict(noise=noise, latents=args.save_latents, overwrite=args.overwrite)
+    given["go_on"] = len(requests) > 1 and not args.overwrite
     inputs = [each for each in inputs if each[1]]
     with job.claimed(sampler, requests, paths, size, fps, inputs=inputs, **given) as claimed:
         if claimed.todo:
-            _check(args, sampler, requests, size)
+            _check(args, sampler, requests, [size])
         claimed.run(sampler.at_once)
+
+
+def _make_story(args) -> None:
+    """Makes the film of `--shots`."""
+    from mmjax.sampling import stories  # which looks at faces, with libraries that a single video does not need
+
+    for name, usual in _NOT_OF_STORIES.items():
+        if getattr(args, name) != usual:
+            raise ConfigError(f"--shots: expected no --{name.replace('_', '-')} beside it, found one; leave one out")
+    shots = stories.read_shots(args.shots)
+    sampler = _loaded(args, len(shots))
+    given = dict(size=(args.frames, args.height, args.width), fps=args.fps, seed=args.seed, embedder=args.embedder)
+    given |= dict(negative_prompt=args.negative_prompt, inputs=[("--shots", args.shots)], overwrite=args.overwrite)
+    with stories.claimed(sampler, shots, args.reference, args.output, **given) as story:
+        if story.clips:
+            print(_title(sampler, story.film.size), *story.lines(), sep="\n")
+            if story.likeness.note:
+                print(f"note: {story.likeness.note}")
+        if story.clips and story.clips.todo:
+            _check(args, sampler, [request for _, request in story.clips.todo], [v.size for v, _ in story.clips.todo])
+        story.run(sampler.at_once)
+
+
+def _loaded(args, videos: int) -> Sampler:
+    if args.text_cache:
+        outputs.check([outputs.Output("--text-cache", args.text_cache, folder=True)])
+    settings = {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
+    return load_sampler(args.model, videos=videos, **{name: getattr(args, name) for name in _LOADED}, **settings)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,6 +189,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="one prompt a line; writes OUT-000.mp4, OUT-001.mp4, ...; the same command goes on where it was stopped",
     )
+    add("--shots", type=cli.path, metavar="FILE", help="shots of one film, a prompt a line, or TOML as above")
+    embedder = "who says how alike shots and references are: .onnx, EdgeFace's .safetensors, a pack, dlib, "
+    embedder += "MODULE:FUNCTION (default: the model's own face pack); with --shots"
+    add("--embedder", type=cli.path, default="", metavar="WHAT", help=embedder)
     add("--negative-prompt", "--negative_prompt", default="", help="what to steer away from")
     add("--output", type=cli.path, required=True, metavar="OUT.mp4", help="beside it OUT.png and OUT.json are written")
     add("--overwrite", action="store_true", help=outputs.OVERWRITE_HELP)
@@ -216,7 +266,7 @@ def _requests_and_outputs(args) -> tuple[list[Request], list[Path]]:
 
 def _prompts(args) -> list[str]:
     if (args.prompt is None) == (args.prompts is None) and not args.decode:
-        raise ConfigError("expected --prompt TEXT or --prompts FILE, one of them")
+        raise ConfigError("expected --prompt TEXT, --prompts FILE or --shots FILE, one of them")
     for flag, words in (("--prompt", args.prompt or ""), ("--negative-prompt", args.negative_prompt)):
         if not words.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in words):
             raise ConfigError(f"{flag}: expected text, found bytes that are none in the console's encoding; use UTF-8")
@@ -227,28 +277,11 @@ def _prompts(args) -> list[str]:
 
 def read_prompts(path: str | os.PathLike) -> list[str]:
     """The lines of a file of prompts, empty ones left out. Raises `DataError` for no text, or none in it."""
-    prompts = [line.strip() for line in _text(os.fspath(path)).splitlines() if line.strip()]
+    text = read_text(path, f"--prompts {os.fspath(path)}", "a text file, one prompt a line")
+    prompts = [line.strip() for line in text.splitlines() if line.strip()]
     if not prompts:
         raise DataError(f"--prompts {path}: expected a prompt or more, found none")
     return prompts
-
-
-def _text(path: str) -> str:
-    """The text of a file, in whatever encoding its editor chose."""
-    try:
-        with open(path, "rb") as opened:  # may be a pipe
-            content = opened.read(_LONGEST)
-    except OSError as error:
-        raise DataError(
-            f"--prompts {path}: expected a text file, one prompt a line, found: {error_text(error)}"
-        ) from error
-    try:
-        text, _ = decode_text(content)
-    except ValueError:
-        text = "\0"
-    if "\0" in text:  # no text has it, but devices and binary files do
-        raise DataError(f"--prompts {path}: expected text, found other bytes; save it as UTF-8")
-    return text
 
 
 def _title(sampler: Sampler, size: Size) -> str:
@@ -258,10 +291,10 @@ def _title(sampler: Sampler, size: Size) -> str:
     return f"{source['model']}{adapter}{weights}: {frames} frames of {height} x {width}"
 
 
-def _check(args, sampler: Sampler, requests: Sequence[Request], size: Size) -> None:
+def _check(args, sampler: Sampler, requests: Sequence[Request], sizes: Sequence[Size]) -> None:
     """Everything that can be said before anything slow starts."""
-    data = sampler.config.data
-    if size[0] not in data.frames or size[1:] != (data.height, data.width):
+    data, size = sampler.config.data, max(sizes)
+    if any(each[0] not in data.frames or each[1:] != (data.height, data.width) for each in sizes):
         trained = ", ".join(map(str, data.frames))
         print(f"note: trained on {trained} frames of {data.height} x {data.width}; other sizes may look worse")
     if args.reference:

@@ -1,8 +1,12 @@
 """Text of files that people wrote, in whatever encoding their editor or spreadsheet chose."""
 
 import codecs
+import os
 import re
 
+from mmjax.errors import DataError, error_text
+
+_LONGEST = 2**26  # bytes of a file that are read
 _MARKS = (  # the longer first: UTF-32's begins like UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -14,6 +18,30 @@ _LETTERS = "À-ÖØ-öø-ÿŠšŽžŒœŸ"
 _SIGNS = "‘’‚“”„–—…•€£°´©®™«»§¿¡·\u00a0"
 _LATIN = re.compile(rf"[\x00-\x7f{_LETTERS}{_SIGNS}]*")
 _ODD = re.compile(rf"[{_LETTERS}]{{2}}|[A-Za-z{_LETTERS}][£°©®™«»§¿¡][A-Za-z{_LETTERS}]")
+
+
+def read_text(path: str | os.PathLike, name: str, holds: str) -> str:
+    """The text of a file that somebody wrote.
+
+    Args:
+      name: what messages call it, such as "--prompts prompts.txt".
+      holds: what it should be, such as "a text file, one prompt a line".
+
+    Raises:
+      DataError: no file, or bytes that are no text.
+    """
+    try:
+        with open(path, "rb") as opened:  # may be a pipe
+            content = opened.read(_LONGEST)
+    except OSError as error:
+        raise DataError(f"{name}: expected {holds}, found: {error_text(error)}") from error
+    try:
+        text, _ = decode_text(content)
+    except ValueError:
+        text = "\0"
+    if "\0" in text:  # no text has it, but devices and binary files do
+        raise DataError(f"{name}: expected text, found other bytes; save it as UTF-8")
+    return text
 
 
 def decode_text(data: bytes) -> tuple[str, str]:

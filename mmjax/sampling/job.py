@@ -30,20 +30,22 @@ class Job:
     """The videos that are still to be made; see `claimed`.
 
     finished: how many more stand there already. latents: where the clean latents are kept, None for nowhere.
+    again: what the command is called that makes those that are left, once this one was stopped.
     """
 
     sampler: Sampler
     todo: Sequence[tuple[PlannedVideo, Request]]
     finished: int
-    size: Size
     noise: Float[np.ndarray, "T h w C"] | None
     latents: Path | None
     claim: outputs.Claim
+    again: str
 
     def run(self, at_once: int = 1) -> list[Clip]:
         """Makes the videos. Raises `OutputError` where one cannot be written, with the command that goes on.
 
-        at_once: denoised together, for devices that one video does not fill, where they have equally many references.
+        at_once: denoised together, for devices that one video does not fill, where they have one size and equally many
+        references.
         """
         clips: list[Clip] = []
         try:
@@ -54,7 +56,7 @@ class Job:
                     clips.append(clip)
         except KeyboardInterrupt as stop:
             whole, count = self.finished + len(clips), self.finished + len(self.todo)
-            others = f"{whole} of {count} videos are whole, and the same command without --overwrite makes the others"
+            others = f"{whole} of {count} videos are whole, and {self.again} makes the others"
             said = [text for text in (str(stop), others if count > 1 else "") if text]
             raise KeyboardInterrupt("; ".join(said)) from None
         except Exception as error:
@@ -73,7 +75,7 @@ class Job:
         name = f"{first.path.name} and {len(others)} more" if others else first.path.name
         with tqdm(total=steps, desc=name, unit="step") as bar:
             progress = lambda done, total: bar.update(done - bar.n)  # noqa: E731
-            latents = self.sampler.latents([each for _, each in pairs], self.size, progress, noise)
+            latents = self.sampler.latents([each for _, each in pairs], first.size, progress, noise)
         kept = [
             products.keep_latents(values, video, self._wanted())
             for values, (video, _) in zip(latents, pairs, strict=True)
@@ -100,9 +102,9 @@ class Job:
 
 
 def _batches(pairs: Sequence[tuple[PlannedVideo, Encoded]], at_once: int) -> Iterator[list]:
-    """Neighbours with equally many references, at most `at_once` together."""
-    by_count = itertools.groupby(pairs, key=lambda pair: len(pair[1].pictures))
-    for _, alike in by_count:
+    """Neighbours of one size with equally many references, at most `at_once` together."""
+    by_shape = itertools.groupby(pairs, key=lambda pair: (len(pair[1].pictures), pair[0].size))
+    for _, alike in by_shape:
         alike = list(alike)
         for begin in range(0, len(alike), at_once):
             yield alike[begin : begin + at_once]
@@ -116,6 +118,7 @@ def claimed(
     size: Size,
     fps: float,
     *,
+    frames: Sequence[int] | None = None,
     noise: Float[np.ndarray, "T h w C"] | None = None,
     latents: str | os.PathLike | None = None,
     inputs: outputs.Inputs = (),
@@ -125,6 +128,7 @@ def claimed(
     """The job of one video for each request, while its files are ours to write.
 
     Args:
+      frames: of each video, in place of those of `size`.
       inputs: files that are read beside the requests' references.
       overwrite: replace what mmjax made.
       go_on: leave out videos that are finished with the same settings, and say so.
@@ -135,20 +139,21 @@ def claimed(
     shape = sampler.denoiser.latent_shape(size)
     if noise is not None and noise.shape != shape:
         raise DataError(f"starting noise: expected {list(shape)}, found {list(noise.shape)}")
-    videos = [
-        products.video(sampler, request, path, size, fps, noise) for request, path in zip(requests, paths, strict=True)
-    ]
+    sizes = [size if frames is None else (frames[number], *size[1:]) for number in range(len(requests))]
+    videos = [products.video(sampler, *each, fps, noise) for each in zip(requests, paths, sizes, strict=True)]
     pairs = list(zip(videos, requests, strict=True))
-    todo = [pair for pair in pairs if overwrite or not (go_on and pair[0].is_finished())]
+    todo = [pair for pair in pairs if not (go_on and pair[0].is_finished())]
     planned = [output for video, _ in todo for output in video.outputs()]
     if todo:
-        planned.append(products.latents_output(videos[0], shape, latents))
+        largest = sampler.denoiser.latent_shape(max(video.size for video, _ in todo))
+        planned.append(products.latents_output(videos[0], largest, latents))
     references = [ref for request in requests for ref in request.references if isinstance(ref, str | os.PathLike)]
     read = [*inputs, *(("--reference", path) for path in dict.fromkeys(references))]
     with outputs.claim(planned, read, overwrite, lock=videos[0].path if videos else None) as claim:
         if finished := len(pairs) - len(todo):
             print(f"{finished} of {len(pairs)} videos are finished already, with the same settings")
-        yield Job(sampler, todo, finished, size, noise, Path(latents) if latents else None, claim)
+        again = "the same command" if go_on else "the same command without --overwrite"
+        yield Job(sampler, todo, finished, noise, Path(latents) if latents else None, claim, again)
 
 
 def decode(

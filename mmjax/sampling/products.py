@@ -44,6 +44,10 @@ class PlannedVideo:
     settings: dict
 
     @property
+    def size(self) -> Size:
+        return tuple(self.settings["size"][name] for name in ("frames", "height", "width"))
+
+    @property
     def sheet(self) -> Path:
         return self.path.with_suffix(".png")
 

@@ -186,7 +186,7 @@ def test_a_batch_that_was_stopped_goes_on_where_it_was(sampler, capsys, monkeypa
 
     monkeypatch.setattr(sampler, "latents", stop.__get__(sampler))
     said = ends(capsys, *batch, status=130)
-    assert said == "stopped; 1 of 3 videos are whole, and the same command without --overwrite makes the others"
+    assert said == "stopped; 1 of 3 videos are whole, and the same command makes the others"
     monkeypatch.setattr(sampler, "latents", Fake.latents.__get__(sampler))
     before = Path("clip-000.mp4").stat()
     sample.main(command(*batch))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 import warnings
 
 import av
@@ -152,6 +153,41 @@ def test_several_prompts_go_to_numbered_files_each_with_its_own_seed(run, tmp_pa
     tags = {"prompt": request.prompt, "seed": "4", "title": request.prompt, "settings": records[1]["hash"]}
     again = media.write_video(tmp_path / "again.mp4", alone.frames, fps=8, metadata=tags)
     assert again.read_bytes() == (tmp_path / "out-001.mp4").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_story_by_a_real_sampler_is_the_same_however_often_it_was_stopped(
+    run, sampler, faces, tmp_path, capsys, monkeypatch
+):
+    story = 'clothes = "in green"\n' + "".join(
+        f'[[shot]]\nprompt = "A man img is {how}"\n' for how in ("sad", "talking")
+    )
+    (tmp_path / "story.toml").write_text(story)
+    monkeypatch.setattr(sample, "load_sampler", lambda *_, **__: sampler)  # compiled already
+
+    def tell(folder):
+        given = {"prompt": None, "shots": tmp_path / "story.toml", "reference": faces[0]}
+        sample.main(arguments(run, tmp_path / folder / "film.mp4", **given))
+
+    tell("once")
+    said = capsys.readouterr().out
+    assert "shot 2, 1.125 to 2.25 s, seed 4, 9 frames: A man img in green is talking" in said
+    with monkeypatch.context() as patch:
+        write, stops = media.write_png, iter([False, True])
+        patch.setattr(
+            media, "write_png", lambda *a: write(*a) if not next(stops) else signal.raise_signal(signal.SIGINT)
+        )
+        with pytest.raises(SystemExit):
+            tell("again")
+    assert "; 1 of 2 videos are whole, and the same command makes the others" in capsys.readouterr().err
+    tell("again")
+    for name in ("film.mp4", "film.png", "film.json", "film-001.mp4", "film-002.mp4"):
+        assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    assert json.loads((tmp_path / "once" / "film.json").read_text())["size"] == {
+        "frames": 18,
+        "height": 16,
+        "width": 16,
+    }
 
 
 @pytest.mark.slow
