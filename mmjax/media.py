@@ -86,11 +86,19 @@ def write_video(
     return Path(path)
 
 
-def write_png(path: str | os.PathLike, picture: UInt8[np.ndarray, "height width 3"]) -> Path:
-    """Writes an RGB picture whose text chunks say that a model made it; the file appears whole or not at all."""
+def write_png(
+    path: str | os.PathLike,
+    picture: UInt8[np.ndarray, "height width 3"],
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes an RGB picture whose text chunks say that a model made it; the file appears whole or not at all.
+
+    metadata: more of such texts, by their keywords.
+    """
     notes = PngImagePlugin.PngInfo()
-    notes.add_text("Comment", AI_NOTICE)
-    notes.add_text("DigitalSourceType", DIGITAL_SOURCE_TYPE)
+    for keyword, text in {"Comment": AI_NOTICE, "DigitalSourceType": DIGITAL_SOURCE_TYPE, **(metadata or {})}.items():
+        notes.add_text(keyword, text)
     with files.written_whole(path) as partial:
         Image.fromarray(np.asarray(picture)).save(partial, format="png", pnginfo=notes)
     return Path(path)

@@ -1,7 +1,7 @@
 """What sampling leaves on disk: a video, its contact sheet and its record, side by side, and latents in between.
 
-    OUT.mp4           names the hash of its settings in its tags
-    OUT.png           the references beside frames
+    OUT.mp4           has its settings in its tags, without their paths (`mmjax.provenance`), and their hash
+    OUT.png           the references beside frames; the same settings in its text
     OUT.json          settings, versions, seconds; written last
     OUT.latents.npy   while the video is decoded and written, and afterwards where that failed
 
@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from mmjax import files, media, outputs
+from mmjax import files, media, outputs, provenance
 from mmjax.errors import error_text
 from mmjax.outputs import Output
 from mmjax.sampling.size import Size, frame_cells
@@ -58,7 +58,7 @@ class PlannedVideo:
     @property
     def hash(self) -> str:
         """Of the settings: the same for the same video."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:32]
+        return provenance.hash_of(self.settings)
 
     def is_finished(self) -> bool:
         """Whether the whole video stands there with its sheet and its record, made with these settings."""
@@ -72,8 +72,8 @@ class PlannedVideo:
         cell = 3 * _CELL * (_CELL * size["width"] // size["height"] + 8)
         cells = len(self.settings["references"]) + 6
         return [
-            Output("--output", self.path, int(RAW * size["frames"] * pixels) + 2**14, renews=again),
-            Output("the contact sheet beside --output", self.sheet, cells * cell + 2**13, renews=again),
+            Output("--output", self.path, int(RAW * size["frames"] * pixels) + 2**15, renews=again),
+            Output("the contact sheet beside --output", self.sheet, cells * cell + 2**15, renews=again),
             Output("the record beside --output", self.record, 2**13, renews=again),
         ]
 
@@ -140,12 +140,16 @@ def decoded_video(
 
 def write(made: PlannedVideo, clip: Clip, sampler: Sampler) -> None:
     """Writes the video, its contact sheet and its record, each whole or not at all."""
-    began, prompt = time.monotonic(), made.settings["prompt"]
-    tags = {"prompt": prompt, "seed": str(made.settings.get("seed", "")), "title": prompt, "settings": made.hash}
+    began, prompt, own = (
+        time.monotonic(),
+        made.settings["prompt"],
+        {provenance.TAG: provenance.record_text(made.settings)},
+    )
+    tags = {"prompt": prompt, "seed": str(made.settings.get("seed", "")), "title": prompt, "settings": made.hash} | own
     media.write_video(made.path, clip.frames, made.settings["fps"], metadata=tags)
     references = [(f"reference {number + 1}", picture) for number, picture in enumerate(clip.references)]
     row = media.SheetRow([*references, *frame_cells(clip.frames, 6)], prompt)
-    media.write_png(made.sheet, media.contact_sheet([row]))
+    media.write_png(made.sheet, media.contact_sheet([row]), metadata=own)
     seconds = {f"{part}_seconds": round(spent, 3) for part, spent in sampler.seconds.items()}
     record = {"notice": media.AI_NOTICE, "hash": made.hash} | made.settings
     record["warnings"] = list(clip.warnings)
