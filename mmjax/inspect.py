@@ -3,9 +3,9 @@
     python -m mmjax.inspect clip.mp4 sheet.png clip.json kept.latents.npy mine.safetensors runs/mine
     python -m mmjax.inspect --json clip.mp4
 
-What is shown was written by whoever made the file, and metadata are easily changed: they tell what was meant, and prove
-nothing. A file that mmjax did not make is told as what it is, with nothing known of it. A file is taken for
-what its content says, not for its name.
+What is shown was written by whoever made the file. Metadata are easily changed: they tell what was meant, and prove
+nothing. A signed C2PA manifest proves that the file is as it was signed. A file that mmjax did not make is told as what
+it is, with nothing known of it; it is taken for what its content says, not for its name.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax import callable_command, cli, pictures, provenance, video
+from mmjax import callable_command, cli, credentials, pictures, provenance, video
 from mmjax.errors import DataError, MediaError, MMJaxError, error_text, exits_cleanly
 from mmjax.outputs import MARK, is_own
 
@@ -27,6 +27,8 @@ _SHOWN = 300  # letters of a value on the console
 _LARGEST = 2**26  # bytes of a JSON file that are read
 _DEEPEST = 16  # groups in one another; mmjax writes five
 _RECORD = ("notice", "hash", "warnings", "versions", "device", "timings")  # of a record, what are no settings
+_MIMES = {"mp4 video": "video/mp4"}  # of what may hold a manifest
+_MIMES |= {f"{name} picture": f"image/{name.lower()}" for name in ("PNG", "JPEG", "WEBP", "AVIF", "TIFF")}
 _KINDS = {"mov": "mp4", "matroska": "Matroska or WebM"}  # libav's names of containers begin so
 
 
@@ -38,7 +40,7 @@ class Found:
     notice: that a model or mmjax made it, in the file's own words; None where it says nothing of the kind.
     settings: of a generated video, as far as they are known and can be some (`provenance.checked_settings`).
     hash: of all settings, by which videos are told apart. versions: of the packages that made it.
-    more: whatever else it says.
+    more: whatever else it says. c2pa: its signed manifest and whether that holds (`credentials.read_credentials`).
     """
 
     path: str
@@ -49,6 +51,7 @@ class Found:
     hash: str | None = None
     versions: dict[str, str] | None = None
     more: dict[str, Any] = dataclasses.field(default_factory=dict)
+    c2pa: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without what the file does not say."""
@@ -57,9 +60,10 @@ class Found:
     def __str__(self) -> str:
         content = ", ".join(f"{name} {value}" for name, value in self.content.items())
         lines = [f"{_shown(self.path)}: {self.kind}" + (f" ({_shown(content)})" if content else "")]
-        said = {"hash": self.hash, "settings": self.settings, "versions": self.versions} | self.more
+        said = {"c2pa": self.c2pa, "hash": self.hash, "settings": self.settings, "versions": self.versions} | self.more
         told = [(name, value) for name, value in _flat(said) if value not in (None, "", [], {})]
-        lines.append(f"  {_shown(self.notice)}" if self.notice else f"  {NOTHING}")
+        if self.notice or not self.c2pa:
+            lines.append(f"  {_shown(self.notice or NOTHING)}")
         width = max((len(name) for name, _ in told), default=0)
         return "\n".join([*lines, *(f"  {_shown(name):{width}}  {_shown(value)}" for name, value in told)])
 
@@ -85,6 +89,8 @@ def inspect(path: str | os.PathLike) -> Found:
         raise DataError(f"{where}: expected a file or folder that can be read, found: {error_text(error)}") from error
     except MediaError as error:
         raise DataError(f"{where}: expected a whole file, found {error}") from error
+    if mime := _MIMES.get(found.kind):
+        found = dataclasses.replace(found, c2pa=credentials.read_credentials(where, mime))
     if not all(_is_shallow(each) for each in (found.settings, found.more)):
         raise DataError(f"{where}: expected what mmjax writes, found values nested {_DEEPEST} deep or deeper")
     return found
@@ -176,9 +182,10 @@ def _picture(path: str) -> Found:
     if not (notice and MARK in notice):
         return Found(path, kind, content, more=says)
     own = provenance.read_record(says.get(provenance.TAG))
+    digest = own.get("hash") if isinstance(own.get("hash"), str) else None
     more = {name: text for name, text in says.items() if name not in ("Comment", provenance.TAG)}
     settings = provenance.checked_settings(own.get("settings"))
-    return Found(path, kind, content, notice, settings, own.get("hash"), _texts(own.get("versions")), more)
+    return Found(path, kind, content, notice, settings, digest, _texts(own.get("versions")), more)
 
 
 def _json(path: str) -> Found:

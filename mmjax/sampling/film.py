@@ -95,7 +95,7 @@ def planned_film(path: str | os.PathLike, clips: Sequence[PlannedVideo]) -> Plan
         shots.append(shot | {key: asked[key] for key in _OF_SHOT} | {"hash": clip.hash})
         begin = end
     settings = {"shots": shots, "size": first["size"] | {"frames": begin}} | {key: first[key] for key in _OF_ALL}
-    return PlannedFilm(Path(path), settings, tuple(clips))
+    return PlannedFilm(Path(path), settings, clips=tuple(clips))
 
 
 def write_film(film: PlannedFilm, references: Sequence[UInt8[np.ndarray, "h w 3"]], likeness: Likeness) -> dict:
