@@ -82,6 +82,8 @@ def inspect(path: str | os.PathLike) -> Found:
     try:
         if os.path.isdir(where):
             return _folder(where)
+        if os.path.exists(where) and not os.path.isfile(where):  # which may never end
+            raise DataError(f"{where}: expected a file or folder, found a device or a pipe")
         with open(where, "rb") as opened:
             head = opened.read(_HEAD)
         found = _reader(where, head)(where)
@@ -215,7 +217,7 @@ def _latents(path: str) -> Found:
 
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # numpy lets through what its parts raise on damaged files
         raise DataError(f"{path}: expected a whole .npy file, found damage ({error_text(error)})") from error
     content = {"shape": "x".join(map(str, values.shape)), "dtype": str(values.dtype)}
     if not is_own(path):

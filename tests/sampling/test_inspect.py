@@ -1,6 +1,7 @@
 """`python -m mmjax.inspect`: what files know of themselves, whoever wrote them, and what does not travel in them."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,8 @@ BROKEN = {
     "flipped.npy": lambda: Path("flipped.npy").write_bytes(Path("kept.npy").read_bytes().replace(b'"rain"', b'"snow"')),
     "nowhere": lambda: None,
     "header.npy": lambda: Path("header.npy").write_bytes(b"\x93NUMPY\x01\x00\x76\x00{'descr'"),
+    "no_header.npy": lambda: Path("no_header.npy").write_bytes(Path("kept.npy").read_bytes().replace(b"{'d", b"x'd")),
+    "pipe": lambda: os.mkfifo("pipe"),
 }
 
 
