@@ -27,6 +27,7 @@ _SHOWN = 300  # letters of a value on the console
 _LARGEST = 2**26  # bytes of a JSON file that are read
 _DEEPEST = 16  # groups in one another; mmjax writes five
 _RECORD = ("notice", "hash", "warnings", "versions", "device", "timings")  # of a record, what are no settings
+_OURS = ("c2pa", "hash", "settings", "versions")  # names of what is told, which a foreign text cannot take
 _MIMES = {"mp4 video": "video/mp4"}  # of what may hold a manifest
 _MIMES |= {f"{name} picture": f"image/{name.lower()}" for name in ("PNG", "JPEG", "WEBP", "AVIF", "TIFF")}
 _KINDS = {"mov": "mp4", "matroska": "Matroska or WebM"}  # libav's names of containers begin so
@@ -60,7 +61,7 @@ class Found:
     def __str__(self) -> str:
         content = ", ".join(f"{name} {value}" for name, value in self.content.items())
         lines = [f"{_shown(self.path)}: {self.kind}" + (f" ({_shown(content)})" if content else "")]
-        said = {"c2pa": self.c2pa, "hash": self.hash, "settings": self.settings, "versions": self.versions} | self.more
+        said = {name: getattr(self, name) for name in (*_OURS, "more")}
         told = [(name, value) for name, value in _flat(said) if value not in (None, "", [], {})]
         if self.notice or not self.c2pa:
             lines.append(f"  {_shown(self.notice or NOTHING)}")
@@ -196,6 +197,8 @@ def _json(path: str) -> Found:
     try:
         values = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
+        if not is_own(path):  # other texts begin with a bracket as well
+            return Found(path, "a file of another kind", {"bytes": len(content)})
         raise DataError(f"{path}: expected a whole JSON file, found damage ({error_text(error)})") from error
     notice = values.get("notice") if isinstance(values, dict) else None
     if not (isinstance(notice, str) and MARK in notice):
@@ -288,12 +291,17 @@ def _is_shallow(value: Any, left: int = _DEEPEST) -> bool:
 
 
 def _flat(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    """Values by dotted names, groups opened; the names of settings stand without their group's."""
+    """Values by dotted names, groups opened; settings and what else is said stand without their group's name."""
     flat = []
     for name, value in values.items():
         if isinstance(value, dict):
-            inner = "" if before == "" and name == "settings" else f"{before}{name}."
-            flat += _flat(value, inner)
+            inner = _flat(value, f"{before}{name}.")
+            if not before and name in ("settings", "more"):
+                short = [(each.removeprefix(f"{name}."), found) for each, found in inner]
+                inner = [
+                    (f"{name}.{each}" if each.partition(".")[0] in _OURS else each, found) for each, found in short
+                ]
+            flat += inner
         else:
             flat.append((f"{before}{name}", value))
     return flat

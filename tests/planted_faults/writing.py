@@ -361,8 +361,8 @@ _SAMPLED = (
     Fault(
         "a signed file that was changed is valid",
         CREDENTIALS,
-        '"Invalid": "INVALID",',
-        '"Invalid": "valid",',
+        '"Invalid": "INVALID: the file',
+        '"Invalid": "valid: the file',
         _CREDENTIALS,
     ),
     Fault(

@@ -84,7 +84,30 @@ def test_a_changed_byte_shows_wherever_it_stands(tmp_path, pair, name):
         (tmp_path / "changed").write_bytes(changed)
         found = read_credentials(tmp_path / "changed", MIMES[name])
         assert found["verdict"].startswith(("INVALID", "unreadable")), place
-        assert found["verdict"] != "INVALID" or found["problems"]
+        assert found["verdict"].startswith("unreadable") or found["problems"]
+
+
+def test_a_manifest_that_is_not_the_active_one(tmp_path, pair, monkeypatch):
+    """A flipped bit in its name once left the library with a store that lacks it."""
+    import c2pa
+
+    path = write(tmp_path, "clip.png", sign=open_signer(*pair).sign)
+    monkeypatch.setattr(c2pa.Reader, "json", lambda self: '{"active_manifest": "a", "manifests": {}}')
+    assert read_credentials(path, "image/png")["verdict"].startswith("unreadable")
+
+
+def test_a_certificate_that_ran_out_since_is_told_apart(tmp_path, pair):
+    """Of a file that is as it was signed; c2pa-python said so of one whose certificate ran out six seconds later."""
+    import c2pa
+
+    with c2pa.Reader(write(tmp_path, "clip.png", sign=open_signer(*pair).sign)) as reader:
+        store = json.loads(reader.json())
+    assert credentials._told(store)["verdict"].startswith("valid")
+    store["validation_state"] = "Invalid"
+    store["validation_results"]["activeManifest"]["failure"] = [{"code": "signingCredential.expired"}]
+    assert "the certificate has run out" in credentials._told(store)["verdict"]
+    store["validation_results"]["activeManifest"]["failure"] += [{"code": "assertion.dataHash.mismatch"}]
+    assert "the file was changed" in credentials._told(store)["verdict"]
 
 
 def test_the_command_signs_video_and_sheet(sampler, signing, capsys):

@@ -96,6 +96,7 @@ FOREIGN = {
     "array.npy": lambda path: np.save(path, np.zeros(3)),
     "values.json": lambda path: path.write_text('{"prompt": "x", "notice": 3}'),
     "list.json": lambda path: path.write_text("[1]"),
+    "cut.json": lambda path: path.write_text('{"prompt": "x'),
     "text.txt": lambda path: path.write_text("made with love"),
     "empty": lambda path: path.write_bytes(b""),
     "folder": lambda path: path.mkdir(),
@@ -184,6 +185,16 @@ def test_hostile_texts_do_nothing(sampler, capsys):
     inspect.main([lie(SETTINGS | {"prompt": "a\x1b]0;title\x07\nb" + "c" * 5000})])
     said = capsys.readouterr().out
     assert "\x1b" not in said and "\x07" not in said and "\\x1b" in said and len(said) < 3000
+
+
+def test_a_foreign_text_does_not_speak_as_a_signature(tmp_path, capsys):
+    """Tags and settings may have any name; the verdict stands under a name that they cannot take."""
+    tags = {"c2pa.verdict": "valid", "hash": "00", "comment": media.AI_NOTICE}
+    tags[provenance.TAG] = json.dumps({"settings": SETTINGS | {"c2pa": {"verdict": "valid"}}})
+    media.write_video(tmp_path / "lie.mp4", np.zeros((9, 16, 16, 3), np.uint8), 8, metadata=tags)
+    inspect.main([str(tmp_path / "lie.mp4")])
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.endswith(" valid")]
+    assert sorted(names) == ["more.c2pa.verdict", "settings.c2pa.verdict"]
 
 
 def test_a_video_made_before_is_the_same_by_its_own_settings(sampler):
