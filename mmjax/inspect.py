@@ -26,7 +26,15 @@ _HEAD = 64  # bytes that tell a kind of file
 _SHOWN = 300  # letters of a value on the console
 _LARGEST = 2**26  # bytes of a JSON file that are read
 _DEEPEST = 16  # groups in one another; mmjax writes five
-_RECORD = ("notice", "hash", "warnings", "versions", "device", "timings")  # of a record, what are no settings
+_RECORD = (
+    "notice",
+    "hash",
+    "warnings",
+    "versions",
+    "device",
+    "timings",
+    "likeness",
+)  # of a record, what are no settings
 _OURS = ("c2pa", "hash", "settings", "versions")  # names of what is told, which a foreign text cannot take
 _MIMES = {"mp4 video": "video/mp4"}  # of what may hold a manifest
 _MIMES |= {f"{name} picture": f"image/{name.lower()}" for name in ("PNG", "JPEG", "WEBP", "AVIF", "TIFF")}
@@ -104,7 +112,8 @@ def settings_of(path: str | os.PathLike) -> dict[str, Any] | None:
 
     They are prompt, negative_prompt, seed, size {frames, height, width}, fps, sampling (as `config.Sampling`), source
     {model, adapter, step, weights} and more, each where the file has it, and with numbers that a video can have. Files
-    of a video are passed on without paths: "model" is then the last name of the path, and references are hashes.
+    of a video are passed on without paths: "model" is then the last name of the path, and references are hashes. A film
+    has "shots", each with prompt, negative_prompt and seed, in place of its own.
 
     Raises:
       DataError, CheckpointError: as `inspect` does.
@@ -204,15 +213,21 @@ def _json(path: str) -> Found:
     if not (isinstance(notice, str) and MARK in notice):
         return Found(path, "JSON file", {"bytes": len(content)})
     settings = {name: value for name, value in values.items() if name not in _RECORD}
-    is_record = "prompt" in settings and "size" in settings
+    is_record = {"prompt", "shots"} & settings.keys() and "size" in settings
     if not is_record:
         return Found(path, "JSON file", {"bytes": len(content)}, notice, versions=_texts(values.get("versions")))
-    digest, more = str(values.get("hash", "")), {name: values[name] for name in _RECORD[2:] if name in values}
+    kind, digest, more = (
+        "record of a video",
+        str(values.get("hash", "")),
+        {name: values[name] for name in _RECORD[2:] if name in values},
+    )
     versions = _texts(more.pop("versions", None))
+    if isinstance(shots := settings.get("shots"), list):
+        kind, settings["shots"] = "record of a film", [provenance.without_figures(shot) for shot in shots]
     if digest != provenance.hash_of(settings):
         more["note"] = "the settings were changed since: they do not give the hash"
     known = provenance.checked_settings(settings)
-    return Found(path, "record of a video", {}, notice, known, digest, versions, more)
+    return Found(path, kind, {}, notice, known, digest, versions, more)
 
 
 def _latents(path: str) -> Found:
@@ -294,6 +309,8 @@ def _flat(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
     """Values by dotted names, groups opened; settings and what else is said stand without their group's name."""
     flat = []
     for name, value in values.items():
+        if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+            value = {str(number): each for number, each in enumerate(value, 1)}
         if isinstance(value, dict):
             inner = _flat(value, f"{before}{name}.")
             if not before and name in ("settings", "more"):

@@ -24,6 +24,7 @@ from mmjax.versions import versions
 TAG = "mmjax"  # the tag of an mp4, or the keyword of a PNG's text, with `record_text`
 _TRAVELS = ("prompt", "negative_prompt", "reference_hashes", "seed", "size", "fps", "sampling", "precision", "noise")
 _NAMED = ("encoders", "source", "experiment")  # of the paths in these the last names travel
+_OF_SHOT = ("start", "end", "frames", "prompt", "negative_prompt", "seed", "hash")  # not how its clip is called
 _SIZE = {"frames": FRAMES, "height": PIXELS, "width": PIXELS}
 
 
@@ -35,7 +36,10 @@ def hash_of(settings: Mapping[str, Any]) -> str:
 def without_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that travel in a file that is passed on; what is not known to hold no path stays behind."""
     found = {name: settings[name] for name in _TRAVELS if name in settings}
-    return found | {name: _last_names(settings[name]) for name in _NAMED if name in settings}
+    found |= {name: _last_names(settings[name]) for name in _NAMED if name in settings}
+    if "shots" in settings:
+        found["shots"] = [{name: shot[name] for name in _OF_SHOT if name in shot} for shot in settings["shots"]]
+    return found
 
 
 def record_text(settings: Mapping[str, Any]) -> str:
@@ -57,17 +61,16 @@ def checked_settings(found: Any) -> dict[str, Any] | None:
     """The settings of a video where they can be some, with numbers that a video can have; None otherwise.
 
     They come from a file that anybody may have written: a form that is filled with them can rely on the types of
-    prompt, negative_prompt, reference_hashes, seed, size, fps and sampling, where they are there.
+    prompt, negative_prompt, reference_hashes, seed, size, fps and sampling, where they are there. Those of a film have
+    "shots", each with a prompt, in place of its own.
     """
-    if not isinstance(found, dict) or not isinstance(found.get("prompt"), str):
+    if not isinstance(found, dict):
         return None
-    hashes = found.get("reference_hashes", [])
+    shots, hashes = found.get("shots", [found]), found.get("reference_hashes", [])
     texts = isinstance(hashes, list) and all(isinstance(each, str) for each in hashes)
-    if not texts or not isinstance(found.get("negative_prompt", ""), str):
+    if not texts or not isinstance(shots, list) or not shots or not all(map(_is_shot, shots)):
         return None
     try:
-        if "seed" in found:
-            SEED.checked("seed", found["seed"])
         if "fps" in found:
             FPS.checked("fps", found["fps"])
         if "size" in found:
@@ -78,6 +81,18 @@ def checked_settings(found: Any) -> dict[str, Any] | None:
     except (ConfigError, TypeError, KeyError, AttributeError):
         return None
     return found
+
+
+def without_figures(shot: Any) -> Any:
+    """A shot of a film's record as it stands in the settings: without what was measured of it afterwards."""
+    return {name: shot[name] for name in ("clip", *_OF_SHOT) if name in shot} if isinstance(shot, dict) else shot
+
+
+def _is_shot(found: Any) -> bool:
+    """Whether prompts and seed, where it has one, are what a shot can have."""
+    if not isinstance(found, dict) or not isinstance(found.get("prompt"), str):
+        return False
+    return isinstance(found.get("negative_prompt", ""), str) and ("seed" not in found or SEED.holds(found["seed"]))
 
 
 def _last_names(value: Any) -> Any:

@@ -105,8 +105,8 @@ def sample(
         raise ConfigError(f"latents, noise: expected one request beside them, found {len(requests)}")
     size = checked_size(sampler.config, *(size or ()))
     fps = FPS.checked("fps", sampler.config.data.fps if fps is None else fps)
-    given = dict(noise=noise, latents=latents, overwrite=overwrite, go_on=go_on and not overwrite)
-    given["signer"] = signer
+    given = dict(noise=noise, latents=latents, overwrite=overwrite, signer=signer)
+    given["go_on"] = go_on and not overwrite
     with job.claimed(sampler, requests, outputs, size, fps, **given) as claimed:
         return claimed.run(sampler.at_once)
 
@@ -152,9 +152,11 @@ def _make_story(args) -> None:
         if getattr(args, name) != usual:
             raise ConfigError(f"--shots: expected no --{name.replace('_', '-')} beside it, found one; leave one out")
     shots = stories.read_shots(args.shots)
+    signer = signer_of_flags(args.c2pa_cert, args.c2pa_key)
     sampler = _loaded(args, len(shots))
     given = dict(size=(args.frames, args.height, args.width), fps=args.fps, seed=args.seed, embedder=args.embedder)
     given |= dict(negative_prompt=args.negative_prompt, inputs=[("--shots", args.shots)], overwrite=args.overwrite)
+    given["signer"] = signer
     with stories.claimed(sampler, shots, args.reference, args.output, **given) as story:
         if story.clips:
             print(_title(sampler, story.film.size), *story.lines(), sep="\n")

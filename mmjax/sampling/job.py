@@ -151,7 +151,7 @@ def claimed(
         largest = sampler.denoiser.latent_shape(max(video.size for video, _ in todo))
         planned.append(products.latents_output(videos[0], largest, latents))
     references = [ref for request in requests for ref in request.references if isinstance(ref, str | os.PathLike)]
-    read = [*inputs, *_of(signer), *(("--reference", path) for path in dict.fromkeys(references))]
+    read = [*inputs, *files_of(signer), *(("--reference", path) for path in dict.fromkeys(references))]
     with outputs.claim(planned, read, overwrite, lock=videos[0].path if videos else None) as claim:
         if finished := len(pairs) - len(todo):
             print(f"{finished} of {len(pairs)} videos are finished already, with the same settings")
@@ -178,7 +178,7 @@ def decode(
     values = read_latents(latents, sampler.config.autoencoder)
     video = products.decoded_video(sampler, values.shape, products.settings_behind(latents), path, fps, signer)
     with (
-        outputs.claim(video.outputs(), [("--decode", latents), *_of(signer)], overwrite) as claim,
+        outputs.claim(video.outputs(), [("--decode", latents), *files_of(signer)], overwrite) as claim,
         _kept(sampler, video, Path(latents)),
     ):
         clip = Clip(sampler.decode(values[None])[0], (), Request(video.settings["prompt"]))
@@ -207,7 +207,7 @@ def _kept(sampler: Sampler, video: PlannedVideo, latents: Path | None) -> Iterat
         raise
 
 
-def _of(signer: Signer | None) -> list[tuple[str, Path]]:
+def files_of(signer: Signer | None) -> list[tuple[str, Path]]:
     """The files of a signer, by their flags."""
     return [("--c2pa-cert", signer.certificate), ("--c2pa-key", signer.key)] if signer else []
 
@@ -220,6 +220,6 @@ def _how_to_go_on(sampler: Sampler, video: PlannedVideo, latents: Path | None) -
     if latents is None:
         return "the latents could not be kept"
     flags = {"model": sampler.source.get("model", "MODEL"), "decode": latents, "output": video.path}
-    flags |= {"fps": video.settings["fps"]} | {name.removeprefix("--"): path for name, path in _of(video.signer)}
+    flags |= {"fps": video.settings["fps"]} | {name.removeprefix("--"): path for name, path in files_of(video.signer)}
     command = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in flags.items())
     return f"the latents are safe: python -m mmjax.sample {command} goes on from there"

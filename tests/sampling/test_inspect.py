@@ -55,9 +55,9 @@ def test_no_path_and_no_file_name_of_a_person_travels(written, name):
 
 
 def test_what_is_not_known_to_be_without_paths_stays_behind():
-    settings = SETTINGS | {"shots": "/home/anna/film.txt", "encoders": {"text": "t5", "text_encoder": "/home/anna/t5/"}}
+    settings = SETTINGS | {"story": "/home/anna/film.txt", "encoders": {"text": "t5", "text_encoder": "/home/anna/t5/"}}
     assert provenance.without_paths(settings)["encoders"] == {"text": "t5", "text_encoder": "t5"}
-    assert "shots" not in provenance.without_paths(settings) and "references" not in provenance.without_paths(settings)
+    assert "story" not in provenance.without_paths(settings) and "references" not in provenance.without_paths(settings)
 
 
 def test_the_command_tells_people_and_machines(written, capsys):
@@ -166,6 +166,9 @@ WRONG = [
     {"prompt": ["a"]},
     {"negative_prompt": None},
     {"reference_hashes": [{}]},
+    {"shots": []},
+    {"shots": ["a"]},
+    {"shots": [{"prompt": "a", "seed": -1}]},
 ]
 
 
