@@ -276,9 +276,9 @@ _SAMPLED = (
     ),
     Fault(
         "--overwrite leaves finished videos of a batch as they are",
-        JOB,
-        "if overwrite or not (go_on and pair[0].is_finished())]",
-        "if not (go_on and pair[0].is_finished())]",
+        "mmjax/sample.py",
+        "len(requests) > 1 and not args.overwrite",
+        "len(requests) > 1",
         _JOB,
     ),
     Fault(
