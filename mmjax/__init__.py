@@ -17,9 +17,9 @@ this file.
 """
 
 import importlib
-import inspect
 import sys
 import types
+from inspect import Signature, signature  # by name: `mmjax.inspect` is a command
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mmjax.convert import convert
     from mmjax.errors import MMJaxError
     from mmjax.evaluate import evaluate
+    from mmjax.inspect import inspect
     from mmjax.prepare import prepare
     from mmjax.quickstart import quickstart
     from mmjax.sample import sample
@@ -44,6 +45,7 @@ __all__ = [
     "bench",
     "convert",
     "evaluate",
+    "inspect",
     "load_sampler",
     "prepare",
     "quickstart",
@@ -68,8 +70,8 @@ class _Command(types.ModuleType):
         return self._function(*args, **kwargs)
 
     @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self._function)
+    def __signature__(self) -> Signature:
+        return signature(self._function)
 
     @property
     def _function(self):

@@ -9,7 +9,7 @@ import io
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -42,6 +42,7 @@ def write_video(
     *,
     metadata: Mapping[str, str] | None = None,
     quality: int = 16,
+    sign: Callable[[Path], None] | None = None,
 ) -> Path:
     """Writes an H.264 mp4 that plays everywhere (yuv420p, index in front) and says that a model made it.
 
@@ -54,6 +55,7 @@ def write_video(
       fps: frames a second.
       metadata: more tags, such as the prompt and the seed.
       quality: libx264's constant rate factor, 0 (lossless) to 51; 16 is visually lossless.
+      sign: changes the whole file before it takes its name (`mmjax.credentials.Signer.sign`).
 
     Returns:
       the path written. The file appears whole or not at all.
@@ -68,31 +70,42 @@ def write_video(
     tags = {"comment": AI_NOTICE, "digital_source_type": DIGITAL_SOURCE_TYPE, **(metadata or {})}
     options = {"movflags": "+faststart+use_metadata_tags"}  # without the second, mp4 keeps only tags it knows
     colours = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
-    with (
-        files.written_whole(path, ".mp4") as partial,
-        av.open(str(partial), "w", format="mp4", options=options) as container,
-    ):
-        container.metadata.update(tags)
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.colorspace, stream.codec_context.color_range = _BT601, 1  # or HD is taken for BT.709
-        stream.codec_context.thread_count = 1  # as many slices as threads, and by default as many threads as cores
-        stream.options = {"crf": str(quality), "preset": "medium", **_SAME_BYTES}
-        for picture in frames:
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p", interpolation=colours)))
-        container.mux(stream.encode())
+    with files.written_whole(path, ".mp4") as partial:
+        with av.open(str(partial), "w", format="mp4", options=options) as container:
+            container.metadata.update(tags)
+            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt = "yuv420p"
+            stream.codec_context.colorspace, stream.codec_context.color_range = _BT601, 1  # or HD is taken for BT.709
+            stream.codec_context.thread_count = 1  # as many slices as threads, and by default as many threads as cores
+            stream.options = {"crf": str(quality), "preset": "medium", **_SAME_BYTES}
+            for picture in frames:
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                container.mux(stream.encode(frame.reformat(format="yuv420p", interpolation=colours)))
+            container.mux(stream.encode())
+        if sign:
+            sign(partial)
     return Path(path)
 
 
-def write_png(path: str | os.PathLike, picture: UInt8[np.ndarray, "height width 3"]) -> Path:
-    """Writes an RGB picture whose text chunks say that a model made it; the file appears whole or not at all."""
+def write_png(
+    path: str | os.PathLike,
+    picture: UInt8[np.ndarray, "height width 3"],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    sign: Callable[[Path], None] | None = None,
+) -> Path:
+    """Writes an RGB picture whose text chunks say that a model made it; the file appears whole or not at all.
+
+    metadata: more of such texts, by their keywords. sign: as of `write_video`.
+    """
     notes = PngImagePlugin.PngInfo()
-    notes.add_text("Comment", AI_NOTICE)
-    notes.add_text("DigitalSourceType", DIGITAL_SOURCE_TYPE)
+    for keyword, text in {"Comment": AI_NOTICE, "DigitalSourceType": DIGITAL_SOURCE_TYPE, **(metadata or {})}.items():
+        notes.add_text(keyword, text)
     with files.written_whole(path) as partial:
         Image.fromarray(np.asarray(picture)).save(partial, format="png", pnginfo=notes)
+        if sign:
+            sign(partial)
     return Path(path)
 
 

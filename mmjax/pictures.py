@@ -90,6 +90,12 @@ def format_of(file: BinaryIO) -> str:
     return ""
 
 
+def texts_of(file: BinaryIO) -> dict[str, str]:
+    """What a PNG says of itself in text, by keywords; {} for other pictures. Raises `MediaError` for none."""
+    with _media_errors(), _own_limits(), _opened(file) as opened:
+        return {str(keyword): str(text) for keyword, text in getattr(opened, "text", {}).items()}
+
+
 def read_picture(path: str | os.PathLike) -> Image.Image:
     """The picture of a file, as `open_picture` reads it.
 

@@ -33,6 +33,7 @@ from jaxtyping import Float
 
 from mmjax import callable_command, cli, outputs
 from mmjax.config import FPS, FRAMES, GUIDANCE, IDENTITY_SCALE, PIXELS, STEPS
+from mmjax.credentials import Signer, signer_of_flags
 from mmjax.diffusion.samplers import SAMPLERS
 from mmjax.errors import ConfigError, DataError, exits_cleanly
 from mmjax.sampling import Clip, Request, Sampler, Size, checked_size, job, load_sampler
@@ -73,6 +74,7 @@ def sample(
     latents: str | os.PathLike | None = None,
     overwrite: bool = False,
     go_on: bool = False,
+    signer: Signer | None = None,
 ) -> list[Clip]:
     """Makes the videos of the requests and writes each beside its contact sheet and its record.
 
@@ -87,6 +89,7 @@ def sample(
       latents: .npy file in which the clean latents are kept; for one request alone.
       overwrite: replace files of these names that mmjax made; others are never replaced.
       go_on: leave out the videos that stand there already, made with the same settings.
+      signer: from `mmjax.credentials.open_signer`; signs videos and sheets, which say so that a model made them.
 
     Returns:
       the clips that were made.
@@ -102,7 +105,8 @@ def sample(
         raise ConfigError(f"latents, noise: expected one request beside them, found {len(requests)}")
     size = checked_size(sampler.config, *(size or ()))
     fps = FPS.checked("fps", sampler.config.data.fps if fps is None else fps)
-    given = dict(noise=noise, latents=latents, overwrite=overwrite, go_on=go_on and not overwrite)
+    given = dict(noise=noise, latents=latents, overwrite=overwrite, signer=signer)
+    given["go_on"] = go_on and not overwrite
     with job.claimed(sampler, requests, outputs, size, fps, **given) as claimed:
         return claimed.run(sampler.at_once)
 
@@ -120,9 +124,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             "--embedder: expected --shots beside it, whose film it looks at; python -m mmjax.evaluate looks at others"
         )
     requests, paths = _requests_and_outputs(args)
+    signer = signer_of_flags(args.c2pa_cert, args.c2pa_key)
     sampler = _loaded(args, len(requests))
     if args.decode:
-        job.decode(sampler, args.decode, paths[0], args.fps, args.overwrite)
+        job.decode(sampler, args.decode, paths[0], args.fps, args.overwrite, signer)
         return
     size, fps = checked_size(sampler.config, args.frames, args.height, args.width), args.fps or sampler.config.data.fps
     print(_title(sampler, size))
@@ -130,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.init_latents:
         noise = read_latents(args.init_latents, sampler.config.autoencoder, sampler.denoiser.latent_shape(size))
     inputs = [(f"--{name.replace('_', '-')}", getattr(args, name)) for name in ("prompts", "init_latents")]
-    given = dict(noise=noise, latents=args.save_latents, overwrite=args.overwrite)
+    given = dict(noise=noise, latents=args.save_latents, overwrite=args.overwrite, signer=signer)
     given["go_on"] = len(requests) > 1 and not args.overwrite
     inputs = [each for each in inputs if each[1]]
     with job.claimed(sampler, requests, paths, size, fps, inputs=inputs, **given) as claimed:
@@ -147,9 +152,11 @@ def _make_story(args) -> None:
         if getattr(args, name) != usual:
             raise ConfigError(f"--shots: expected no --{name.replace('_', '-')} beside it, found one; leave one out")
     shots = stories.read_shots(args.shots)
+    signer = signer_of_flags(args.c2pa_cert, args.c2pa_key)
     sampler = _loaded(args, len(shots))
     given = dict(size=(args.frames, args.height, args.width), fps=args.fps, seed=args.seed, embedder=args.embedder)
     given |= dict(negative_prompt=args.negative_prompt, inputs=[("--shots", args.shots)], overwrite=args.overwrite)
+    given["signer"] = signer
     with stories.claimed(sampler, shots, args.reference, args.output, **given) as story:
         if story.clips:
             print(_title(sampler, story.film.size), *story.lines(), sep="\n")
@@ -196,6 +203,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--negative-prompt", "--negative_prompt", default="", help="what to steer away from")
     add("--output", type=cli.path, required=True, metavar="OUT.mp4", help="beside it OUT.png and OUT.json are written")
     add("--overwrite", action="store_true", help=outputs.OVERWRITE_HELP)
+    add(
+        "--c2pa-cert",
+        type=cli.path,
+        metavar="FILE",
+        help="sign video and sheet: certificate chain in PEM, the signer's first; it names the signer in the file",
+    )
+    add("--c2pa-key", type=cli.path, metavar="FILE", help="its private key in PEM, without a password")
     add("--seed", type=SEED, default=0, help="0 to 2^64 - 1, of the first video; each further one has the next")
     add("--videos", type=Number(int, 1, 10_000), default=1, metavar="N", help="videos for each prompt")
     add = parser.add_argument_group("size").add_argument

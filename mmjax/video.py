@@ -93,6 +93,25 @@ class Video:
     def __init__(self, container, stream, max_pixels: float):
         self._container, self._stream, self._max_pixels = container, stream, max_pixels
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the container says of itself, by the names of its tags."""
+        return dict(self._container.metadata)
+
+    @property
+    def summary(self) -> dict[str, int | float | str]:
+        """Container, codec, size in pixels and, where the file says so, frames and frames a second."""
+        stream, rate = self._stream, self._stream.average_rate
+        found = {"container": self._container.format.name, "codec": stream.codec_context.name}
+        found |= {"width": stream.codec_context.width, "height": stream.codec_context.height}
+        found |= {"frames": stream.frames, "fps": round(float(rate), 3) if rate else 0}
+        return {name: value for name, value in found.items() if value}
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the index of an mp4 names pictures beyond the end of its file."""
+        return self._container.format.name.startswith("mov") and _index_end(self._stream) > self._container.size > 0
+
     def frames(self, near: float | None = None) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
         """Seconds since the first frame, and RGB, of every frame in the order in which they are shown.
 
@@ -167,7 +186,7 @@ class Video:
                     raise MediaError("unreadable", f"damaged at frame {count}", count)
                 yield count / rate if frame.time is None else frame.time, frame
                 count += 1
-        if self._container.format.name.startswith("mov") and _index_end(stream) > self._container.size > 0:
+        if self.is_cut:
             raise MediaError("unreadable", f"cut off after frame {count}: its index names more", count)
 
     def _frames_of(self, packet):

@@ -13,13 +13,13 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from mmjax import files, media
+from mmjax import files, media, provenance
 from mmjax.errors import DataError, error_text
 from mmjax.evaluation.decoding import decode_video
 from mmjax.evaluation.identity import SimilarityToPeople
@@ -87,7 +87,7 @@ class PlannedFilm(PlannedVideo):
 
 
 def planned_film(path: str | os.PathLike, clips: Sequence[PlannedVideo]) -> PlannedFilm:
-    """The film of clips of one picture size, pace and person, in their order."""
+    """The film of clips of one picture size, pace and person, in their order; signed where they are."""
     first, shots, begin = clips[0].settings, [], 0
     for clip in clips:
         end, asked = begin + clip.size[0], clip.settings
@@ -95,7 +95,7 @@ def planned_film(path: str | os.PathLike, clips: Sequence[PlannedVideo]) -> Plan
         shots.append(shot | {key: asked[key] for key in _OF_SHOT} | {"hash": clip.hash})
         begin = end
     settings = {"shots": shots, "size": first["size"] | {"frames": begin}} | {key: first[key] for key in _OF_ALL}
-    return PlannedFilm(Path(path), settings, tuple(clips))
+    return PlannedFilm(Path(path), settings, clips[0].signer, tuple(clips))
 
 
 def write_film(film: PlannedFilm, references: Sequence[UInt8[np.ndarray, "h w 3"]], likeness: Likeness) -> dict:
@@ -113,8 +113,10 @@ def write_film(film: PlannedFilm, references: Sequence[UInt8[np.ndarray, "h w 3"
         shots.append(shot | {"sha256": _sha256(clip.path)} | figures)
         cells = [(label, picture.copy()) for label, picture in frame_cells(frames, 6)]  # or all frames stay in memory
         rows.append(media.SheetRow(cells, f"{shot_line(number, shot | figures)}: {shot['prompt']}"))
-    join_clips(film.path, [clip.path for clip in film.clips], {"title": film.path.stem, "settings": film.hash})
-    media.write_png(film.sheet, media.contact_sheet(rows, title=film.path.stem))
+    sign, own = film.signer and film.signer.sign, {provenance.TAG: provenance.record_text(film.settings)}
+    tags = {"title": film.path.stem, "settings": film.hash} | own
+    join_clips(film.path, [clip.path for clip in film.clips], tags, sign)
+    media.write_png(film.sheet, media.contact_sheet(rows, title=film.path.stem), metadata=own, sign=sign)
     record = {"notice": media.AI_NOTICE, "hash": film.hash} | film.settings | {"shots": shots}
     record |= {"likeness": {"embedder": likeness.embedder, "note": likeness.note}, "versions": versions()}
     files.write_json(film.record, record)
@@ -133,7 +135,10 @@ def shot_line(number: int, shot: Mapping) -> str:
 
 
 def join_clips(
-    path: str | os.PathLike, clips: Sequence[str | os.PathLike], metadata: Mapping[str, str] | None = None
+    path: str | os.PathLike,
+    clips: Sequence[str | os.PathLike],
+    metadata: Mapping[str, str] | None = None,
+    sign: Callable[[Path], None] | None = None,
 ) -> Path:
     """Writes one mp4 of clips that `media.write_video` wrote with one size and one pace, as they are encoded.
 
@@ -143,6 +148,7 @@ def join_clips(
 
     Args:
       metadata: more tags, beside those that say that a model made it.
+      sign: as of `media.write_video`.
 
     Returns:
       the path written. The file appears whole or not at all.
@@ -163,18 +169,18 @@ def join_clips(
         length = packets[0][0].duration
         ahead = max(each[0].pts - each[0].dts for each in packets)  # pictures are decoded before they are shown
         options = {"movflags": "+faststart+use_metadata_tags"}
-        with (
-            files.written_whole(path, ".mp4") as partial,
-            av.open(str(partial), "w", format="mp4", options=options) as container,
-        ):
-            container.metadata.update(tags)
-            joined, count = container.add_stream_from_template(streams[0]), 0
-            for each in packets:
-                begin = count * length
-                for packet in each:
-                    packet.pts, packet.dts, packet.stream = packet.pts + begin, count * length - ahead, joined
-                    container.mux(packet)
-                    count += 1
+        with files.written_whole(path, ".mp4") as partial:
+            with av.open(str(partial), "w", format="mp4", options=options) as container:
+                container.metadata.update(tags)
+                joined, count = container.add_stream_from_template(streams[0]), 0
+                for each in packets:
+                    begin = count * length
+                    for packet in each:
+                        packet.pts, packet.dts, packet.stream = packet.pts + begin, count * length - ahead, joined
+                        container.mux(packet)
+                        count += 1
+            if sign:
+                sign(partial)
     return Path(path)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mmjax import outputs
+from mmjax.credentials import Signer
 from mmjax.errors import DataError, MMJaxError, OutputError, error_text
 from mmjax.sampling import products
 from mmjax.sampling.latents import read_latents
@@ -124,6 +125,7 @@ def claimed(
     inputs: outputs.Inputs = (),
     overwrite: bool = False,
     go_on: bool = False,
+    signer: Signer | None = None,
 ) -> Iterator[Job]:
     """The job of one video for each request, while its files are ours to write.
 
@@ -132,6 +134,7 @@ def claimed(
       inputs: files that are read beside the requests' references.
       overwrite: replace what mmjax made.
       go_on: leave out videos that are finished with the same settings, and say so.
+      signer: puts a manifest into videos and sheets.
 
     Raises:
       OutputError: what cannot or may not be written. DataError: starting noise of another shape.
@@ -140,7 +143,7 @@ def claimed(
     if noise is not None and noise.shape != shape:
         raise DataError(f"starting noise: expected {list(shape)}, found {list(noise.shape)}")
     sizes = [size if frames is None else (frames[number], *size[1:]) for number in range(len(requests))]
-    videos = [products.video(sampler, *each, fps, noise) for each in zip(requests, paths, sizes, strict=True)]
+    videos = [products.video(sampler, *each, fps, noise, signer) for each in zip(requests, paths, sizes, strict=True)]
     pairs = list(zip(videos, requests, strict=True))
     todo = [pair for pair in pairs if not (go_on and pair[0].is_finished())]
     planned = [output for video, _ in todo for output in video.outputs()]
@@ -148,7 +151,7 @@ def claimed(
         largest = sampler.denoiser.latent_shape(max(video.size for video, _ in todo))
         planned.append(products.latents_output(videos[0], largest, latents))
     references = [ref for request in requests for ref in request.references if isinstance(ref, str | os.PathLike)]
-    read = [*inputs, *(("--reference", path) for path in dict.fromkeys(references))]
+    read = [*inputs, *files_of(signer), *(("--reference", path) for path in dict.fromkeys(references))]
     with outputs.claim(planned, read, overwrite, lock=videos[0].path if videos else None) as claim:
         if finished := len(pairs) - len(todo):
             print(f"{finished} of {len(pairs)} videos are finished already, with the same settings")
@@ -157,7 +160,12 @@ def claimed(
 
 
 def decode(
-    sampler: Sampler, latents: str | os.PathLike, path: str | os.PathLike, fps: float | None, overwrite: bool
+    sampler: Sampler,
+    latents: str | os.PathLike,
+    path: str | os.PathLike,
+    fps: float | None,
+    overwrite: bool,
+    signer: Signer | None = None,
 ) -> None:
     """Writes the video of a latents file, with sheet and record; the latents stay.
 
@@ -168,9 +176,9 @@ def decode(
       OutputError: what cannot or may not be written. DataError: latents of another model, or damaged ones.
     """
     values = read_latents(latents, sampler.config.autoencoder)
-    video = products.decoded_video(sampler, values.shape, products.settings_behind(latents), path, fps)
+    video = products.decoded_video(sampler, values.shape, products.settings_behind(latents), path, fps, signer)
     with (
-        outputs.claim(video.outputs(), [("--decode", latents)], overwrite) as claim,
+        outputs.claim(video.outputs(), [("--decode", latents), *files_of(signer)], overwrite) as claim,
         _kept(sampler, video, Path(latents)),
     ):
         clip = Clip(sampler.decode(values[None])[0], (), Request(video.settings["prompt"]))
@@ -199,6 +207,11 @@ def _kept(sampler: Sampler, video: PlannedVideo, latents: Path | None) -> Iterat
         raise
 
 
+def files_of(signer: Signer | None) -> list[tuple[str, Path]]:
+    """The files of a signer, by their flags."""
+    return [("--c2pa-cert", signer.certificate), ("--c2pa-key", signer.key)] if signer else []
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error))
 
@@ -207,6 +220,6 @@ def _how_to_go_on(sampler: Sampler, video: PlannedVideo, latents: Path | None) -
     if latents is None:
         return "the latents could not be kept"
     flags = {"model": sampler.source.get("model", "MODEL"), "decode": latents, "output": video.path}
-    flags |= {"fps": video.settings["fps"]}
+    flags |= {"fps": video.settings["fps"]} | {name.removeprefix("--"): path for name, path in files_of(video.signer)}
     command = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in flags.items())
     return f"the latents are safe: python -m mmjax.sample {command} goes on from there"

@@ -1,7 +1,7 @@
 """What sampling leaves on disk: a video, its contact sheet and its record, side by side, and latents in between.
 
-    OUT.mp4           names the hash of its settings in its tags
-    OUT.png           the references beside frames
+    OUT.mp4           has its settings in its tags, without their paths (`mmjax.provenance`), and their hash
+    OUT.png           the references beside frames; the same settings in its text
     OUT.json          settings, versions, seconds; written last
     OUT.latents.npy   while the video is decoded and written, and afterwards where that failed
 
@@ -23,7 +23,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from mmjax import files, media, outputs
+from mmjax import credentials, files, media, outputs, provenance
+from mmjax.credentials import Signer
 from mmjax.errors import error_text
 from mmjax.outputs import Output
 from mmjax.sampling.size import Size, frame_cells
@@ -38,10 +39,14 @@ _NAME_BYTES = 200  # of a latents file's name before its ending
 
 @dataclasses.dataclass(frozen=True)
 class PlannedVideo:
-    """One video to be made: where it goes and the settings that it depends on, as plain JSON values."""
+    """One video to be made: where it goes and the settings that it depends on, as plain JSON values.
+
+    signer: puts a manifest into video and sheet; None for none.
+    """
 
     path: Path
     settings: dict
+    signer: Signer | None = None
 
     @property
     def size(self) -> Size:
@@ -58,11 +63,15 @@ class PlannedVideo:
     @property
     def hash(self) -> str:
         """Of the settings: the same for the same video."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:32]
+        return provenance.hash_of(self.settings)
 
     def is_finished(self) -> bool:
-        """Whether the whole video stands there with its sheet and its record, made with these settings."""
-        return self._is_recorded() and self.sheet.is_file() and self._is_made()
+        """Whether the whole video stands there with its sheet and its record, made with these settings.
+
+        And signed, where it is to be: a batch that goes on with a signer leaves no video unsigned.
+        """
+        there = self._is_recorded() and self.sheet.is_file() and self._is_made()
+        return there and (self.signer is None or all(map(credentials.is_signed, (self.path, self.sheet))))
 
     def outputs(self) -> list[Output]:
         """What is going to be written, with the bytes that it may take at most."""
@@ -70,10 +79,10 @@ class PlannedVideo:
         size = self.settings["size"]
         pixels = size["height"] * size["width"]
         cell = 3 * _CELL * (_CELL * size["width"] // size["height"] + 8)
-        cells = len(self.settings["references"]) + 6
+        cells, more = len(self.settings["references"]) + 6, 2**15 + (credentials.SIZE if self.signer else 0)
         return [
-            Output("--output", self.path, int(RAW * size["frames"] * pixels) + 2**14, renews=again),
-            Output("the contact sheet beside --output", self.sheet, cells * cell + 2**13, renews=again),
+            Output("--output", self.path, int(RAW * size["frames"] * pixels) + more, renews=again),
+            Output("the contact sheet beside --output", self.sheet, cells * cell + more, renews=again),
             Output("the record beside --output", self.record, 2**13, renews=again),
         ]
 
@@ -101,6 +110,7 @@ def video(
     size: Size,
     fps: float,
     noise: Float[np.ndarray, "T h w C"] | None = None,
+    signer: Signer | None = None,
 ) -> PlannedVideo:
     """The video that a request gives with a sampler's weights and settings."""
     config = sampler.config
@@ -119,11 +129,16 @@ def video(
         "experiment": config.name,
         "noise": None if noise is None else _hash(np.ascontiguousarray(noise).tobytes()),
     }
-    return PlannedVideo(Path(path), json.loads(json.dumps(settings)))
+    return PlannedVideo(Path(path), json.loads(json.dumps(settings)), signer)
 
 
 def decoded_video(
-    sampler: Sampler, shape: Sequence[int], settings: dict | None, path: str | os.PathLike, fps: float | None
+    sampler: Sampler,
+    shape: Sequence[int],
+    settings: dict | None,
+    path: str | os.PathLike,
+    fps: float | None,
+    signer: Signer | None = None,
 ) -> PlannedVideo:
     """The video of latents [T, h, w, C] that were saved; of `settings`, where they are known."""
     if settings is None:
@@ -135,17 +150,22 @@ def decoded_video(
             "size": dict(zip(("frames", "height", "width"), pixels, strict=True)),
         }
         settings |= {"fps": float(sampler.config.data.fps), "source": sampler.source}
-    return PlannedVideo(Path(path), settings | ({} if fps is None else {"fps": float(fps)}))
+    return PlannedVideo(Path(path), settings | ({} if fps is None else {"fps": float(fps)}), signer)
 
 
 def write(made: PlannedVideo, clip: Clip, sampler: Sampler) -> None:
     """Writes the video, its contact sheet and its record, each whole or not at all."""
-    began, prompt = time.monotonic(), made.settings["prompt"]
-    tags = {"prompt": prompt, "seed": str(made.settings.get("seed", "")), "title": prompt, "settings": made.hash}
-    media.write_video(made.path, clip.frames, made.settings["fps"], metadata=tags)
+    began, prompt, own = (
+        time.monotonic(),
+        made.settings["prompt"],
+        {provenance.TAG: provenance.record_text(made.settings)},
+    )
+    tags = {"prompt": prompt, "seed": str(made.settings.get("seed", "")), "title": prompt, "settings": made.hash} | own
+    sign = made.signer and made.signer.sign
+    media.write_video(made.path, clip.frames, made.settings["fps"], metadata=tags, sign=sign)
     references = [(f"reference {number + 1}", picture) for number, picture in enumerate(clip.references)]
     row = media.SheetRow([*references, *frame_cells(clip.frames, 6)], prompt)
-    media.write_png(made.sheet, media.contact_sheet([row]))
+    media.write_png(made.sheet, media.contact_sheet([row]), metadata=own, sign=sign)
     seconds = {f"{part}_seconds": round(spent, 3) for part, spent in sampler.seconds.items()}
     record = {"notice": media.AI_NOTICE, "hash": made.hash} | made.settings
     record["warnings"] = list(clip.warnings)

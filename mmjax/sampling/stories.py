@@ -20,6 +20,7 @@ import numpy as np
 
 from mmjax import outputs
 from mmjax.config import FPS
+from mmjax.credentials import Signer
 from mmjax.encoders import embedders
 from mmjax.encoders.prompts import split_at_trigger
 from mmjax.encoders.recogniser import FaceRecogniser, load_recogniser
@@ -83,6 +84,7 @@ def make_story(
     negative_prompt: str = "",
     embedder: str = "",
     overwrite: bool = False,
+    signer: Signer | None = None,
 ) -> dict:
     """Makes the clips of the shots and the film, each beside its sheet and its record; leaves out what is there.
 
@@ -99,6 +101,7 @@ def make_story(
       embedder: who says how alike shots and references are, as `mmjax.encoders.embedders` takes it; by default the
         model's own face pack, where it has one.
       overwrite: replace the film, and clips whose shots were changed, where mmjax made them.
+      signer: signs film, clips and sheets; from `mmjax.credentials.open_signer`.
 
     Returns:
       what the film's record says.
@@ -109,6 +112,7 @@ def make_story(
       OutputError: what cannot or may not be written.
     """
     given = dict(size=size, fps=fps, seed=seed, negative_prompt=negative_prompt, embedder=embedder)
+    given["signer"] = signer
     with claimed(sampler, shots, references, output, **given, overwrite=overwrite) as story:
         return story.run(sampler.at_once)
 
@@ -127,6 +131,7 @@ def claimed(
     embedder: str = "",
     inputs: outputs.Inputs = (),
     overwrite: bool = False,
+    signer: Signer | None = None,
 ) -> Iterator[Story]:
     """The story while its files are ours to write; arguments and errors as of `make_story`.
 
@@ -145,17 +150,16 @@ def claimed(
         _check_prompt(sampler, shot, request)
     paths = _clip_paths(Path(output), len(shots))
     sizes = [(count, *size[1:]) for count in frames]
-    film = planned_film(
-        output, [products.video(sampler, *each, fps) for each in zip(requests, paths, sizes, strict=True)]
-    )
+    planned = zip(requests, paths, sizes, strict=True)
+    film = planned_film(output, [products.video(sampler, *each, fps, signer=signer) for each in planned])
     spec = embedder or sampler.config.encoders.face_models
     if film.is_whole(spec):
         yield Story(film, None, None, (), Likeness(None))
         return
     pictures = [np.asarray(read_picture(path)) for path in references]
     likeness = _likeness(sampler, pictures, spec, required=bool(embedder))
-    read = [*inputs, *(("--reference", path) for path in references)]
-    how = dict(frames=frames, inputs=inputs, overwrite=overwrite, go_on=True)
+    read = [*inputs, *job.files_of(signer), *(("--reference", path) for path in references)]
+    how = dict(frames=frames, inputs=inputs, overwrite=overwrite, go_on=True, signer=signer)
     with (
         outputs.claim(film.outputs(), read, overwrite) as claim,
         job.claimed(sampler, requests, paths, size, fps, **how) as clips,

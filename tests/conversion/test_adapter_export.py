@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from mmjax import config as c
-from mmjax import convert, trees
+from mmjax import convert, inspect, trees
 from mmjax.errors import CheckpointError, ConfigError, MMJaxError
 from mmjax.sampling import load_sampler
 from mmjax.trainable import split_adapter
@@ -327,3 +327,27 @@ def test_an_adapter_in_the_wrong_place_says_where_it_belongs(folder, tmp_path):
     config = tiny_run.experiment(adapter=True, train={"base": str(folder / "made")})
     with pytest.raises(CheckpointError, match="expected a converted component, found a trained adapter"):
         start.load_start(config, saved_runs.abstract(config))
+
+
+def test_what_lies_there_says_what_it_is(folder, tmp_path):
+    """File, folder made of it, base and run, by `mmjax.inspect`; a file that was changed is refused."""
+    found = inspect.inspect(folder / "a.safetensors")
+    assert (found.kind, found.more["step"], found.more["encoders"]) == ("exported adapter", "5", ENCODERS)
+    assert found.versions["jax"] == jax.__version__ and "base" in found.more and str(folder) not in str(found.more)
+    expected = {"made": ("converted weights", "adapter"), "base": ("converted weights", "transformer")}
+    for name, (kind, component) in expected.items():
+        assert (inspect.inspect(folder / name).kind, inspect.inspect(folder / name).more["component"]) == (
+            kind,
+            component,
+        )
+    assert inspect.inspect(folder / "run").more == {"experiment": "tiny_run", "last checkpoint": 5}
+    content = bytearray((folder / "a.safetensors").read_bytes())
+    content[-1001] ^= 4
+    (tmp_path / "b.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match="found another checksum"):
+        inspect.inspect(tmp_path / "b.safetensors")
+    save_file({"layer.weight": np.ones((2, 3), np.float32)}, tmp_path / "c.safetensors")
+    assert inspect.inspect(tmp_path / "c.safetensors").notice is None
+    (tmp_path / "c.safetensors").write_bytes((tmp_path / "c.safetensors").read_bytes()[:-4])
+    with pytest.raises(MMJaxError, match="c.safetensors: expected .* truncated"):
+        inspect.inspect(tmp_path / "c.safetensors")

@@ -58,8 +58,8 @@ _VIDEOS = (
     Fault(
         "a video that was cut off between two pictures is taken for a whole one",
         VIDEO,
-        "and _index_end(stream) > self._container.size > 0:",
-        "and _index_end(stream) < 0:",
+        "and _index_end(self._stream) > self._container.size > 0",
+        "and _index_end(self._stream) < 0",
         _INPUTS,
     ),
     Fault(

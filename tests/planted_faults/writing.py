@@ -23,6 +23,8 @@ _TOKENIZER = (
 )
 _JOB = ("tests/sampling/test_job.py", "tests/sampling/test_files_given.py")
 _LATENTS = ("tests/sampling/test_latents.py",)
+CREDENTIALS, PROVENANCE = "mmjax/credentials.py", "mmjax/provenance.py"
+_CREDENTIALS, _INSPECT = ("tests/sampling/test_credentials.py",), ("tests/sampling/test_inspect.py",)
 
 _WRITTEN = (
     Fault(
@@ -274,9 +276,9 @@ _SAMPLED = (
     ),
     Fault(
         "--overwrite leaves finished videos of a batch as they are",
-        JOB,
-        "if overwrite or not (go_on and pair[0].is_finished())]",
-        "if not (go_on and pair[0].is_finished())]",
+        "mmjax/sample.py",
+        "len(requests) > 1 and not args.overwrite",
+        "len(requests) > 1",
         _JOB,
     ),
     Fault(
@@ -320,6 +322,48 @@ _SAMPLED = (
         "        number += 1\n    return found",
         "        break\n    return found",
         _JOB,
+    ),
+    Fault(
+        "paths of models travel in videos",
+        PROVENANCE,
+        "{name: _last_names(settings[name]) for",
+        "{name: settings[name] for",
+        _INSPECT,
+    ),
+    Fault(
+        "settings of a foreign file are believed, whatever they are",
+        PROVENANCE,
+        "except (ConfigError, TypeError, KeyError, AttributeError):\n        return None",
+        "except (ConfigError, TypeError, KeyError, AttributeError):\n        pass",
+        _INSPECT,
+    ),
+    Fault(
+        "a batch that goes on leaves videos unsigned",
+        PRODUCTS,
+        "return there and (self.signer is None or",
+        "return there and (self.path or",
+        _CREDENTIALS,
+    ),
+    Fault(
+        "a foreign file has this machine call a server",
+        CREDENTIALS,
+        '"remote_manifest_fetch": False',
+        '"remote_manifest_fetch": True',
+        _CREDENTIALS,
+    ),
+    Fault(
+        "a certificate that ran out signs",
+        CREDENTIALS,
+        "if now > certificate.not_valid_after_utc:",
+        "if not now:",
+        _CREDENTIALS,
+    ),
+    Fault(
+        "a signed file that was changed is valid",
+        CREDENTIALS,
+        '"Invalid": "INVALID: the file',
+        '"Invalid": "valid: the file',
+        _CREDENTIALS,
     ),
     Fault(
         "a checkpoint's own folder is not known for a part of a workdir",

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from mmjax import convert, sample, trees
+from mmjax import convert, inspect, sample, trees
 from mmjax.conversion import load_component
 from mmjax.encoders.vae import load_autoencoder
 from mmjax.errors import CheckpointError, ConfigError, ConversionError, OutputError
@@ -96,6 +96,13 @@ def test_the_files_say_what_they_are(folder, tmp_path):
 
 
 @pytest.mark.slow
+def test_inspecting_them_says_the_same(folder):
+    assert inspect.inspect(folder / "mini").kind == "shipped model"
+    found = inspect.inspect(folder / "mini/vae.safetensors")
+    assert found.kind == "shipped model's vae" and found.more["shipped"]["about"]["summary"]
+    assert found.more["licence"] == "Test only"
+
+
 def test_a_sampler_of_the_files_is_that_of_the_run_but_for_the_rounding(folder):
     sampler, run = (load_sampler(folder / name, face_models=fp.PACK) for name in ("mini", "run"))
     for path, leaf in trees.flatten(sampler.params).items():

@@ -146,7 +146,7 @@ def test_a_home_in_every_path_flag(monkeypatch, tmp_path):
     for flag in paths:
         value = vars(parser.parse_args(["--model", "m", "--output", "o", flag.option_strings[-1], "~/a b"]))[flag.dest]
         assert value in (f"{tmp_path}/a b", [f"{tmp_path}/a b"]), flag.option_strings
-    assert len(paths) == 14
+    assert len(paths) == 16
 
 
 def test_a_report_of_the_tiny_model_is_not_replaced_by_surprise(sampler, capsys, monkeypatch):

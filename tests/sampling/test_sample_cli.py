@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mmjax import config as c
-from mmjax import convert, media, sample, sharding
+from mmjax import convert, inspect, media, provenance, sample, sharding
 from mmjax import tiny as report_of_tiny
 from mmjax import train as entry
 from mmjax.diffusion import samplers, schedule
@@ -151,6 +151,7 @@ def test_several_prompts_go_to_numbered_files_each_with_its_own_seed(run, tmp_pa
     request = Request("a girl on a beach", seed=4)
     alone = sampler.sample([request], progress=lambda done, total: None)[0]
     tags = {"prompt": request.prompt, "seed": "4", "title": request.prompt, "settings": records[1]["hash"]}
+    tags[provenance.TAG] = provenance.record_text(inspect.settings_of(tmp_path / "out-001.json"))
     again = media.write_video(tmp_path / "again.mp4", alone.frames, fps=8, metadata=tags)
     assert again.read_bytes() == (tmp_path / "out-001.mp4").read_bytes()
 

@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from mmjax import config as c
-from mmjax import media, sample
+from mmjax import credentials, inspect, media, sample
 from mmjax.encoders.embedders import open_embedder
 from mmjax.errors import ConfigError, DataError
 from mmjax.evaluation.decoding import decode_video
 from mmjax.sampling import film, stories
 from mmjax.sampling.shots import Shot
+from tests.helpers import certificates, tiny_run
 from tests.helpers import face_pictures as fp
-from tests.helpers import tiny_run
 from tests.helpers.fake_sampler import FULL, Fake, command, ends, fails, there
 
 STORY = """
@@ -267,3 +267,26 @@ def test_a_story_of_nobody_from_python(sampler):
     assert stories.make_story(sampler, [Shot("a sea"), Shot("a train", frames=9)], [], "sea.mp4", seed=3) == record
     with pytest.raises(ConfigError, match="expected a shot or more"):
         stories.make_story(sampler, [], [], "none.mp4")
+
+
+def test_film_and_clips_are_signed_and_know_their_shots(sampler, tmp_path, capsys):
+    """Prompts and seeds travel in the film, names of files do not."""
+    cert, key = certificates.write_chain(tmp_path)
+    tell("--c2pa-cert", cert, "--c2pa-key", key)
+    assert all(credentials.is_signed(name) for name in [*FILM, *CLIPS] if not name.endswith("json"))
+    found = inspect.inspect("story.mp4")
+    assert found.c2pa["verdict"].startswith("valid") and len(frames_of("story.mp4")) == 17 + 1 + 9
+    assert found.settings == inspect.settings_of("story.png") and found.hash == inspect.inspect("story.json").hash
+    prompts = ["A man img in a red coat smiles", "A man img in a red coat runs", "A man img in a red coat sits"]
+    assert [(shot["prompt"], shot["seed"]) for shot in found.settings["shots"]] == list(
+        zip(prompts, (7, 8, 99), strict=True)
+    )
+    assert not [name for name in (b"face.png", b"story-001") if name in Path("story.mp4").read_bytes()]
+    record = inspect.inspect("story.json")
+    assert record.kind == "record of a film" and "note" not in record.more and record.settings["shots"]
+    assert inspect.settings_of("story-002.mp4")["prompt"] == prompts[1]
+    inspect.main(["story.mp4"])
+    assert "shots.3.seed" in capsys.readouterr().out
+    before = {name: Path(name).read_bytes() for name in [*FILM, *CLIPS]}
+    tell("--c2pa-cert", cert, "--c2pa-key", key)
+    assert before == {name: Path(name).read_bytes() for name in before} and len(sampler.made) == 3
