@@ -14,7 +14,7 @@ import pytest
 
 from mmjax import config as c
 from mmjax.errors import CheckpointError, ConfigError, DataError, MMJaxError
-from mmjax.train import _check_processes
+from mmjax.processes import check_launch
 from mmjax.training import loop, resuming
 from mmjax.training.finite import FiniteCheck
 from mmjax.training.tasks.registry import make_task
@@ -156,14 +156,14 @@ LAUNCHES = {
 @pytest.mark.parametrize("launch", LAUNCHES)
 def test_a_launch_line_that_is_incomplete_is_told(launch):
     with pytest.raises(ConfigError, match=re.escape(LAUNCHES[launch])):
-        _check_processes(*launch)
+        check_launch(*launch)
 
 
 @pytest.mark.parametrize(
     "launch", [(None, None, None), ("auto", None, None), ("host:5000", 2, 1), ("[::1]:5000", 1, 0)]
 )
 def test_a_launch_line_that_is_complete_passes(launch):
-    _check_processes(*launch)
+    check_launch(*launch)
 
 
 class _Saved:
