@@ -2,6 +2,7 @@
 
     processes.check_launch(coordinator, count, number)      # before JAX is imported
     processes.start(coordinator, count, number, patience)   # all are there and know each other
+    processes.check_platform()
 
 Every mistake is one line at every process that it concerns (`mmjax.roll_call`). From the start on the processes watch
 one another (`mmjax.peers`).
@@ -15,6 +16,7 @@ from mmjax.roll_call import Place
 
 START_TIMEOUT = 300  # seconds that all processes have to come; machines of one job may start minutes apart
 _ALL_THERE = 120  # seconds for JAX's own start, when all processes are known to be there
+_JAX_LOST = 300  # seconds of silence after which JAX ends all processes natively; `peers.LOST` comes first
 
 
 def check_launch(coordinator: str | None, processes: int | None, process: int | None) -> None:
@@ -40,20 +42,19 @@ def check_launch(coordinator: str | None, processes: int | None, process: int | 
 
 
 def start(coordinator: str | None, processes: int | None, process: int | None, patience: float = START_TIMEOUT) -> None:
-    """Starts JAX, over all processes where there are several, after `check_launch`.
+    """Starts `jax.distributed` where there are several processes, after `check_launch`.
 
     Args:
       coordinator: HOST:PORT of process 0; "auto" asks the cluster; None for one process alone.
       patience: seconds that all processes have to come.
 
     Raises:
-      ConfigError: no cluster, a port that is taken, processes that are missing, no such platform as JAX_PLATFORMS.
+      ConfigError: no cluster, a port that is taken, processes that are missing.
     """
     if coordinator:
         place, devices = _found(patience) if coordinator == "auto" else (Place(coordinator, processes, process), None)
         roll_call.attend(place, patience)
         _start_jax(place, devices)
-    check_platform()
 
 
 def check_platform() -> None:
@@ -93,7 +94,12 @@ def _start_jax(place: Place, devices: list[int] | None) -> None:
 
     try:
         jax.distributed.initialize(
-            place.address, place.processes, place.process, devices, initialization_timeout=_ALL_THERE
+            place.address,
+            place.processes,
+            place.process,
+            devices,
+            initialization_timeout=_ALL_THERE,
+            heartbeat_timeout_seconds=_JAX_LOST,
         )
     except RuntimeError as error:
         raise ConfigError(f"--coordinator {place.address}: JAX cannot start here: {error_text(error)}") from error

@@ -1,4 +1,4 @@
-"""The roll call before JAX starts: process 0 listens at the coordinator's port until all processes have named themselves.
+"""The roll call before JAX starts: process 0 listens at the coordinator's port until all have named themselves.
 
 JAX itself ends a start that cannot work natively, with status 134, and does not say who is missing; a port that is
 taken was a segmentation fault. Here every process gets the same line, or all go on and JAX takes the port over. No JAX.

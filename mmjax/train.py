@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags, logging
 
-from mmjax import callable_command, cli, processes
+from mmjax import callable_command, cli, peers, processes
 from mmjax.config import FISHERFACES, Experiment
 from mmjax.errors import ConfigError
 from mmjax.vae_experiment import VAEExperiment
@@ -45,9 +45,10 @@ def train(config: Experiment | VAEExperiment, workdir: str | Path) -> "TrainStat
     from mmjax.training import loop
 
     config = config.validated()
-    loop.check(config, workdir)  # before records are drawn or the autoencoder is read
-    sources, evaluators = _OPENED[type(config)](config)
-    return loop.train(config, workdir, sources, evaluators)
+    with peers.together():
+        loop.check(config, workdir)  # before records are drawn or the autoencoder is read
+        sources, evaluators = _OPENED[type(config)](config)
+        return loop.train(config, workdir, sources, evaluators)
 
 
 def _of_diffusion(config: Experiment) -> "tuple[Sources, list[Evaluator]]":
@@ -158,11 +159,14 @@ def main() -> None:
     processes.check_launch(*launch)
     config = cli.training_experiment(given.workdir)
     cli.keep_compiled_programs(given.compilation_cache)
-    processes.start(*launch, given.start_timeout)  # from here on devices are touched
-    train(config, given.workdir or Path("runs") / config.name)
+    processes.start(*launch, given.start_timeout)
+    with peers.together():
+        processes.check_platform()  # from here on devices are touched
+        train(config, given.workdir or Path("runs") / config.name)
 
 
 callable_command(__name__)
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    with peers.leaving_at_once():
+        cli.run(main, define_flags)

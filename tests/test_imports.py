@@ -46,6 +46,7 @@ GROUND_FLOOR = {
         "trainable",
         "training_settings",
         "peers",
+        "peers",
         "precision",
         "provenance",
         "processes",

@@ -63,7 +63,7 @@ def test_numbers_that_do_not_fit_are_told_at_once(others, said):
 
 def test_a_port_that_is_taken_is_told():
     with socket.create_server(("127.0.0.1", 0)) as other:
-        address = "127.0.0.1:%d" % other.getsockname()[1]
+        address = f"127.0.0.1:{other.getsockname()[1]}"
         (told,) = called(Place(address, 2, 0))
     assert "expected a free port on" in told and "another program has it; give another port" in told
 
@@ -72,7 +72,7 @@ def test_another_program_and_nobody_at_all_are_told(monkeypatch):
     monkeypatch.setattr(roll_call, "_LATE", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as other:
         threading.Thread(target=lambda: other.accept()[0].sendall(b"HTTP/1.1 400\n"), daemon=True).start()
-        (told,) = called(Place("127.0.0.1:%d" % other.getsockname()[1], 2, 1))
+        (told,) = called(Place(f"127.0.0.1:{other.getsockname()[1]}", 2, 1))
     assert "expected process 0 of this run there, found another program" in told
     (told,) = called(Place(f"127.0.0.1:{free_port()}", 2, 1), patience=0.5)
     assert "expected process 0 there within 0 s, found: Connection refused" in told
