@@ -124,7 +124,7 @@ def train(
                     checkpoints.begin(state)
             if _due(step, config.train.log_every, last):
                 progress.log(step)
-            if stop.after(step):
+            if stop.after_step():
                 with progress.aside():
                     checkpoints.save(state, batches)
                     checkpoints.wait()

@@ -254,7 +254,7 @@ import os, signal
 from mmjax.training.signals import StopSignals
 with StopSignals(lambda step: False) as stop:
     os.kill(os.getpid(), signal.SIGINT)
-    print(stop.after(1), flush=True)
+    print(stop.after_step(), flush=True)
     os.kill(os.getpid(), signal.SIGINT)
 """
 
