@@ -9,6 +9,7 @@ one another (`mmjax.peers`).
 """
 
 import os
+from collections.abc import Mapping
 
 from mmjax import roll_call
 from mmjax.errors import ConfigError, error_text
@@ -86,7 +87,23 @@ def _found(patience: float) -> tuple[Place, list[int] | None]:
             "--coordinator auto: expected a cluster that JAX knows (a TPU pod, Slurm's srun, Open MPI, Kubernetes), "
             "found none; on one machine leave --coordinator out, elsewhere give HOST:PORT, --processes and --process"
         )
-    return Place(address, processes, process), devices
+    return Place(address, processes, process), _of_task(devices, os.environ)
+
+
+def _of_task(devices: list[int] | None, env: Mapping[str, str]) -> list[int] | None:
+    """Which GPUs are a Slurm task's own; None: all that it sees, or what JAX_LOCAL_DEVICE_IDS says.
+
+    JAX gives each task the GPU of its number on the machine. A task that sees one alone (--gpus-per-task=1) has that,
+    and the only task of a machine has all.
+    """
+    if devices is None or "JAX_LOCAL_DEVICE_IDS" in env:
+        return None
+    seen = env.get("CUDA_VISIBLE_DEVICES", "").count(",") + 1 if env.get("CUDA_VISIBLE_DEVICES") else 0
+    if seen == 1:
+        return [0]
+    if "SLURM_NTASKS" in env and env["SLURM_NTASKS"] == env.get("SLURM_STEP_NUM_NODES"):
+        return list(range(seen or int(env.get("SLURM_GPUS_ON_NODE", "1"))))
+    return devices
 
 
 def _start_jax(place: Place, devices: list[int] | None) -> None:
