@@ -90,7 +90,12 @@ class _Caller:
 
 def _called(place: Place, listener: socket.socket, there: dict[int, _Caller], deadline: float) -> str:
     """Fills in who is there, until all are or the time is over; returns what is wrong with one of them, or nothing."""
-    while len(there) < place.processes - 1 and (left := deadline - time.monotonic()) > 0:
+    while (left := deadline - time.monotonic()) > 0:
+        if len(there) == place.processes - 1:
+            for number in [number for number, caller in there.items() if not caller.waits()]:
+                there.pop(number).connection.close()  # it has ended since; it may be started again
+            if len(there) == place.processes - 1:
+                break
         listener.settimeout(min(left, 1.0))
         try:
             connection = listener.accept()[0]

@@ -79,19 +79,40 @@ def test_another_program_and_nobody_at_all_are_told(monkeypatch):
 
 
 def test_whoever_else_knocks_is_sent_away():
-    port = free_port()
-    address = f"127.0.0.1:{port}"
+    address = f"127.0.0.1:{free_port()}"
     told = []
     thread = threading.Thread(target=lambda: told.append(called(Place(address, 2, 0), patience=20)))
     thread.start()
     for said in (b"GET / HTTP/1.1\n", b"[1]\n", b""):
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", port), timeout=1) as stray:
-                    stray.sendall(said)
-                break
-            except OSError:
-                pass
+        with _connected(address) as stray:
+            stray.sendall(said)
     attend(Place(address, 2, 1), 20)
     thread.join(20)
     assert told == [[""]]
+
+
+def test_a_process_that_ended_while_it_waited_is_missing_until_it_comes_again():
+    address = f"127.0.0.1:{free_port()}"
+    told = {}
+
+    def one(number):
+        told[number] = called(Place(address, 3, number), patience=20)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in (0, 2)]
+    threads[0].start()
+    with _connected(address) as ended:
+        ended.sendall(b'{"mmjax": 1, "process": 1, "processes": 3, "host": "vm"}\n')
+    threads[1].start()
+    assert called(Place(address, 3, 1), patience=20) == [""]
+    for thread in threads:
+        thread.join(20)
+    assert told == {0: [""], 2: [""]}
+
+
+def _connected(address: str) -> socket.socket:
+    host, _, port = address.partition(":")
+    while True:
+        try:
+            return socket.create_connection((host, int(port)), timeout=1)
+        except OSError:
+            pass
