@@ -11,6 +11,7 @@ status 134: after 50 to 100 s without a sign of life of one process, at once whe
 (`_saying_before_an_abort`).
 """
 
+import atexit
 import contextlib
 import ctypes
 import multiprocessing
@@ -89,6 +90,7 @@ class Peers:
             self._patience = SOON_LOST
             time.sleep(SOON_LOST + 4 * BEAT + 2.0)  # the other thread ends this process meanwhile, if another is gone
         self.tell(_line_of(error))
+        atexit.register(leave, _STATUS)  # before JAX's own farewell, which would wait for the others and then abort
 
     def _begin(self) -> None:
         if self.count > 1:
@@ -190,7 +192,8 @@ class Peers:
 def together() -> Iterator[Peers]:
     """All processes of a run for the block, which ends at all of them, or with one line where one fails; see `Peers`.
 
-    Within another one it is the same. Where the block raises, the others are told first.
+    Within another one it is the same. Where the block raises, the others are told first; they end at once, and this
+    process, whatever its program does with the error, ends with status 2 as well.
     """
     global _current
     if _current is not None:
@@ -212,10 +215,10 @@ def together() -> Iterator[Peers]:
 
 @contextlib.contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """For a command: where several processes ran and this one fails, it ends without JAX's own farewell.
+    """For a command: where several processes ran and this one fails, it ends with its own status and waits for nothing.
 
-    That waits for the others, for minutes, and ends natively, with status 134. What `errors.exits_cleanly` has said
-    stands; another exception's traceback is printed here.
+    Threads of libraries may wait for the others, for minutes. What `errors.exits_cleanly` has said stands; another
+    exception's traceback is printed here.
     """
     try:
         yield

@@ -30,6 +30,9 @@ _GALLERY = 64  # held-out records whose people the samples are told from
 def train(config: Experiment | VAEExperiment, workdir: str | Path) -> "TrainState":
     """Trains an experiment in a workdir, or goes on with the run that is there; see `mmjax.training.loop.train`.
 
+    With several processes (`jax.distributed`) all of them call this, and none goes on without the others: where one
+    fails, the others end with its line and status 2 (`mmjax.peers`).
+
     Of a diffusion model: records of drawn people are made first, unless they are there; prepared ones are read, without
     any of the networks that encoded them. With `train.sample_every` clips of held-out people are sampled every so many
     steps, which needs the autoencoder's weights; with `train.identity_embedder` they are compared with the people's

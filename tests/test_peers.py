@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import time
+import types
 
 import jax
 import pytest
@@ -22,6 +23,7 @@ def ended(monkeypatch):
     monkeypatch.setattr(peers, "SOON_LOST", 0.3)
     monkeypatch.setattr(peers, "_TURN", 50)
     monkeypatch.setattr(peers, "_FAREWELL", 0.3)
+    monkeypatch.setattr(peers, "atexit", types.SimpleNamespace(register=lambda leave, status: None))
     monkeypatch.setattr(peers, "_say", lambda line: setattr(said, "line", line))
 
     def leave(status):
