@@ -33,6 +33,7 @@ SOON_LOST = 15.0  # the same where a collective has failed already, so that some
 _FAREWELL = 10.0  # seconds that process 0, which keeps the store, waits for the others to have read why it ends
 _TURN = 10_000  # milliseconds that one question to the store waits for its answer
 _STATUS = 2
+_NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # JAX's own name for it in the store
 
 _current: "Peers | None" = None
 _runs = 0  # of this process, which have names of their own in the store
@@ -80,6 +81,15 @@ class Peers:
         _briefly(lambda: self._client.key_value_set(self._key(f"failed/{self.index}"), said))
         if self.index == 0:
             self._see_off()
+
+    def notice(self) -> str:
+        """When JAX was given its preemption notice, SIGTERM, at any process; empty where it was not."""
+        try:
+            return self._client.key_value_try_get(_NOTICE)
+        except Exception as error:
+            if "NOT_FOUND" not in str(error):
+                raise
+            return ""
 
     def _failed(self, error: BaseException) -> None:
         """This process's main thread ends with an error: the others are told, or were the cause of it."""

@@ -105,7 +105,7 @@ def train(
         pipeline.start_workers(batches)
         evaluators = [ValidationLoss(task, sources, objective, mesh, streams.validation), *evaluators]
         stack.enter_context(sharding.use_mesh(mesh))
-        stop = stack.enter_context(StopSignals(checkpoints.preempted))
+        stop = stack.enter_context(StopSignals(peers, checkpoints.preempted, first))
         progress = Progress(telemetry, FiniteCheck(task, telemetry, checkpoints), task.timesteps)
 
         read = {name for frames in config.data.frames for name in task.fields(frames)}
@@ -124,7 +124,7 @@ def train(
                     checkpoints.begin(state)
             if _due(step, config.train.log_every, last):
                 progress.log(step)
-            if stop.after_step():
+            if stop.after(step):
                 with progress.aside():
                     checkpoints.save(state, batches)
                     checkpoints.wait()

@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mmjax import peers
+from mmjax.peers import Peers
 
 _INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
 _AGAIN = " (Ctrl-C again stops at once)"
@@ -22,30 +23,37 @@ class StopSignals:
     step after which all stop; none waits for the others in a step without a signal. SIGINT is passed on as such.
 
     Args:
-      preempted: of a step's number, from 1, whether it is the one that JAX has agreed on; asked of several processes.
+      preempted: of a step, whether it is the one that JAX has agreed on; asked where there are several processes.
+      first: the last step that is done already, 0 in a new run.
     """
 
-    def __init__(self, preempted: Callable[[int], bool]):
-        self._preempted = preempted
+    def __init__(self, peers: Peers, preempted: Callable[[int], bool], first: int):
+        self._peers, self._preempted, self._first = peers, preempted, first
         self._caught = False
-        self._steps = 0  # since this was entered; JAX's agreement may have been made before, when all had done none
-        self._several = jax.process_count() > 1
+        self._came_before = False  # a notice, before the first step
+        self._several = peers.count > 1
         self._before = {}
 
     def __enter__(self):
         for number in (signal.SIGINT, *(() if self._several else (signal.SIGTERM,))):
             with contextlib.suppress(ValueError):  # not in the main thread: the caller's signals are the caller's
                 self._before[number] = signal.signal(number, self._catch)
+        if self._several:
+            # JAX agrees on the step after the latest that any process asked about. A notice that came while none had
+            # asked gives step 1, which a run that goes on is past: it stops after its first step instead.
+            self._preempted(self._first)
+            self._came_before = bool(self._peers.agree("notice", "", lambda said: self._peers.notice()))
         return self
 
     def __exit__(self, *error):
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def after_step(self) -> bool:
+    def after(self, step: int) -> bool:
         """Whether to stop after this step; all processes must ask after each, and all get the same answer."""
-        self._steps += 1
-        return self._preempted(self._steps) if self._several else self._caught
+        if self._several:
+            return self._preempted(step) or self._came_before
+        return self._caught
 
     def _catch(self, number, frame):
         if self._caught and number == signal.SIGINT:

@@ -21,6 +21,13 @@ class Store:
             self._check()
             return [(name, value) for name, value in self.values.items() if name.startswith(key)]
 
+    def key_value_try_get(self, key):
+        with self.changed:
+            self._check()
+            if key not in self.values:
+                raise RuntimeError(f"NOT_FOUND: Config key {key} not found.")
+            return self.values[key]
+
     def blocking_key_value_get(self, key, milliseconds):
         with self.changed:
             if not self.changed.wait_for(lambda: key in self.values, milliseconds / 1000):

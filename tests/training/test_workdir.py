@@ -223,10 +223,11 @@ def test_weights_that_are_not_finite_stop_the_run_at_once(tmp_path):
 
 INTERRUPTED = """
 import os, signal
+from mmjax.peers import together
 from mmjax.training.signals import StopSignals
-with StopSignals(lambda step: False) as stop:
+with together() as alone, StopSignals(alone, None, 0) as stop:
     os.kill(os.getpid(), signal.SIGINT)
-    print(stop.after_step(), flush=True)
+    print(stop.after(1), flush=True)
     os.kill(os.getpid(), signal.SIGINT)
 """
 
