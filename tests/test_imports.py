@@ -46,7 +46,6 @@ GROUND_FLOOR = {
         "trainable",
         "training_settings",
         "peers",
-        "peers",
         "precision",
         "provenance",
         "processes",
