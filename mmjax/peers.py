@@ -31,11 +31,13 @@ BEAT = 1.0  # seconds between two signs of life
 LOST = 45.0  # seconds of silence after which a process is lost; JAX's own watch ends all after 50 to 100 by default
 SOON_LOST = 15.0  # the same where a collective has failed already, so that somebody must be gone
 _FAREWELL = 10.0  # seconds that process 0, which keeps the store, waits for the others to have read why it ends
+_DYING = 10.0  # seconds in which a process that is being killed may still seem to listen
 _TURN = 10_000  # milliseconds that one question to the store waits for its answer
 _STATUS = 2
 _NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # JAX's own name for it in the store
 
 _current: "Peers | None" = None
+_kept: list[Any] = []  # what the system calls
 _runs = 0  # of this process, which have names of their own in the store
 
 
@@ -211,16 +213,16 @@ def together() -> Iterator[Peers]:
         return
     _current = peers = _found()
     peers._begin()
-    try:
-        with _saying_before_an_abort(peers):
+    with _saying_before_an_abort(peers):
+        try:
             yield peers
             peers._end()
-    except BaseException as error:
-        peers._failed(error)
-        raise
-    finally:
-        peers._over.set()
-        _current = None
+        except BaseException as error:
+            peers._failed(error)
+            raise
+        finally:
+            peers._over.set()
+            _current = None
 
 
 @contextlib.contextmanager
@@ -276,27 +278,40 @@ def _saying_before_an_abort(peers: Peers) -> Iterator[None]:
     """Where JAX's client is about to abort since process 0 is gone, the line comes first, and the status is 2.
 
     The client does so in native code, 0.1 s after process 0's end, and its callback that would be told before cannot be
-    used (std::bad_cast in jaxlib 0.10.2 and 0.11.2). A handler that returns lets any other abort go on.
+    used (std::bad_cast in jaxlib 0.10.2 and 0.11.2). Any other abort, where process 0 still answers after a while, goes
+    on when the others are told.
     """
     if peers.count == 1:
         yield
         return
 
     def handle(number: int) -> None:
-        host, _, port = peers._address.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-        except OSError:
-            peers._leave("process 0 is lost: it was killed, or its machine is gone")
+        if peers._told:  # of its own failure
+            leave(_STATUS)
+        until = time.monotonic() + _DYING
+        while time.monotonic() < until:
+            if not _answers(peers._address):
+                peers._leave("process 0 is lost: it was killed, or its machine is gone")
+            time.sleep(0.1)
+        peers.tell("it aborted in native code; its own log says more")
 
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(handle)
     install = ctypes.CDLL(None).signal
     install.argtypes, install.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    _kept.append(handler)
     before = install(signal.SIGABRT, ctypes.cast(handler, ctypes.c_void_p))
+    yield  # an error leaves it in place: JAX's client may abort as long as this process lives
+    install(signal.SIGABRT, before)
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody still listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
     try:
-        yield
-    finally:
-        install(signal.SIGABRT, before)
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _is_of_collective(error: BaseException) -> bool:
