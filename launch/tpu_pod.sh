@@ -6,6 +6,8 @@
 set -euo pipefail
 config=${1:?usage: TPU=NAME ZONE=ZONE launch/tpu_pod.sh CONFIG.py --workdir DIR [--config.KEY=VALUE ...]}
 shift
-line=(python -m mmjax.train --config="$config" --coordinator=auto "$@")
-gcloud compute tpus tpu-vm ssh "${TPU:?name of the slice}" --zone="${ZONE:?its zone}" --worker=all \
-  --command="cd ${REPOSITORY:-mmjax} && $(printf '%q ' "${line[@]}")"
+on_host=(python -m mmjax.train --config="$config" --coordinator=auto "$@")
+line=(gcloud compute tpus tpu-vm ssh "${TPU:?name of the slice}" --zone="${ZONE:?its zone}" --worker=all
+  --command="cd ${REPOSITORY:-mmjax} && $(printf '%q ' "${on_host[@]}")")
+[[ -z ${DRY_RUN:-} ]] || { printf '%q ' "${line[@]}" && echo && exit; }
+exec "${line[@]}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags, logging
 
-from mmjax import callable_command, cli
+from mmjax import callable_command, cli, peers, processes
 from mmjax.config import FISHERFACES, Experiment
 from mmjax.errors import ConfigError
 from mmjax.vae_experiment import VAEExperiment
@@ -30,6 +30,9 @@ _GALLERY = 64  # held-out records whose people the samples are told from
 def train(config: Experiment | VAEExperiment, workdir: str | Path) -> "TrainState":
     """Trains an experiment in a workdir, or goes on with the run that is there; see `mmjax.training.loop.train`.
 
+    With several processes (`jax.distributed`) all of them call this, and none goes on without the others: where one
+    fails, the others end with its line and status 2 (`mmjax.peers`).
+
     Of a diffusion model: records of drawn people are made first, unless they are there; prepared ones are read, without
     any of the networks that encoded them. With `train.sample_every` clips of held-out people are sampled every so many
     steps, which needs the autoencoder's weights; with `train.identity_embedder` they are compared with the people's
@@ -45,9 +48,10 @@ def train(config: Experiment | VAEExperiment, workdir: str | Path) -> "TrainStat
     from mmjax.training import loop
 
     config = config.validated()
-    loop.check(config, workdir)  # before records are drawn or the autoencoder is read
-    sources, evaluators = _OPENED[type(config)](config)
-    return loop.train(config, workdir, sources, evaluators)
+    with peers.together():
+        loop.check(config, workdir)  # before records are drawn or the autoencoder is read
+        sources, evaluators = _OPENED[type(config)](config)
+        return loop.train(config, workdir, sources, evaluators)
 
 
 def _of_diffusion(config: Experiment) -> "tuple[Sources, list[Evaluator]]":
@@ -146,48 +150,26 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("processes", None, "How many processes there are, with --coordinator HOST:PORT.")
     flags.DEFINE_integer("process", None, "This process's number, from 0, with --coordinator HOST:PORT.")
+    flags.DEFINE_float(
+        "start_timeout", processes.START_TIMEOUT, "Seconds in which all processes have to be there.", lower_bound=1
+    )
 
 
 def main() -> None:
     """Reads the experiment, then starts JAX."""
     given = flags.FLAGS
-    _check_processes(given.coordinator, given.processes, given.process)
+    launch = (given.coordinator, given.processes, given.process)
+    processes.check_launch(*launch)
     config = cli.training_experiment(given.workdir)
-
-    import jax  # from here on devices are touched
-
     cli.keep_compiled_programs(given.compilation_cache)
-    if given.coordinator == "auto":
-        jax.distributed.initialize()
-    elif given.coordinator:
-        jax.distributed.initialize(given.coordinator, given.processes, given.process)
-
-    train(config, given.workdir or Path("runs") / config.name)
-
-
-def _check_processes(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """Refuses a launch line that lacks something, or says something that would be without effect (`ConfigError`)."""
-    numbered = processes is not None or process is not None
-    if coordinator in (None, "", "auto"):
-        if numbered:
-            found = "with --coordinator auto, which asks the cluster" if coordinator else "without --coordinator"
-            raise ConfigError(
-                f"--processes and --process have no effect {found}: expected --coordinator HOST:PORT, the address of "
-                "process 0, beside them"
-            )
-        return
-    host, colon, port = coordinator.rpartition(":")
-    if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
-        raise ConfigError(f"--coordinator {coordinator}: expected HOST:PORT, the address of process 0, or auto")
-    if processes is None or process is None:
-        raise ConfigError(f"--coordinator {coordinator}: expected --processes N and --process I beside it")
-    if not 0 <= process < processes:
-        raise ConfigError(
-            f"--process {process}: expected a number from 0 to {processes - 1}, as --processes {processes}"
-        )
+    processes.start(*launch, given.start_timeout)
+    with peers.together():
+        processes.check_platform()  # from here on devices are touched
+        train(config, given.workdir or Path("runs") / config.name)
 
 
 callable_command(__name__)
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    with peers.leaving_at_once():
+        cli.run(main, define_flags)

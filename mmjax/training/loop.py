@@ -11,6 +11,7 @@ XLA_FLAGS=--xla_gpu_deterministic_ops=true.) SIGTERM and SIGINT save and end the
 """
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,9 +19,10 @@ import jax
 
 from mmjax import sharding
 from mmjax.errors import ConfigError
+from mmjax.peers import together
 from mmjax.records import pipeline
 from mmjax.records.sources import RecordFolders
-from mmjax.training import best, memory, optimizer, resuming, summary
+from mmjax.training import agreement, best, memory, optimizer, resuming, summary
 from mmjax.training import state as states
 from mmjax.training import step as steps
 from mmjax.training.batches import put_batch, training_batches
@@ -32,7 +34,7 @@ from mmjax.training.progress import Progress
 from mmjax.training.signals import StopSignals, agreed
 from mmjax.training.tasks.registry import make_task
 from mmjax.training.telemetry import Telemetry
-from mmjax.training.workdir import alone, check_alone, check_run, write_run
+from mmjax.training.workdir import alone, check_alone, check_run, remains, write_run
 from mmjax.training_settings import Run, TrainingExperiment
 from mmjax.weights.parameters import last_step
 
@@ -64,7 +66,10 @@ def train(
     criterion = best.criterion(config.train.keep_best, figures_to_choose_by(config, evaluators))
 
     with contextlib.ExitStack() as stack:
+        peers = stack.enter_context(together())
         stack.enter_context(alone(workdir))
+        agreement.check_shared(peers, workdir)
+        peers.remains = functools.partial(remains, workdir)
         check_run(workdir, config, sources.encoders)
         mesh = sharding.make_mesh(config.mesh)
         streams = states.random_keys(config.seed)
@@ -75,6 +80,7 @@ def train(
         judges = objective.judges
         batches = stack.enter_context(training_batches(config, sources))
         order = pipeline.order_fingerprint(config, sources, jax.process_count())
+        agreement.check_records(peers, order, sources.encoders)
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, config, order)))
         first, last = checkpoints.latest_step() or 0, config.train.steps
         if first < last:
@@ -99,12 +105,13 @@ def train(
         pipeline.start_workers(batches)
         evaluators = [ValidationLoss(task, sources, objective, mesh, streams.validation), *evaluators]
         stack.enter_context(sharding.use_mesh(mesh))
-        stop = stack.enter_context(StopSignals(checkpoints.preempted))
+        stop = stack.enter_context(StopSignals(peers, checkpoints.preempted, first))
         progress = Progress(telemetry, FiniteCheck(task, telemetry, checkpoints), task.timesteps)
 
         read = {name for frames in config.data.frames for name in task.fields(frames)}
 
         for step in range(first + 1, last + 1):
+            peers.step = step
             on_host = progress.next_batch(batches)
             batch = put_batch(on_host, mesh, read)
             one_step = compiled.of(batch)
@@ -149,10 +156,12 @@ def check(config: TrainingExperiment, workdir: str | Path) -> None:
     """What can be said of a run before anything is read or made.
 
     Raises:
-      ConfigError: batches that the devices cannot share, each with its own samples of every micro-batch; a workdir in
-        which another process trains.
+      ConfigError: processes with other settings; batches that the devices cannot share, each with its own samples of
+        every micro-batch; a workdir in which another run trains.
       CheckpointError: a folder of weights to start from that is not there; a run that goes on needs it no more.
     """
+    with together() as peers:
+        agreement.check_settings(peers, config)
     check_alone(Path(workdir))
     make_task(config).check(resumes=last_step(workdir) is not None)
     mesh = sharding.make_mesh(config.mesh)

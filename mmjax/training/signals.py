@@ -9,6 +9,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from mmjax import peers
+from mmjax.peers import Peers
+
 _INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
 _AGAIN = " (Ctrl-C again stops at once)"
 
@@ -16,21 +19,30 @@ _AGAIN = " (Ctrl-C again stops at once)"
 class StopSignals:
     """Listens for SIGTERM and SIGINT while it is entered; a second SIGINT stops at once.
 
-    With several processes SIGTERM is left to JAX, which brings all of them to stop at the same step.
+    With several processes SIGTERM is JAX's preemption notice: they agree through its store, beside the devices, on the
+    step after which all stop; none waits for the others in a step without a signal. SIGINT is passed on as such.
 
     Args:
-      preempted: of a step, whether JAX was told to stop all processes after it; asked where there are several.
+      preempted: of a step, whether it is the one that JAX has agreed on; asked where there are several processes.
+      first: the last step that is done already, 0 in a new run.
     """
 
-    def __init__(self, preempted: Callable[[int], bool]):
-        self._preempted = preempted
+    def __init__(self, peers: Peers, preempted: Callable[[int], bool], first: int):
+        self._peers, self._preempted, self._first = peers, preempted, first
         self._caught = False
+        self._came_before = False  # a notice, before the first step
+        self._several = peers.count > 1
         self._before = {}
 
     def __enter__(self):
-        for number in (signal.SIGINT, *((signal.SIGTERM,) if jax.process_count() == 1 else ())):
+        for number in (signal.SIGINT, *(() if self._several else (signal.SIGTERM,))):
             with contextlib.suppress(ValueError):  # not in the main thread: the caller's signals are the caller's
                 self._before[number] = signal.signal(number, self._catch)
+        if self._several:
+            # JAX agrees on the step after the latest that any process asked about. A notice that came while none had
+            # asked gives step 1, which a run that goes on is past: it stops after its first step instead.
+            self._preempted(self._first)
+            self._came_before = bool(self._peers.agree("notice", "", lambda said: self._peers.notice()))
         return self
 
     def __exit__(self, *error):
@@ -38,17 +50,20 @@ class StopSignals:
             signal.signal(number, handler)
 
     def after(self, step: int) -> bool:
-        """Whether to stop after this step; all processes must ask, and all get the same answer."""
-        if jax.process_count() > 1:
-            return self._preempted(step) or agreed(self._caught)
+        """Whether to stop after this step; all processes must ask after each, and all get the same answer."""
+        if self._several:
+            return self._preempted(step) or self._came_before
         return self._caught
 
     def _catch(self, number, frame):
         if self._caught and number == signal.SIGINT:
             _say("stopped at once; --workdir goes on from the last complete checkpoint")
-            os._exit(_INTERRUPTED)
+            peers.tell("it was stopped at once by a second Ctrl-C")
+            peers.leave(_INTERRUPTED)
         if not self._caught:
             _say("stopping after this step; what is trained is saved first" + _AGAIN * (number == signal.SIGINT))
+            if self._several:
+                os.kill(os.getpid(), signal.SIGTERM)
         self._caught = True
 
 

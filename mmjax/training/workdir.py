@@ -28,8 +28,8 @@ def alone(workdir: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            workdir.mkdir(parents=True, exist_ok=True)
             if jax.process_index() == 0:
+                workdir.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locks.held(workdir / _LOCK, temporary=True))
         except locks.Held as other:
             raise ConfigError(_taken(workdir, other)) from None
@@ -82,6 +82,17 @@ def write_run(workdir: Path, config: TrainingExperiment, encoders: dict[str, str
     if jax.process_index() == 0:
         files.write_json(Path(workdir) / "config.json", as_json(config))
         files.write_json(Path(workdir) / "encoders.json", dict(encoders))
+
+
+def remains(workdir: Path) -> str:
+    """What is left of a run that ends now, without a word to the others, and how to go on."""
+    step = last_step(workdir)
+    if step is None:
+        return "no checkpoint is complete yet, so the same command starts again"
+    return (
+        f"what was trained after the checkpoint of step {step} is lost; the same command goes on from there "
+        f"(--workdir {workdir})"
+    )
 
 
 def _taken(workdir: Path, other: object) -> str:

@@ -1,6 +1,7 @@
 """An experiment of a few thousand weights on sixteen drawn pictures, for tests of training."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -79,6 +80,19 @@ def experiment(folder="nowhere", *, adapter=False, compute="float32", **changes)
     for name, change in changes.items():
         groups[name] = dataclasses.replace(groups.get(name) or getattr(c.Experiment(), name), **change)
     return c.Experiment(name="tiny_run", **groups).validated()
+
+
+def write_config(path: Path, records: Path, more: str = "", **changes) -> Path:
+    """A file in the manner of `configs/`, of the tiny experiment with some changes.
+
+    Args:
+      more: lines that stand before `get_config`.
+    """
+    call = f"tiny_run.experiment({str(records)!r}, **{changes!r})"
+    path.write_text(
+        f"from tests.helpers import tiny_run\n{more}\n\ndef get_config():\n    return {call}.to_config_dict()\n"
+    )
+    return path
 
 
 def sources(config: c.Experiment) -> Sources:

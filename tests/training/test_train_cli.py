@@ -9,10 +9,8 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -173,14 +171,7 @@ def run(config_file, *arguments):
 
 @pytest.fixture(scope="module")
 def config_file(folder):
-    return write_config(folder / "config.py", folder / "data")
-
-
-def write_config(path, records, **changes):
-    """A file in the manner of `configs/`, of the tiny experiment with some changes."""
-    call = f"tiny_run.experiment({str(records)!r}, **{changes!r})"
-    path.write_text(f"from tests.helpers import tiny_run\n\n\ndef get_config():\n    return {call}.to_config_dict()\n")
-    return path
+    return tiny_run.write_config(folder / "config.py", folder / "data")
 
 
 MISTAKES = {
@@ -270,50 +261,12 @@ def test_a_terminated_command_saves_and_the_workdir_alone_goes_on(config_file, f
     assert parameters.complete_step(workdir) == stopped + 3
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@pytest.mark.slow
-def test_two_processes_train_together_and_stop_together(config_file, folder):
-    """`launch/gpu_nodes.sh`, two processes of two CPU devices: SIGTERM to one saves and ends both, then both go on."""
-    workdir, log = folder / "together", folder / "together.log"
-
-    def start(steps):
-        port, processes = _free_port(), []
-        for number in (0, 1):
-            flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-            place = {"COORDINATOR": f"127.0.0.1:{port}", "PROCESSES": "2", "PROCESS": str(number)}
-            path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-            settings = ["--workdir", str(workdir), f"--config.train.steps={steps}", "--config.mesh.fsdp=2"]
-            script = ["bash", str(ROOT / "launch" / "gpu_nodes.sh"), str(config_file), *settings]
-            with open(f"{log}.{number}", "w") as output:
-                env = environment() | flags | place | path
-                processes.append(subprocess.Popen(script, stdout=output, stderr=output, env=env))
-        return processes
-
-    processes = start(100_000)
-    while "step 6 of" not in Path(f"{log}.0").read_text():
-        assert all(process.poll() is None for process in processes), Path(f"{log}.0").read_text()
-        time.sleep(0.1)
-    processes[1].send_signal(signal.SIGTERM)
-    assert [process.wait() for process in processes] == [0, 0]
-    stopped = parameters.complete_step(workdir)
-    assert f"stopped by a signal after step {stopped}" in Path(f"{log}.0").read_text()
-    assert [process.wait() for process in start(stopped + 2)] == [0, 0]
-    assert f"going on from the checkpoint of step {stopped}" in Path(f"{log}.0").read_text()
-    assert "finished" in Path(f"{log}.0").read_text() and "finished" not in Path(f"{log}.1").read_text()
-    assert parameters.complete_step(workdir) == stopped + 2
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_damaged_files_end_a_command_with_one_message(folder, workers):
     """A checkpoint, then the records, cut in half: status 2 and one error that names the place, no traceback."""
     records, workdir = folder / f"cut_data_{workers}", folder / f"cut_{workers}"
-    config_file = write_config(folder / f"cut_{workers}.py", records, data={"workers": workers})
+    config_file = tiny_run.write_config(folder / f"cut_{workers}.py", records, data={"workers": workers})
     settings = ["--config.train.steps=2", "--config.train.validate_every=0", "--workdir", workdir]
     assert run(config_file, *settings).returncode == 0
     cut_in_half(workdir / "checkpoints" / "2" / "state")

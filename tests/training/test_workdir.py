@@ -14,7 +14,6 @@ import pytest
 
 from mmjax import config as c
 from mmjax.errors import CheckpointError, ConfigError, DataError, MMJaxError
-from mmjax.train import _check_processes
 from mmjax.training import loop, resuming
 from mmjax.training.finite import FiniteCheck
 from mmjax.training.tasks.registry import make_task
@@ -139,33 +138,6 @@ def test_paths_may_change(setting):
     assert is_free(c.Experiment, setting)
 
 
-LAUNCHES = {
-    (None, 2, 1): "--processes and --process have no effect without --coordinator: expected --coordinator HOST:PORT",
-    (None, None, 0): "have no effect without --coordinator",
-    ("auto", 2, 0): "have no effect with --coordinator auto",
-    ("host", 2, 0): "--coordinator host: expected HOST:PORT",
-    ("host:port", 2, 0): "expected HOST:PORT",
-    ("host:99999", 2, 0): "expected HOST:PORT",
-    ("host:5000", None, None): "expected --processes N and --process I beside it",
-    ("host:5000", 2, None): "expected --processes N and --process I beside it",
-    ("host:5000", 2, 2): "--process 2: expected a number from 0 to 1",
-    ("host:5000", 2, -1): "--process -1: expected a number from 0 to 1",
-}
-
-
-@pytest.mark.parametrize("launch", LAUNCHES)
-def test_a_launch_line_that_is_incomplete_is_told(launch):
-    with pytest.raises(ConfigError, match=re.escape(LAUNCHES[launch])):
-        _check_processes(*launch)
-
-
-@pytest.mark.parametrize(
-    "launch", [(None, None, None), ("auto", None, None), ("host:5000", 2, 1), ("[::1]:5000", 1, 0)]
-)
-def test_a_launch_line_that_is_complete_passes(launch):
-    _check_processes(*launch)
-
-
 class _Saved:
     """What `FiniteCheck` asks of checkpoints."""
 
@@ -251,8 +223,9 @@ def test_weights_that_are_not_finite_stop_the_run_at_once(tmp_path):
 
 INTERRUPTED = """
 import os, signal
+from mmjax.peers import together
 from mmjax.training.signals import StopSignals
-with StopSignals(lambda step: False) as stop:
+with together() as alone, StopSignals(alone, None, 0) as stop:
     os.kill(os.getpid(), signal.SIGINT)
     print(stop.after(1), flush=True)
     os.kill(os.getpid(), signal.SIGINT)
