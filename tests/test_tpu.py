@@ -34,6 +34,7 @@ def planned(config, slice_, part, **mesh):
     return row, sent
 
 
+@pytest.mark.slow
 def test_a_small_training_step_reduce_scatters_its_gradients():
     config = load("tiny.py")
     config = dataclasses.replace(config, runtime=dataclasses.replace(config.runtime, fsdp_min_size=2**12))
@@ -43,6 +44,7 @@ def test_a_small_training_step_reduce_scatters_its_gradients():
     assert sent["all-to-all"].count == 0 and sent["collective-permute"].count == 0, collectives.table(sent)
 
 
+@pytest.mark.slow
 def test_a_guided_step_of_full_size_fits_four_chips():
     """Of activations, a block sums what attention and feed-forward give, each once; the rest is factors."""
     row, sent = planned(load("magicmirror_5b.py"), "v6e:2x2", "guided", tensor=4)
