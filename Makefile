@@ -31,7 +31,7 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) runs .data build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .libtpu runs .data build *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -50,6 +50,12 @@ $(VENV)/.installed-test: requirements.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	$(BIN)/python -m pip install --quiet --no-deps face_recognition==1.3.0 # its dlib would be built from source
 	touch $(VENV)/.installed $@
+
+# the TPU's compiler that this JAX asks for, in a folder of its own: JAX looks for TPUs wherever it finds one
+FITTING := from importlib.metadata import requires; print(*(r.split(";")[0] for r in requires("jax") if "libtpu" in r))
+.libtpu/.installed: | $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --no-deps --target .libtpu "$$($(BIN)/python -c '$(FITTING)')"
+	touch $@
 
 $(VENV)/.installed-lint: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet 'ruff>=0.17,<0.18'

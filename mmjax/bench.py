@@ -8,6 +8,8 @@ a warm-up; compile time is apart. With --config.runtime.stream=True block weight
 
 Weights are drawn, not fresh: a fresh model's zeros run faster than real weights do. No record, picture or weights file
 is read, and nothing is needed beside JAX and what the model and its training step are made of.
+
+--plan runs nothing and says what the parts will take, --topology v6e:2x4 the same of a TPU slice (`mmjax.bench_plan`).
 """
 
 import dataclasses
@@ -23,10 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from mmjax import callable_command, cli, device_memory, files, model_settings, outputs, sharding, trees
+from mmjax import bench_parts as parts
+from mmjax import bench_plan, callable_command, cli, device_memory, files, model_settings, outputs, sharding, trees
 from mmjax import config as c
 from mmjax.conversion.photomaker import abstract_photomaker
-from mmjax.conversion.t5 import abstract_t5
 from mmjax.conversion.vae import abstract_vae
 from mmjax.diffusion.loss import Draws
 from mmjax.diffusion.schedule import make_schedule
@@ -38,17 +40,12 @@ from mmjax.faces.template import ALIGNED_SIDE, TEMPLATE
 from mmjax.models import build, flops, sizes
 from mmjax.models.clip import CLIPVisionTower
 from mmjax.models.magicmirror.face_branch import Conditions
-from mmjax.models.t5 import T5Encoder
 from mmjax.precision import make_policy
-from mmjax.records import schema
 from mmjax.sampling import Denoiser
 from mmjax.trainable import split_trainable
-from mmjax.training import optimizer
 from mmjax.training import state as states
-from mmjax.training import step as steps
-from mmjax.training.objectives.judges import Judges, make_terms
+from mmjax.training.objectives.judges import Judges
 from mmjax.training.objectives.terms import Prediction, objective
-from mmjax.training.tasks.diffusion import BATCH_FIELDS, DiffusionTask, make_objective
 
 _NOTICE = f"{outputs.MARK}.bench"
 MEASUREMENTS = {
@@ -166,17 +163,13 @@ def draw(abstract: trees.Tree) -> trees.Tree:
     return trees.unflatten({path: _drawing(leaf)(number, path.endswith("/scale")) for number, (path, leaf) in leaves})
 
 
-def random_batch(config: c.Experiment, latents: tuple[int, ...], size: int, mesh: jax.sharding.Mesh) -> dict:
-    """A batch of records of the given latent shape, on the mesh."""
-    rng, fields = np.random.default_rng(0), schema.record_fields(config, max(config.data.frames))
-    shapes = {name: fields[name].shape for name in BATCH_FIELDS} | {"latents": latents, "face_mask": latents[:3]}
-    batch = {
-        name: rng.standard_normal((size, *shape), np.float32).astype(fields[name].dtype)
-        for name, shape in shapes.items()
-    }
-    batch["class_mask"] = np.zeros((size, *shapes["class_mask"]), bool)
+def random_batch(config: c.Experiment, size: int, mesh: jax.sharding.Mesh) -> dict:
+    """A batch of records of the longest source, on the mesh."""
+    rng, abstract = np.random.default_rng(0), parts.abstract_batch(config, size, mesh)
+    batch = {name: rng.standard_normal(leaf.shape, np.float32).astype(leaf.dtype) for name, leaf in abstract.items()}
+    batch["class_mask"] = np.zeros(abstract["class_mask"].shape, bool)
     batch["class_mask"][:, 1 : 1 + config.data.references * config.model.adapter.id_tokens] = True
-    batch["face_mask"] = np.ones((size, *shapes["face_mask"]), np.float32)
+    batch["face_mask"] = np.ones(abstract["face_mask"].shape, np.float32)
     batch["face_visible"][:] = True
     face = (TEMPLATE - TEMPLATE.mean(0)) / ALIGNED_SIDE * min(config.data.height, config.data.width) / 2
     batch["landmarks"][:] = face + [config.data.width / 2, config.data.height / 2]
@@ -200,28 +193,18 @@ def _case(name, function, arguments, operations=None, takes_over=False) -> Case:
     return Case(name, compiled, arguments, seconds, compiled, operations, takes_over)
 
 
-def _placed(boxed, mesh, dtype):
-    """Boxed shapes as shapes with shardings, in `dtype`."""
-    shardings, shapes = sharding.param_shardings(mesh, boxed), sharding.unbox(boxed)
-    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)  # noqa: E731
-    return jax.tree.map(place, shapes, shardings)
-
-
 def _text(config, mesh):
-    record, dtype = sizes.T5(), jnp.dtype(config.precision.compute)
-    policy = make_policy(config.precision, config.runtime)
-    network, params = T5Encoder(record, policy), draw(_placed(abstract_t5(record), mesh, dtype))
-    tokens = jnp.ones((2, config.model.transformer.text_length), jnp.int32)
-    return jax.jit(lambda params, tokens: network.apply({"params": params}, tokens)), (params, tokens)
+    function, params, tokens = parts.text_encoder(config, mesh)
+    return function, (draw(params), jax.device_put(jnp.ones(tokens.shape, tokens.dtype), tokens.sharding))
 
 
 def _faces(config, mesh):
     record, dtype = sizes.PhotoMaker(), jnp.dtype(config.precision.compute)
     network = CLIPVisionTower(record.clip, make_policy(config.precision, config.runtime))
     model = build.make_model(config)
-    clip = draw(_placed(abstract_photomaker(record), mesh, dtype)["clip"])
+    clip = draw(parts.placed(abstract_photomaker(record), mesh, dtype)["clip"])
     branch = {"face_encoder": draw(build.abstract_params(config, mesh)["face_encoder"])}
-    batch = random_batch(config, sample_latents(config), 1, mesh)
+    batch = random_batch(config, 1, mesh)
     pictures = jnp.zeros((1, record.clip.side, record.clip.side, 3))
 
     def run(clip, branch, pictures, batch):
@@ -233,7 +216,7 @@ def _faces(config, mesh):
 
 
 def _transformer(config, mesh, wanted) -> Iterator[Case]:
-    model, abstract, shape = build.make_model(config), _abstract(config, mesh), sample_latents(config)
+    model, abstract, shape = build.make_model(config), parts.denoiser_params(config, mesh), parts.sample_latents(config)
     trained, frozen = split_trainable(config, abstract)
     needed = flops.sample_flops(config, trained, frozen, shape)
     bare = dataclasses.replace(config, model=c.Model(config.model.transformer, c.Adapter(enabled=False)))
@@ -243,7 +226,7 @@ def _transformer(config, mesh, wanted) -> Iterator[Case]:
         return model.apply({"params": params}, latents, timesteps, conditions, method="denoise")
 
     shares = sharding.batch_shares(mesh)
-    params, pair = draw(abstract), random_batch(config, shape, 2 * shares, mesh)
+    params, pair = draw(abstract), random_batch(config, 2 * shares, mesh)
     inputs = params, pair["latents"], jnp.full(2 * shares, 999)
     if "base" in wanted:
         yield _case("base", jax.jit(denoise), (*inputs, Conditions(pair["text"])), 2 * shares * alone.forward)
@@ -255,17 +238,19 @@ def _transformer(config, mesh, wanted) -> Iterator[Case]:
     if "video" in wanted:
         yield _video(config, mesh, params, needed.forward)
     if "train" in wanted:
-        batch = random_batch(config, shape, shares, mesh)
-        function, state, judging = training_step(config, mesh)
+        batch = random_batch(config, shares, mesh)
+        judging = random_judges(config, mesh)
+        function, state = parts.training_step(config, mesh, judging)
         state = training_state(state, params)
         del params
-        yield _case("train", function, (state, judging, batch), shares * needed.training, takes_over=True)
+        arguments = state, judging.params if judging else {}, batch
+        yield _case("train", function, arguments, shares * needed.training, takes_over=True)
 
 
 def _video(config, mesh, params, forward) -> Case:
     """One video through the sampler's own loop, compiled as the sampler compiles it; what goes before is small."""
     denoiser, size = Denoiser(config, mesh), (max(config.data.frames), config.data.height, config.data.width)
-    batch = jax.device_get(random_batch(config, sample_latents(config), 1, mesh))
+    batch = jax.device_get(random_batch(config, 1, mesh))
     run = lambda: denoiser(params, batch, np.zeros_like(batch["text"][0]), [0], size)  # noqa: E731
     forwards = config.sampling.steps * (1 if config.sampling.guidance == 1 else 2)
     began = time.perf_counter()
@@ -278,9 +263,9 @@ def _autoencoder(config, mesh, wanted) -> Iterator[Case]:
     if not {"decode", "decode_tiled", "encode"} & set(wanted):
         return
     record = model_settings.VAE()
-    params = draw(_placed(abstract_vae(record), mesh, jnp.dtype(config.precision.decode)))
+    params = draw(parts.placed(abstract_vae(record), mesh, jnp.dtype(config.precision.decode)))
     frames, height, width = max(config.data.frames), config.data.height, config.data.width
-    latents = np.random.default_rng(0).standard_normal((1, *sample_latents(config)), np.float32)
+    latents = np.random.default_rng(0).standard_normal((1, *parts.sample_latents(config)), np.float32)
     video = np.zeros((1, frames, height, width, 3), np.uint8)
     for name, method, tiling, value in (
         ("decode", "decode", False, latents),
@@ -292,32 +277,21 @@ def _autoencoder(config, mesh, wanted) -> Iterator[Case]:
             yield Case(name, getattr(autoencoder, method), (value,))
 
 
-def training_step(config: c.Experiment, mesh: jax.sharding.Mesh):
-    """(the jitted step, its state as shapes with shardings, its judges' weights)."""
-    tx = optimizer.make_optimizer(config.optim, config.train.steps)
-    abstract, text = states.abstract_state(DiffusionTask(config), tx, mesh), schema.record_fields(config, 1)["text"]
-    judging = _random_judges(config, mesh)
-    objective = make_objective(config, build.make_model(config), jnp.zeros(text.shape), make_terms(config, judging))
-    step = steps.make_train_step(config, objective, tx, states.random_keys(config.seed).train)
-    return steps.jit_train_step(step, abstract), abstract, judging.params if judging else {}
-
-
-def _random_judges(config: c.Experiment, mesh: jax.sharding.Mesh) -> Judges | None:
+def random_judges(config: c.Experiment, mesh: jax.sharding.Mesh) -> Judges | None:
     """The judge that `loss.identity` names, with a decoder of random weights."""
-    if not config.loss.identity.weight:
+    judging = parts.abstract_judges(config, mesh)
+    if judging is None:
         return None
-    network = load_arcface(find_pack(config.loss.identity.judge))
-    record, params = None, {"recogniser": network.params}
-    if config.autoencoder.name == "cogvideox":
-        record = model_settings.VAE()
-        params["decoder"] = draw(_placed(abstract_vae(record), mesh, jnp.dtype(config.precision.decode)))["decoder"]
-    return Judges(network.graph, record, jax.device_put(params, sharding.replicated(mesh)))
+    params = {"recogniser": load_arcface(find_pack(config.loss.identity.judge)).params}
+    if judging.vae is not None:
+        params["decoder"] = draw(judging.params["decoder"])
+    return dataclasses.replace(judging, params=jax.device_put(params, sharding.replicated(mesh)))
 
 
 def _identity(config: c.Experiment, mesh: jax.sharding.Mesh):
     """The identity term alone, and its gradient to the prediction; the last frame needs the most of the decoder."""
-    judging, size = _random_judges(config, mesh), sharding.batch_shares(mesh)
-    batch, yes = random_batch(config, sample_latents(config), size, mesh), jnp.ones(size, bool)
+    judging, size = random_judges(config, mesh), sharding.batch_shares(mesh)
+    batch, yes = random_batch(config, size, mesh), jnp.ones(size, bool)
     v, schedule = batch["latents"].astype(jnp.float32), make_schedule(config.schedule)
     draws = Draws(jnp.zeros(size, jnp.int32), v, ~yes, yes, yes, frame=jnp.full(size, 0.999))
 
@@ -345,28 +319,16 @@ def training_state(abstract: states.TrainState, params: build.Params) -> states.
     return states.TrainState(jnp.zeros((), jnp.int32), trained, frozen, moments, ema)
 
 
-def sample_latents(config: c.Experiment) -> tuple[int, ...]:
-    """One sample's latents at the size of the longest source, in whole temporal patches."""
-    shape = config.autoencoder.latent_shape(max(config.data.frames), config.data.height, config.data.width)
-    return (config.model.transformer.whole_frames(shape[0]), *shape[1:])
-
-
-def _abstract(config: c.Experiment, mesh) -> build.Params:
-    """The model's parameters; those of the blocks in host memory where they are streamed from there."""
-    abstract = build.abstract_params(config, mesh)
-    if not config.runtime.stream:
-        return abstract
-    shardings = sharding.in_host_memory(jax.tree.map(lambda leaf: leaf.sharding, abstract), build.STREAMED)
-    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
-    return jax.tree.map(place, abstract, shardings)
-
-
 def define_flags() -> None:
     """The command line's own flags, beside those of `mmjax.cli`."""
     flags.DEFINE_integer("repeats", 5, "Timed repeats of each measurement.", lower_bound=1)
     cli.define_path("output", "", "JSON file for the figures, beside the printed table.")
     flags.DEFINE_bool("overwrite", False, f"{outputs.OVERWRITE_HELP.capitalize()}.")
-    flags.DEFINE_multi_enum("only", None, list(MEASUREMENTS), "Measurements to make; all of them by default.")
+    flags.DEFINE_multi_enum(
+        "only", None, list(MEASUREMENTS | bench_plan.PARTS), "Measurements to make, or parts to plan; all by default."
+    )
+    flags.DEFINE_bool("plan", False, "Compile the parts and say what they will take; run nothing.")
+    flags.DEFINE_string("topology", None, "TPU slice to plan for, such as v6e:2x4: it need not be here, libtpu does.")
 
 
 def main() -> None:
@@ -375,8 +337,11 @@ def main() -> None:
     cli.keep_compiled_programs(given.compilation_cache)
     planned = [outputs.Output("--output", given.output)] if given.output else []
     with outputs.claim(planned, overwrite=given.overwrite) as claim:
-        device, rows = _measured(config, given.repeats, given.only or ())
-        print(table(rows, device))
+        if given.plan or given.topology:
+            (device, rows), shown = _planned(config, given.topology, given.only or ()), bench_plan.table
+        else:
+            (device, rows), shown = _measured(config, given.repeats, given.only or ()), table
+        print(shown(rows, device))
         if given.output:
             claim.recheck()
             files.write_json(given.output, {"notice": _NOTICE, "device": device, "rows": rows}, indent=1)
@@ -389,6 +354,12 @@ def _measured(config: c.Experiment, repeats: int, only: Sequence[str]) -> tuple[
     held = f", at most {stats['peak_bytes_in_use'] / 2**30:.1f} GiB held" if "peak_bytes_in_use" in stats else ""
     device = f"{config.name} on {jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}{held}"
     return device, rows
+
+
+def _planned(config: c.Experiment, topology: str | None, only: Sequence[str]) -> tuple[str, list[dict]]:
+    """(the devices that are planned for, the rows)."""
+    mesh = sharding.make_mesh(config.mesh, bench_plan.topology(topology) if topology else None)
+    return bench_plan.described(config, mesh), bench_plan.plan(config, mesh, only)
 
 
 callable_command(__name__)

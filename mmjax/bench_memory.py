@@ -19,7 +19,8 @@ from absl import flags
 
 from mmjax import callable_command, cli, device_memory, sharding, trees
 from mmjax import config as c
-from mmjax.bench import draw, random_batch, sample_latents, training_state, training_step
+from mmjax.bench import draw, random_batch, random_judges, training_state
+from mmjax.bench_parts import training_step
 from mmjax.models import build
 from mmjax.training.state import TrainState, bytes_per_device
 
@@ -68,7 +69,7 @@ def bench_memory(config: c.Experiment, repeats: int = 3, threads: int = 4) -> li
     """
     mesh, rows = sharding.make_mesh(config.mesh), [Row(changes) for changes in ROWS]
     with sharding.use_mesh(mesh):
-        batch = random_batch(config, sample_latents(config), sharding.batch_shares(mesh), mesh)
+        batch = random_batch(config, sharding.batch_shares(mesh), mesh)
         _compile(config, mesh, batch, rows[0])  # alone: what it has tuned and compiled serves the others
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda row: _compile(config, mesh, batch, row), rows[1:]))
@@ -94,7 +95,10 @@ def _changed(config: c.Experiment, changes: dict[str, Any]) -> c.Experiment:
 
 def _compile(config: c.Experiment, mesh: jax.sharding.Mesh, batch: dict, row: Row) -> None:
     with sharding.use_mesh(mesh), _recorded(row):  # a thread has its own mesh
-        jitted, row.state, row.judges = training_step(_changed(config, row.changes), mesh)
+        changed = _changed(config, row.changes)
+        judging = random_judges(changed, mesh)
+        row.judges = judging.params if judging else {}
+        jitted, row.state = training_step(changed, mesh, judging)
         row.on_host = bytes_per_device(row.state, on_host=True)
         row.program = jitted.lower(row.state, row.judges, batch).compile()
         row.held = device_memory.held_bytes(row.program)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
-_OPERATION = re.compile(r"= (?P<result>.*?) (?P<kind>" + "|".join(KINDS) + r")(?:-start)?\(")
+_OPERATION = re.compile(r"= (?P<result>.*?) (?P<kind>" + "|".join(KINDS) + r")(?P<start>-start)?\(")
 _ARRAY = re.compile(r"(?P<type>[a-z]+\d*(?:e\d+m\d+\w*)?)\[(?P<sides>[\d,]*)\]")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?(?P<name>[\w.\-]+) \(.*\{$")
 _FUSED = "all-reduce-scatter"  # by the TPU's compiler
@@ -43,7 +43,8 @@ def of_text(text: str) -> dict[str, Total]:
         if found := _OPERATION.search(line):
             kind = "reduce-scatter" if fused else found["kind"]
             counts[kind] += 1
-            sizes[kind] += _bytes(found["result"])
+            started = bool(found["start"]) and kind != "all-reduce"  # which returns its results alone
+            sizes[kind] += _bytes(found["result"], started)
     return {kind: Total(counts[kind], sizes[kind]) for kind in KINDS}
 
 
@@ -53,11 +54,18 @@ def table(totals: Mapping[str, Total]) -> str:
     return ", ".join(there) or "none"
 
 
-def _bytes(result: str) -> int:
-    """Of the last array in a result's type: what starts an operation returns its operands before it."""
-    *_, last = _ARRAY.finditer(result)
-    sides = [int(side) for side in last["sides"].split(",") if side]
-    return int(np.prod(sides, dtype=np.int64)) * _width(last["type"])
+def _bytes(result: str, started: bool) -> int:
+    """Of the arrays in a result's type, several where the compiler has combined operations of one kind.
+
+    What starts a gather or a permute returns its operands first, a permute two numbers of its own (u32[]) at last.
+    """
+    arrays = [array for array in _ARRAY.finditer(result) if array["type"] != "u32" or array["sides"]]
+    return sum(_size(array) for array in (arrays[len(arrays) // 2 :] if started else arrays))
+
+
+def _size(array: re.Match) -> int:
+    sides = [int(side) for side in array["sides"].split(",") if side]
+    return int(np.prod(sides, dtype=np.int64)) * _width(array["type"])
 
 
 def _width(name: str) -> int:

@@ -1,4 +1,4 @@
-"""From a seed to a random key: the one rule, for sampling and for training."""
+"""From a seed to a random key: the one rule, for sampling and for training; and a key that is none, for shapes."""
 
 import jax
 from jaxtyping import Array, Key
@@ -19,3 +19,8 @@ def random_key(seed: int) -> Key[Array, ""]:
     high, low = seed >> _WORD, seed & (2**_WORD - 1)
     key = jax.random.key(low)
     return jax.random.fold_in(jax.random.fold_in(key, _HIGH), high) if high else key
+
+
+def abstract_key() -> jax.ShapeDtypeStruct:
+    """A key's shape and dtype, for `jax.eval_shape` of what draws: no array is made, also where a mesh is not here."""
+    return jax.eval_shape(lambda: jax.random.key(0))

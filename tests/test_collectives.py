@@ -54,8 +54,9 @@ TPU = """
 ENTRY %main.7 (p: bf16[64,8]) -> bf16[64,32] {
   %start = (bf16[64,8]{1,0}, bf16[64,32]{1,0}) all-gather-start(%p), channel_id=1
   %done = bf16[64,32]{1,0} all-gather-done(%start)
-  %sum = f32[] all-reduce(%x), channel_id=2
+  %sum = (f32[], f32[3,2]{1,0}) all-reduce(%x, %w), channel_id=2
   %code = f8e4m3fn[10]{0} collective-permute(%y), channel_id=4
+  %ring = (bf16[8,4]{1,0}, bf16[8,4]{1,0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%z), channel_id=5
 }
 """
 
@@ -65,8 +66,8 @@ ENTRY %main.7 (p: bf16[64,8]) -> bf16[64,32] {
     [
         ("reduce-scatter", 1, 256 * 256 * 2),
         ("all-gather", 1, 64 * 32 * 2),
-        ("all-reduce", 1, 4),
-        ("collective-permute", 1, 10),
+        ("all-reduce", 1, 4 + 3 * 2 * 4),
+        ("collective-permute", 2, 10 + 8 * 4 * 2),
         ("all-to-all", 0, 0),
     ],
 )

@@ -63,6 +63,8 @@ GROUND_FLOOR = {
 ENTRY_POINTS = {
     "bench",
     "bench_memory",
+    "bench_parts",
+    "bench_plan",
     "cli",
     "convert",
     "demo",

@@ -78,6 +78,8 @@ def test_eight_devices_equal_one(name, alone):
     assert shares == ({True} if "fsdp" not in name else {True, False})
     within_samples = "tensor" in name or "context" in name  # else each stays where it is
     assert within_samples or not sent["all-to-all"].count + sent["collective-permute"].count, table(sent)
+    if "context" in name:  # the sequence is cut off where shares do not end: video at the end, faces in adapted blocks
+        assert not sent["all-to-all"].count and sent["collective-permute"].count <= 7, table(sent)
 
 
 def test_large_kernels_are_spread_over_fsdp_and_tensor():

@@ -20,6 +20,7 @@ from mmjax.models.clip import CHANNELS
 from mmjax.models.clip_text import ContrastiveCLIP
 from mmjax.models.sizes import CLIP, CLIPText, CLIPVision
 from mmjax.precision import Policy
+from mmjax.seeds import abstract_key
 from mmjax.trees import Tree
 
 MODEL_TYPE = "clip"
@@ -133,7 +134,7 @@ def abstract_clip(record: CLIP) -> Tree:
     """The parameter tree, of shapes boxed with logical axes; nothing is allocated."""
     pixels = jax.ShapeDtypeStruct((1, record.vision.side, record.vision.side, CHANNELS), jnp.float32)
     tokens = jax.ShapeDtypeStruct((1, record.text.length), jnp.int32)
-    return jax.eval_shape(ContrastiveCLIP(record, Policy()).init, jax.random.key(0), pixels, tokens)["params"]
+    return jax.eval_shape(ContrastiveCLIP(record, Policy()).init, abstract_key(), pixels, tokens)["params"]
 
 
 def unused(key: str) -> str | None:

@@ -18,6 +18,7 @@ from mmjax.conversion.soundness import checked
 from mmjax.conversion.vae import conv_2d
 from mmjax.errors import ConversionError
 from mmjax.models.edgeface import EdgeFace, EdgeFaceSizes
+from mmjax.seeds import abstract_key
 from mmjax.sharding import unbox
 from mmjax.trees import Tree, flatten, unflatten
 
@@ -44,7 +45,7 @@ def read_edgeface(file: Path) -> tuple[EdgeFaceSizes, Tree]:
 def abstract_edgeface(sizes: EdgeFaceSizes) -> Tree:
     """The parameter tree as shapes."""
     picture = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.uint8)
-    return unbox(jax.eval_shape(EdgeFace(sizes).init, jax.random.key(0), picture)["params"])
+    return unbox(jax.eval_shape(EdgeFace(sizes).init, abstract_key(), picture)["params"])
 
 
 def table(sizes: EdgeFaceSizes) -> list[Row]:

@@ -27,6 +27,7 @@ from mmjax.models.clip import CHANNELS, CLIPVisionTower
 from mmjax.models.magicmirror.face_branch import IdPerceiver
 from mmjax.models.sizes import CLIPVision, PhotoMaker
 from mmjax.precision import Policy
+from mmjax.seeds import abstract_key
 from mmjax.trees import Tree
 
 STEM = "photomaker-v2"
@@ -112,7 +113,7 @@ def table(record: PhotoMaker) -> list[Row]:
 @functools.cache
 def abstract_photomaker(record: PhotoMaker) -> Tree:
     """{"clip": ..., "id_perceiver": ...}, of shapes boxed with logical axes; nothing is allocated."""
-    clip, key = record.clip, jax.random.key(0)
+    clip, key = record.clip, abstract_key()
     pixels = jax.ShapeDtypeStruct((1, clip.side, clip.side, CHANNELS), jnp.float32)
     q_id = jax.ShapeDtypeStruct((1, record.id_dim), jnp.float32)
     features = jax.ShapeDtypeStruct((1, clip.tokens, clip.width), jnp.float32)

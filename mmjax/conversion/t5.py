@@ -19,6 +19,7 @@ from mmjax.errors import ConversionError
 from mmjax.models.sizes import T5
 from mmjax.models.t5 import T5Encoder
 from mmjax.precision import Policy
+from mmjax.seeds import abstract_key
 from mmjax.trees import Tree
 
 MODEL_TYPE = "t5"
@@ -89,7 +90,7 @@ def table(record: T5) -> list[Row]:
 def abstract_t5(record: T5) -> Tree:
     """The encoder's parameter tree, of shapes boxed with logical axes; nothing is allocated."""
     tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
-    return jax.eval_shape(T5Encoder(record, Policy()).init, jax.random.key(0), tokens)["params"]
+    return jax.eval_shape(T5Encoder(record, Policy()).init, abstract_key(), tokens)["params"]
 
 
 def unused(key: str) -> str | None:

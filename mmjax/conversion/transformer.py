@@ -18,6 +18,7 @@ from mmjax.conversion.source import open_diffusers
 from mmjax.errors import ConversionError
 from mmjax.models.cogvideox.transformer import CogVideoXTransformer
 from mmjax.precision import Policy
+from mmjax.seeds import abstract_key
 from mmjax.trees import Tree
 
 CLASS_NAME = "CogVideoXTransformer3DModel"
@@ -132,7 +133,7 @@ def abstract_transformer(config: Transformer) -> Tree:
         jax.ShapeDtypeStruct((1,), jnp.int32),
         jax.ShapeDtypeStruct((1, 1, config.text_dim), jnp.float32),
     )
-    return jax.eval_shape(CogVideoXTransformer(config, Policy()).init, jax.random.key(0), *inputs)["params"]
+    return jax.eval_shape(CogVideoXTransformer(config, Policy()).init, abstract_key(), *inputs)["params"]
 
 
 def causes(config: Transformer) -> tuple[Callable[[Misfit], str | None], ...]:

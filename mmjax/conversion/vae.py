@@ -19,6 +19,7 @@ from mmjax.errors import ConversionError
 from mmjax.model_settings import VAE
 from mmjax.models.cogvideox.vae import Decoder, Encoder
 from mmjax.precision import Policy
+from mmjax.seeds import abstract_key
 from mmjax.trees import Tree
 
 CLASS_NAME = "AutoencoderKLCogVideoX"
@@ -117,7 +118,7 @@ def abstract_vae(vae: VAE) -> Tree:
         "decoder": (Decoder, jax.ShapeDtypeStruct((1, 1, 1, 1, vae.latent_channels), jnp.float32)),
     }
     return {
-        name: jax.eval_shape(network(vae, Policy()).init, jax.random.key(0), x)["params"]
+        name: jax.eval_shape(network(vae, Policy()).init, abstract_key(), x)["params"]
         for name, (network, x) in inputs.items()
     }
 

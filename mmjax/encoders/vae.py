@@ -44,7 +44,8 @@ class CogVideoXAutoencoder:
 
     Args:
       record: sizes.
-      params: {"encoder": ..., "decoder": ...}, as `load_component` gives it, in any dtype.
+      params: {"encoder": ..., "decoder": ...}, as `load_component` gives it, in any dtype; shapes do for
+        `decoder_program` and `encoder_program`.
       mesh: where to compute; without one, JAX's default device.
       precision: `encode` and `decode` are the dtypes of the two networks.
       tiling: compute pictures larger than half of `record.sample_height` x `sample_width` in tiles, for less memory.
@@ -102,18 +103,23 @@ class CogVideoXAutoencoder:
 
     def decoder_program(self, shape: tuple[int, ...]) -> jax.stages.Compiled:
         """The compiled decoder of latents [b, T, h, w, C], or of their largest tile; no weight is moved for it."""
+        return self._program("decoder", self._decode, jnp.float32, shape)
+
+    def encoder_program(self, shape: tuple[int, ...]) -> jax.stages.Compiled:
+        """The compiled encoder of a video [b, F, H, W, 3], or of its largest tile; no weight is moved for it."""
+        return self._program("encoder", self._encode, jnp.uint8, shape)
+
+    def _program(self, half: str, function, dtype: jnp.dtype, shape: tuple[int, ...]) -> jax.stages.Compiled:
         if self.tiling:
-            shape = (
-                *shape[:-3],
-                *(min(side, cut.tile) for side, cut in zip(shape[-3:-1], self._cuts[1], strict=True)),
-                shape[-1],
-            )
+            cuts = self._cuts[HALVES.index(half)]
+            sides = (min(side, cut.tile) for side, cut in zip(shape[-3:-1], cuts, strict=True))
+            shape = (*shape[:-3], *sides, shape[-1])
         everywhere = self.mesh and sharding.replicated(self.mesh)
         abstract = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)  # noqa: E731
         spread = self.mesh and sharding.batch_sharding(self.mesh, shape[0])
         with contextlib.nullcontext() if self.mesh is None else sharding.use_mesh(self.mesh):
-            latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=spread)
-            return self._decode.lower(jax.tree.map(abstract, self._at_rest["decoder"]), latents).compile()
+            x = jax.ShapeDtypeStruct(shape, dtype, sharding=spread)
+            return function.lower(jax.tree.map(abstract, self._at_rest[half]), x).compile()
 
     def free(self) -> None:
         """Takes the weights off the device again; the next call brings back what it needs."""

@@ -10,6 +10,7 @@ from mmjax import config as c
 from mmjax import precision, sharding, trees
 from mmjax.models.magicmirror.inputs import condition_fields
 from mmjax.models.magicmirror.model import MagicMirror
+from mmjax.seeds import abstract_key
 from mmjax.trainable import is_trainable
 
 Params = trees.Tree
@@ -23,7 +24,7 @@ def make_model(config: c.Experiment) -> MagicMirror:
 
 def abstract_params(config: c.Experiment, mesh: jax.sharding.Mesh) -> Params:
     """Shape, dtype by role, sharding and memory of every parameter, as `jax.ShapeDtypeStruct`s."""
-    boxed = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
+    boxed = jax.eval_shape(lambda key: init(config, key), abstract_key())
     shapes = trees.flatten(sharding.unbox(boxed))
     shardings = trees.flatten(sharding.param_shardings(mesh, boxed, config.runtime.fsdp_min_size))
 

@@ -235,8 +235,8 @@ _BRANCH = (
     Fault(
         "what is fused replaces other words where a prompt has no class word",
         FUSION,
-        "text.at[rows, positions].set(jnp.where(chosen, fused, words))",
-        "text.at[rows, positions].set(fused)",
+        "(text, positions, jnp.where(chosen, fused, words))",
+        "(text, positions, fused)",
         _REFERENCE,
     ),
     Fault(

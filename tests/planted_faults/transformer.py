@@ -167,17 +167,17 @@ _STREAMS = (
         _5B,
     ),
     Fault(
-        "the gradient of a stream's factors is a mean over its tokens",
+        "the gradient of a stream's factors is a mean over the tokens",
         STREAMS,
-        "jnp.stack([part.sum(1) for part in parts], axis=1)",
-        "jnp.stack([part.mean(1) for part in parts], axis=1)",
+        "jnp.where(mask, gradient, 0).sum(1)",
+        "jnp.where(mask, gradient, 0).mean(1)",
         _GRADIENTS,
     ),
     Fault(
-        "the gradient of the factors is cut at the text's end for video and at its length for faces",
+        "the gradients of the video's factors and of the faces' are exchanged",
         STREAMS,
-        "jnp.split(gradient, (streams.text, streams.base), axis=1)",
-        "jnp.split(gradient, (streams.text, streams.video), axis=1)",
+        "(streams.numbers == np.arange(3)[:, None])",
+        "(streams.numbers == np.array([0, 2, 1])[:, None])",
         _GRADIENTS,
     ),
 )

@@ -160,7 +160,9 @@ def test_a_report_of_the_tiny_model_is_not_replaced_by_surprise(sampler, capsys,
 
 
 def test_the_bench_looks_at_its_output_first(monkeypatch, tmp_path):
-    given = types.SimpleNamespace(compilation_cache=None, repeats=1, only=None, overwrite=False)
+    given = types.SimpleNamespace(
+        compilation_cache=None, repeats=1, only=None, overwrite=False, plan=False, topology=None
+    )
     monkeypatch.setattr(bench.flags, "FLAGS", given)
     monkeypatch.setattr(bench.cli, "experiment", lambda: None)
     monkeypatch.setattr(bench, "_measured", lambda *_: ("a device", []))

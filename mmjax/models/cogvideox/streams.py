@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mmjax.nn.modulation import BlockMods, Mod
 
@@ -44,6 +44,11 @@ class Streams:
     def total(self) -> int:
         return self.base + self.face
 
+    @property
+    def numbers(self) -> Int[np.ndarray, " n"]:
+        """The stream of each token: text 0, video 1, face 2."""
+        return np.repeat(np.arange(3), (self.text, self.video, self.face))
+
     def keys(self, mods: StreamMods) -> int:
         """How many of the first tokens a block with these factors attends to."""
         return self.base if mods.face is None else self.total
@@ -76,12 +81,13 @@ class Streams:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _of_tokens(values: Float[Array, "b 3 d"], streams: Streams) -> Float[Array, "b n d"]:
     """Each token's own of the three values: one load a token, where a chain of selects makes three."""
-    return values[:, np.repeat(np.arange(3), (streams.text, streams.video, streams.face))]
+    return values[:, streams.numbers]
 
 
 def _summed(streams: Streams, _, gradient: Float[Array, "b n d"]) -> tuple[Float[Array, "b 3 d"]]:
-    parts = jnp.split(gradient, (streams.text, streams.base), axis=1)
-    return (jnp.stack([part.sum(1) for part in parts], axis=1),)
+    """By masks instead of cuts: of tokens that are spread over devices each sums its own, and only the sums travel."""
+    own = (streams.numbers == np.arange(3)[:, None])[..., None]
+    return (jnp.stack([jnp.where(mask, gradient, 0).sum(1) for mask in own], axis=1),)
 
 
 _of_tokens.defvjp(lambda values, streams: (_of_tokens(values, streams), None), _summed)

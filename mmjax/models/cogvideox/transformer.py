@@ -21,7 +21,7 @@ from mmjax.nn.attention import attention
 from mmjax.nn.layers import Dense, FeedForward, LayerNorm
 from mmjax.nn.modulation import BlockMods, Mod, gated, mods, modulate, modulation_layer
 from mmjax.precision import Policy
-from mmjax.sharding import constrain, fetch
+from mmjax.sharding import constrain, fetch, whole_samples
 
 NORM_EPS = 1e-5
 QK_NORM_EPS = 1e-6
@@ -201,7 +201,8 @@ class CogVideoXTransformer(nn.Module):
         streams = Streams(text.shape[1], video.shape[1], 0 if face is None else face.shape[1])
         video, rotary = self._placed(video, grid, streams)
 
-        x = constrain(streams.join(text, video, face), "batch", "tokens", None)
+        x = whole_samples(streams.join(text, video, face))  # each device joins them all and goes on with its tokens
+        x = constrain(x, "batch", "tokens", None)
         x, _ = self.blocks(x, streams, time, rotary, adapter)
         rows = self._final(streams.video_of(x), time)
         return unpatchify(rows.astype(jnp.float32), grid, self.model)

@@ -1,5 +1,6 @@
 """Fusion of the identity into the prompt: x_txt' = m MLP_fuse(x_id, m x_txt) + (1 - m) x_txt, eq. 5 (METHOD 2)."""
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
@@ -38,9 +39,9 @@ class Fusion(nn.Module):
         """Fuses the k identity tokens, in order, into the first k positions where `mask` is true."""
         width = text.shape[-1]
         positions = jnp.argsort(~mask, axis=-1, stable=True)[:, : x_id.shape[1]]
-        rows = jnp.arange(len(text))[:, None]
-        words, chosen = whole_samples(text[rows, positions]), mask[rows, positions][..., None]
+        words = whole_samples(jax.vmap(lambda text, at: text[at])(text, positions))
+        chosen = jnp.take_along_axis(mask, positions, axis=1)[..., None]
         projected = whole_samples(Dense(width, ("face_width", "text"), self.policy, name="project")(x_id))
         fused = ResidualMLP(width, self.policy, name="mlp")(jnp.concatenate([words, projected], axis=-1), words)
         fused = ResidualMLP(width, self.policy, name="mlp_residual")(fused, fused)
-        return text.at[rows, positions].set(jnp.where(chosen, fused, words))
+        return jax.vmap(lambda text, at, new: text.at[at].set(new))(text, positions, jnp.where(chosen, fused, words))
