@@ -111,7 +111,7 @@ def one_step(config, judge, devices=1):
     train_step = step.make_train_step(config, minimised, tx, state.random_keys(config.seed).train)
     jitted = step.jit_train_step(train_step, state.abstract_state(make_task(config), tx, mesh))
     with sharding.use_mesh(mesh):
-        return jax.device_get(jitted(made, weights, put_batch(records(config), mesh, BATCH_FIELDS)))
+        return jax.device_get(jitted(made, weights, put_batch(records(config), mesh, BATCH_FIELDS, 8)))
 
 
 def _wave(leaf):

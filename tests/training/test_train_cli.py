@@ -126,8 +126,8 @@ def test_steps_that_are_not_finite_are_skipped_until_there_are_too_many(uninterr
     put = loop.put_batch
     count = itertools.count(1)
 
-    def poisoned(batch, mesh, fields):
-        made = put(batch, mesh, fields)
+    def poisoned(*arguments):
+        made = put(*arguments)
         number = next(count)
         return made | {"latents": made["latents"] * float("nan")} if number in bad else made
 
