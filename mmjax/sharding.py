@@ -190,6 +190,19 @@ def batch_shares(mesh: jax.sharding.Mesh) -> int:
     return int(np.prod([mesh.shape[axis] for axis in RULES["batch"]]))
 
 
+def put(x, place: NamedSharding):
+    """`x` with a sharding that may span processes, where `jax.device_put` takes no keys nor a process's own arrays.
+
+    Args:
+      x: an array of the whole mesh, or one on the host or on this process's devices, the same in every process.
+    """
+    if place.is_fully_addressable or not isinstance(x, jax.Array):
+        return jax.device_put(x, place)
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(put(jax.random.key_data(x), place), impl=jax.random.key_impl(x))
+    return jax.device_put(np.asarray(x) if x.is_fully_addressable else x, place)
+
+
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
     """Sharding of what every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())

@@ -5,6 +5,7 @@ and the same program then runs.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -36,7 +37,6 @@ class Denoiser:
         self._steps = samplers.split_table(table, 1)
         self._model = make_model(config)
         self._encode = jax.jit(self._encode_traced)
-        self._advance = jax.jit(self._advance_traced)
         self._programs: dict = {}
 
     def __call__(
@@ -98,11 +98,14 @@ class Denoiser:
             )
             return self._compiled(params, self._steps[0], state, *conditions, keys)
 
-    def _compiled(self, *arguments):
+    def _compiled(self, params, step, state, *conditions):
+        """The compiled step, which leaves the state where it takes it: left to itself, the compiler spreads it anew."""
+        arguments = params, step, state, *conditions
         leaves, structure = jax.tree.flatten(arguments)
         key = structure, tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
         if key not in self._programs:
-            self._programs[key] = self._advance.lower(*arguments).compile()
+            advance = jax.jit(self._advance_traced, out_shardings=self._sharding(state))
+            self._programs[key] = advance.lower(*arguments).compile()
         return self._programs[key]
 
     def _conditions(self, batch: Batch, null_text: np.ndarray) -> tuple[Batch, Batch]:
@@ -147,7 +150,7 @@ class Denoiser:
         return jax.lax.with_sharding_constraint(state, self._sharding(state))  # as the next step takes it
 
     def _put(self, tree):
-        return jax.device_put(tree, self._sharding(tree))
+        return jax.tree.map(functools.partial(sharding.put, place=self._sharding(tree)), tree)
 
     def _abstract(self, tree):
         spread = self._sharding(tree)
