@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.errors import CheckpointError, ConfigError, MMJaxError
+from mmjax.errors import CheckpointError, ConfigError, DataError, MMJaxError
 from mmjax.evaluation.samples import Samples
 from mmjax.train import train
 from mmjax.training import loop
@@ -109,6 +109,16 @@ def test_other_settings_in_a_workdir_are_refused(uninterrupted):
     with pytest.raises(ConfigError, match="optim.beta2: was 0.95, is 0.5"):
         train(other, workdir)
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+
+
+def test_records_that_were_prepared_anew_need_a_flag(uninterrupted, capfd):
+    config, workdir, state = uninterrupted
+    (more,) = tiny_run.sources(dataclasses.replace(config, data=dataclasses.replace(config.data, people=5))).folders
+    anew = dataclasses.replace(config, data=dataclasses.replace(config.data, sources=(str(more),)))
+    with pytest.raises(DataError, match="checkpoints/12: the records came in an order.*give --new_data_order"):
+        train(anew, workdir)
+    assert int(train(anew, workdir, new_data_order=True).step) == int(state.step)
+    assert "the records come in another order from step 13 on" in capfd.readouterr().out
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(folder):
