@@ -175,9 +175,32 @@ def batch_sharding(mesh: jax.sharding.Mesh, batch_size: int) -> NamedSharding:
     return NamedSharding(mesh, spec(("batch",), (batch_size,), mesh))
 
 
+def own_rows(mesh: jax.sharding.Mesh, batch_size: int) -> tuple[int, ...]:
+    """The rows of a batch that this process's devices work on, in order.
+
+    They follow from the devices' shares of the batch, not from the number of processes: processes whose devices work on
+    the same samples, along `tensor` and `context`, have the same rows.
+    """
+    held = batch_sharding(mesh, batch_size).addressable_devices_indices_map((batch_size,))
+    return tuple(sorted({row for (share,) in held.values() for row in range(*share.indices(batch_size))}))
+
+
 def batch_shares(mesh: jax.sharding.Mesh) -> int:
     """In how many parts the devices share a batch; those along `tensor` and `context` work on the same samples."""
     return int(np.prod([mesh.shape[axis] for axis in RULES["batch"]]))
+
+
+def put(x, place: NamedSharding):
+    """`x` with a sharding that may span processes, where `jax.device_put` takes no keys nor a process's own arrays.
+
+    Args:
+      x: an array of the whole mesh, or one on the host or on this process's devices, the same in every process.
+    """
+    if place.is_fully_addressable or not isinstance(x, jax.Array):
+        return jax.device_put(x, place)
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(put(jax.random.key_data(x), place), impl=jax.random.key_impl(x))
+    return jax.device_put(np.asarray(x) if x.is_fully_addressable else x, place)
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _GALLERY = 64  # held-out records whose people the samples are told from
 
 
-def train(config: Experiment | VAEExperiment, workdir: str | Path) -> "TrainState":
+def train(config: Experiment | VAEExperiment, workdir: str | Path, new_data_order: bool = False) -> "TrainState":
     """Trains an experiment in a workdir, or goes on with the run that is there; see `mmjax.training.loop.train`.
 
     With several processes (`jax.distributed`) all of them call this, and none goes on without the others: where one
@@ -51,7 +51,7 @@ def train(config: Experiment | VAEExperiment, workdir: str | Path) -> "TrainStat
     with peers.together():
         loop.check(config, workdir)  # before records are drawn or the autoencoder is read
         sources, evaluators = _OPENED[type(config)](config)
-        return loop.train(config, workdir, sources, evaluators)
+        return loop.train(config, workdir, sources, evaluators, new_data_order)
 
 
 def _of_diffusion(config: Experiment) -> "tuple[Sources, list[Evaluator]]":
@@ -143,6 +143,11 @@ def _part_in_training(config: Experiment, sources: "Sources", fingerprint: str) 
 def define_flags() -> None:
     """The command line's own flags, beside those of `mmjax.cli`."""
     cli.define_path("workdir", None, "Folder of the run; default runs/NAME, the experiment's name.")
+    flags.DEFINE_bool(
+        "new_data_order",
+        False,
+        "Go on with a run whose records cannot come in the order they had: made anew, or shuffled by another Grain.",
+    )
     flags.DEFINE_string(
         "coordinator",
         None,
@@ -165,7 +170,7 @@ def main() -> None:
     processes.start(*launch, given.start_timeout)
     with peers.together():
         processes.check_platform()  # from here on devices are touched
-        train(config, given.workdir or Path("runs") / config.name)
+        train(config, given.workdir or Path("runs") / config.name, given.new_data_order)
 
 
 callable_command(__name__)

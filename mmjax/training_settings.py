@@ -46,7 +46,7 @@ class RecordSources:
     frames: tuple[int, ...] = ()  # pixel frames of each source: 1, or 8k + 1
     height: int = 480  # pixels
     width: int = 720
-    workers: int = 0  # Grain worker processes; 0 reads in threads
+    workers: int = free(0)  # Grain worker processes; 0 reads in threads
 
     def problems(self):
         yield from within(self, height=PIXELS, width=PIXELS, workers=Number(int, 0, 1024))

@@ -1,8 +1,9 @@
-"""From prepared records to batches: shuffled, sharded by process, mixed by weight, exactly resumable. Grain; no JAX.
+"""From prepared records to batches: shuffled, mixed by weight, loaded in parts, exactly resumable. Grain; no JAX.
 
 Each source is shuffled anew every epoch, repeated for ever and cut into batches of its own size, so that a batch has
-one shape; the batches of all sources are then mixed by weight, in an order that depends on the settings and the seed
-alone. Every process takes the same source at the same step.
+one shape; the batches of all sources are then mixed by weight. That order depends on the settings, the seed and the
+records alone: a process loads those rows of every batch that its devices work on, whoever loads the others, and the
+batch of a step is known by the step's number.
 """
 
 import json
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 import numpy as np
 
 from mmjax import media
-from mmjax.errors import ConfigError, DataError
+from mmjax.errors import DataError
 from mmjax.records.schema import STRINGS, Record
 from mmjax.records.sources import RecordFolders, RecordSource, open_source, source_identity
 from mmjax.training_settings import TrainingExperiment
@@ -36,24 +37,28 @@ _EPOCHS = 2**31  # for ever; Grain's own endless repeat overflows where batches 
 
 
 def make_train_iterator(
-    config: TrainingExperiment, sources: RecordFolders, process_index: int = 0, process_count: int = 1
+    config: TrainingExperiment, sources: RecordFolders, rows: Sequence[Sequence[int]] | None = None, done: int = 0
 ) -> "grain.DatasetIterator":
-    """Endless batches of the training split of `sources`, this process's share of each, with the samples' `NUMBERS`.
+    """Endless batches of the training split of `sources`, or some rows of each, with the samples' `NUMBERS`.
 
-    The iterator has `get_state` and `set_state`; with the state of step k it goes on with step k + 1, bit for bit. With
-    `config.data.workers` processes, `close()` it when done.
+    With `config.data.workers` processes, `close()` it when done.
+
+    Args:
+      rows: of each source's batches, those that are loaded; by default all.
+      done: steps whose batches are left out. What follows is, bit for bit, what would have followed on them, also with
+        other rows and other workers.
 
     Raises:
-      ConfigError: a batch that the processes cannot share evenly.
-      DataError: a source without records to train on, or with fewer of them than there are processes.
+      DataError: a source without records to train on.
     """
     import grain
 
-    data, count = config.data, len(config.data.sources)
-    parts = [_source_batches(config, sources, index, process_index, process_count) for index in range(count)]
+    data = config.data
+    rows = rows or [range(size) for size in data.batches]
+    parts = [_source_batches(config, sources, *each) for each in enumerate(rows)]
     mixed = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights=_shares(data.weights))
     reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-    batches = mixed.to_iter_dataset(reading)
+    batches = mixed[done:].to_iter_dataset(reading)
     if data.workers:
         options = grain.MultiprocessingOptions(num_workers=data.workers, per_worker_buffer_size=2)
         batches = batches.mp_prefetch(options, worker_init_fn=_start_worker).map(_own)
@@ -61,7 +66,7 @@ def make_train_iterator(
 
 
 def start_workers(iterator: "grain.DatasetIterator") -> None:
-    """Starts the worker processes, where there are any, of an iterator that is in its place; does not wait for a batch.
+    """Starts the worker processes of an iterator, where there are any; does not wait for a batch.
 
     They begin with signals held back that go to a whole group, until `_start_worker` has said what becomes of them:
     importing takes seconds, and a Ctrl-C would end them. This process gets what came meanwhile.
@@ -75,8 +80,8 @@ def start_workers(iterator: "grain.DatasetIterator") -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def order_fingerprint(config: TrainingExperiment, sources: RecordFolders, process_count: int = 1) -> str:
-    """What the order of the batches depends on, as JSON; belongs beside a saved iterator state."""
+def order_fingerprint(config: TrainingExperiment, sources: RecordFolders) -> str:
+    """What the order of the batches depends on, as JSON; belongs beside a saved state."""
     import grain
 
     data = config.data
@@ -85,30 +90,24 @@ def order_fingerprint(config: TrainingExperiment, sources: RecordFolders, proces
         "sources": [source_identity(sources, index) for index in range(len(data.sources))],
         "weights": list(data.weights),
         "batches": list(data.batches),
-        "workers": data.workers,
-        "processes": process_count,
         "grain": grain.__version__,
     }
     return json.dumps(order, sort_keys=True)
 
 
-def check_order(saved: str, now: str) -> None:
-    """Refuses to resume a data order under other settings.
+def order_changes(saved: str, now: str) -> str:
+    """In what two `order_fingerprint`s differ, with what was saved and what is found; "" where they do not.
 
-    Raises:
-      DataError: names each setting, saved and found, of two `order_fingerprint`s that differ.
+    Raises `DataError` for a saved one that is damaged.
     """
     try:
         old, new = dict(json.loads(saved)), json.loads(now)
     except (ValueError, TypeError) as error:
-        raise DataError("the saved data position is damaged; resume from the checkpoint before it") from error
-    lines = [f"  {key}: saved {old.get(key)}, found {new[key]}" for key in new if old.get(key) != new[key]]
-    if lines:
-        raise DataError(
-            "the saved data position belongs to another order of batches:\n"
-            + "\n".join(lines)
-            + "\n  resume with the saved settings, or start a new run from the saved weights"
-        )
+        raise DataError("the saved order of the data is damaged; resume from the checkpoint before it") from error
+    changes = [f"{key}: was {old.get(key)}, is {new[key]}" for key in new if old.get(key) != new[key]]
+    if (processes := old.get("processes", 1)) > 1:  # noted by mmjax until each process no longer had records of its own
+        changes.append(f"shuffled: was apart in {processes} processes, is together")
+    return "; ".join(changes)
 
 
 def validation_records(config: TrainingExperiment, sources: RecordFolders, name: str, count: int) -> list[Record]:
@@ -116,25 +115,17 @@ def validation_records(config: TrainingExperiment, sources: RecordFolders, name:
 
     Where the split has fewer records, they come around again. Raises `DataError` where it has none.
     """
-    records = open_source(sources, _index(config, name), "validation")
-    spread = media.spread(count, len(records))
-    return [records[spread[i % len(spread)]] for i in range(count)]
+    return _held_out(config, sources, name, count, range(count))
 
 
 def validation_batches(
-    config: TrainingExperiment,
-    sources: RecordFolders,
-    name: str,
-    count: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    config: TrainingExperiment, sources: RecordFolders, name: str, count: int, rows: Sequence[int] | None = None
 ) -> list[Batch]:
-    """`count` batches of `validation_records`, each of the source's batch size; this process's share of each."""
+    """`count` batches of `validation_records`, each of the source's batch size; these rows of each, by default all."""
     size = config.data.batches[_index(config, name)]
-    local = _local_batch(size, process_count)
-    records = validation_records(config, sources, name, size * count)
-    starts = [batch * size + process_index * local for batch in range(count)]
-    return [collate(records[start : start + local]) for start in starts]
+    rows = range(size) if rows is None else rows
+    numbers = ([batch * size + row for row in rows] for batch in range(count))
+    return [collate(_held_out(config, sources, name, size * count, chosen)) for chosen in numbers]
 
 
 def collate(records: Sequence[Record]) -> Batch:
@@ -174,24 +165,36 @@ class _Numbered:
         return repr(self._records)
 
 
-def _source_batches(config, sources, index, process_index, process_count) -> "grain.MapDataset":
+class _Batches:
+    """Some rows of the batches into which a source's shuffled records are cut; the other rows are not read."""
+
+    def __init__(self, shuffled: "grain.MapDataset", size: int, rows: Sequence[int]):
+        self._shuffled, self._size, self._rows = shuffled, size, rows
+
+    def __len__(self) -> int:
+        return len(self._shuffled) // self._size
+
+    def __getitem__(self, index: SupportsIndex) -> Batch:
+        first = index.__index__() * self._size
+        return collate([self._shuffled[first + row] for row in self._rows])
+
+    def __repr__(self) -> str:
+        return f"{len(self._rows)} of {self._size} rows of {self._shuffled}"
+
+
+def _source_batches(config, sources, index, rows) -> "grain.MapDataset":
     import grain
 
-    records = open_source(sources, index, "train")
-    if len(records) < process_count:
-        raise DataError(
-            f"{config.data.sources[index]}: expected a record or more for each of {process_count} processes, found "
-            f"{len(records)} records; prepare more, or use fewer processes"
-        )
-    dataset = grain.MapDataset.source(_Numbered(index, records))[process_index::process_count]
-    dataset = dataset.seed(config.seed * 1000 + index).shuffle().repeat(_EPOCHS)
-    return dataset.batch(_local_batch(config.data.batches[index], process_count), batch_fn=collate)
+    records = grain.MapDataset.source(_Numbered(index, open_source(sources, index, "train")))
+    shuffled = records.seed(config.seed * 1000 + index).shuffle().repeat(_EPOCHS)
+    return grain.MapDataset.source(_Batches(shuffled, config.data.batches[index], rows))
 
 
-def _local_batch(size: int, process_count: int) -> int:
-    if size % process_count:
-        raise ConfigError(f"data.batches = {size}: expected a multiple of the {process_count} processes")
-    return size // process_count
+def _held_out(config, sources, name, count, numbers) -> list[Record]:
+    """Those of `count` `validation_records` with the given numbers."""
+    records = open_source(sources, _index(config, name), "validation")
+    spread = media.spread(count, len(records))
+    return [records[spread[number % len(spread)]] for number in numbers]
 
 
 def _index(config: TrainingExperiment, name: str) -> int:

@@ -5,6 +5,7 @@ and the same program then runs.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -147,7 +148,7 @@ class Denoiser:
         return jax.lax.with_sharding_constraint(state, self._sharding(state))  # as the next step takes it
 
     def _put(self, tree):
-        return jax.device_put(tree, self._sharding(tree))
+        return jax.tree.map(functools.partial(sharding.put, place=self._sharding(tree)), tree)
 
     def _abstract(self, tree):
         spread = self._sharding(tree)

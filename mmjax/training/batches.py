@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def training_batches(config: TrainingExperiment, sources: RecordFolders) -> "Iterator[grain.DatasetIterator]":
-    """This process's share of endless training batches; ends its worker processes when it is left."""
-    iterator = pipeline.make_train_iterator(config, sources, jax.process_index(), jax.process_count())
+def training_batches(
+    config: TrainingExperiment, sources: RecordFolders, mesh: jax.sharding.Mesh, done: int
+) -> "Iterator[grain.DatasetIterator]":
+    """This process's rows of endless training batches after the `done` steps; ends its workers when it is left."""
+    rows = [sharding.own_rows(mesh, size) for size in config.data.batches]
+    iterator = pipeline.make_train_iterator(config, sources, rows, done)
     try:
         yield iterator
     finally:
@@ -42,12 +45,29 @@ def abstract_batches(task: Task, mesh: jax.sharding.Mesh) -> list[dict[str, jax.
     return [described(*source) for source in zip(data.frames, data.batches, strict=True)]
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh, fields: Collection[str]) -> dict[str, jax.Array]:
-    """This process's share of a batch as arrays over the whole mesh; all but the named fields stays behind."""
-    return {name: put_samples(value, mesh) for name, value in batch.items() if name in fields}
+def batch_size(config: TrainingExperiment, batch: dict[str, np.ndarray]) -> int:
+    """Samples of the whole training batch of which these are some rows, from their `pipeline.NUMBERS`."""
+    return config.data.batches[int(batch[pipeline.NUMBERS[0]][0])]
 
 
-def put_samples(local: np.ndarray, mesh: jax.sharding.Mesh) -> jax.Array:
-    """This process's samples, the leading axis, as part of an array over the whole mesh."""
-    shape = (len(local) * jax.process_count(), *local.shape[1:])
-    return jax.make_array_from_process_local_data(sharding.batch_sharding(mesh, shape[0]), local, shape)
+def put_batch(
+    batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh, fields: Collection[str], size: int
+) -> dict[str, jax.Array]:
+    """A batch of `size` samples as arrays over the whole mesh; all but the named fields stays behind.
+
+    Args:
+      batch: this process's rows of it (`sharding.own_rows`).
+    """
+    return {name: put_samples(value, mesh, size) for name, value in batch.items() if name in fields}
+
+
+def put_samples(local: np.ndarray, mesh: jax.sharding.Mesh, size: int) -> jax.Array:
+    """`size` samples, the leading axis, as an array over the whole mesh, of which these are this process's rows."""
+    rows = sharding.own_rows(mesh, size)
+
+    def share(index: tuple[slice, ...]) -> np.ndarray:
+        first, stop, _ = index[0].indices(size)
+        begin = rows.index(first)
+        return local[begin : begin + stop - first]
+
+    return jax.make_array_from_callback((size, *local.shape[1:]), sharding.batch_sharding(mesh, size), share)

@@ -1,8 +1,10 @@
 """Checkpoints by Orbax: everything that a run needs to go on bit for bit, on whatever devices it finds.
 
     WORKDIR/frozen/                 the frozen parameters, written once: they never change
-    WORKDIR/checkpoints/STEP/       state (step, trained, optimizer, EMA), data (the iterator), meta (its origin), and
-                                    metrics, the figure that `train.keep_best` chooses by, where it was found there
+    WORKDIR/checkpoints/STEP/       state (step, trained, optimizer, EMA), meta (its origin), and metrics, the figure
+                                    that `train.keep_best` chooses by, where it was found there
+
+Where the data goes on follows from the step (`mmjax.records.pipeline`).
 
 Both have checksums beside them (`mmjax.weights.checksums`). A step's folder takes its name only when all is written: a
 run killed while saving leaves the checkpoint before it as the last. What others read of it: `mmjax.weights`.
@@ -48,10 +50,12 @@ class Checkpoints:
 
     Args:
       data_order: what the order of the batches depends on, from `pipeline.order_fingerprint`.
+      new_data_order: a checkpoint may be of another one.
     """
 
-    def __init__(self, workdir: Path, config: TrainingExperiment, data_order: str):
+    def __init__(self, workdir: Path, config: TrainingExperiment, data_order: str, new_data_order: bool = False):
         self.workdir, self.config, self.data_order = Path(workdir).resolve(), config, data_order
+        self._new_data_order = new_data_order
         self.last_saved: int | None = None  # the last step that is on disk, whole
         self.best: tuple[int, Figure] | None = None  # the best checkpoint by `train.keep_best`, and its figure
         self._under_way: int | None = None  # a step that is being written behind
@@ -96,8 +100,8 @@ class Checkpoints:
             self._writing_frozen = ocp.StandardCheckpointer()
             self._writing_frozen.save(self.workdir / "frozen", state.frozen, force=True)
 
-    def save(self, state: TrainState, iterator, figure: Figure | None = None) -> None:
-        """Saves the state and the data iterator's position under the state's step; writing goes on behind.
+    def save(self, state: TrainState, figure: Figure | None = None) -> None:
+        """Saves the state under its step; writing goes on behind.
 
         Where the save before this one has failed, this one is waited for.
 
@@ -116,7 +120,7 @@ class Checkpoints:
             self.check_room(state)
             self.begin(state)
             self._finish_frozen()
-            self._save_changing(state, iterator, figure)
+            self._save_changing(state, figure)
         if figure is not None and not (self.best and self.best[1].score > figure.score):
             self.best = step, figure
         if failed_before:
@@ -130,28 +134,29 @@ class Checkpoints:
             self._manager.wait_until_finished()
         self.last_saved, self._under_way = self._under_way, None
 
-    def saved_experiment(self, step: int) -> TrainingExperiment:
-        """With which settings the checkpoint of a step was made."""
-        return from_json(self._read_meta(step)["config"], f"{checkpoint_folder(self.workdir) / str(step)}")
+    def notes(self, step: int) -> list[str]:
+        """What a run that goes on from the checkpoint of a step has to say of what changed since: a line each."""
+        meta, where = self._read_meta(step), f"{checkpoint_folder(self.workdir) / str(step)}"
+        return [
+            *resuming.notes(from_json(meta["config"], where), self.config, step),
+            *resuming.order_notes(meta, self.data_order, step),
+        ]
 
-    def restore(self, abstract: TrainState, iterator, step: int | None = None) -> TrainState:
-        """The state of `step` (default: the latest) with the shardings of `abstract`; sets the iterator's position.
+    def restore(self, abstract: TrainState, step: int | None = None) -> TrainState:
+        """The state of `step` (default: the latest) with the shardings of `abstract`.
 
         Raises:
           CheckpointError: damaged, incomplete, or of an experiment with other settings, which it names.
-          DataError: the order of the batches depends on something that has changed, such as `data.workers`.
+          DataError: the order of the batches depends on something that has changed, such as the records.
         """
-        import grain.checkpoint
-
         step = complete_step(self.workdir, step)
         with explained(self.workdir, step):
             check_files(checkpoint_folder(self.workdir) / str(step))
         meta = self._read_meta(step)
-        resuming.check_meta(meta, self.config, self.data_order, f"{checkpoint_folder(self.workdir) / str(step)}")
+        where = f"{checkpoint_folder(self.workdir) / str(step)}"
+        resuming.check_meta(meta, self.config, self.data_order, where, self._new_data_order)
         with explained(self.workdir, step):
-            args = ocp.args.Composite(
-                state=ocp.args.StandardRestore(_changing(abstract)), data=grain.checkpoint.CheckpointRestore(iterator)
-            )
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(_changing(abstract)))
             changing = self._manager.restore(step, args=args)["state"]
         frozen = read_frozen(self.workdir, abstract.frozen)
         self.last_saved, self._frozen_saved = step, True
@@ -215,12 +220,9 @@ class Checkpoints:
         with explained(self.workdir, step):
             return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
-    def _save_changing(self, state: TrainState, iterator, figure: Figure | None) -> None:
-        import grain.checkpoint
-
+    def _save_changing(self, state: TrainState, figure: Figure | None) -> None:
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(_changing(state)),
-            data=grain.checkpoint.CheckpointSave(iterator),
             meta=ocp.args.JsonSave(resuming.make_meta(self.config, self.data_order)),
         )
         self._under_way = int(state.step)

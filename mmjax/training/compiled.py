@@ -20,6 +20,7 @@ class CompiledStep(NamedTuple):
     """A step for one shape of batch."""
 
     program: jax.stages.Compiled
+    samples: int  # of the batch
     operations: float  # floating-point operations of the step; 0 where they are not known
 
     def __call__(self, state: TrainState, judges: Tree, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -76,4 +77,4 @@ class CompiledSteps:
         self._telemetry.write(self._done, {"compile/seconds": seconds})
         if held is not None:
             memory.check_step(self._task.config, state, held, shape)
-        return CompiledStep(program, needed.training * shape[0] if needed else 0.0)
+        return CompiledStep(program, shape[0], needed.training * shape[0] if needed else 0.0)

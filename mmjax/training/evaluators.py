@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key, UInt8
 
-from mmjax import media
+from mmjax import media, sharding
 from mmjax.evaluation.identity import SimilarityToPeople
 from mmjax.evaluation.of_samples import MetricsOfSamples
 from mmjax.evaluation.samples import Samples
@@ -147,7 +147,7 @@ class ValidationLoss:
         self._train_steps = task.timesteps
         self._judges, self._mesh = objective.judges, mesh
         names = config.data.sources if self.every else ()
-        self._sets = [_HeldOut.of(task, sources, name, objective, key) for name in names]
+        self._sets = [_HeldOut.of(task, sources, name, objective, mesh, key) for name in names]
 
     def __call__(self, state: TrainState, step: int) -> Evaluation:
         trained = state.averaged()
@@ -167,27 +167,34 @@ class _HeldOut:
 
     name: str
     step: Callable[[Params, Params, Tree, Batch, Array], steps.Metrics]
-    batches: list[dict[str, np.ndarray]]
-    numbers: list[np.ndarray]  # of the samples of each batch among all that are held out
+    size: int  # of a batch
+    batches: list[dict[str, np.ndarray]]  # this process's rows
+    numbers: list[np.ndarray]  # of their samples among all that are held out
     fields: tuple[str, ...]  # that the loss reads
 
     @classmethod
-    def of(cls, task: Task, sources: RecordFolders, name: str, objective: Objective, key: Key[Array, ""]):
+    def of(
+        cls,
+        task: Task,
+        sources: RecordFolders,
+        name: str,
+        objective: Objective,
+        mesh: jax.sharding.Mesh,
+        key: Key[Array, ""],
+    ):
         config, which = task.config, task.config.data.sources.index(name)
-        count, index, processes = config.train.validation_batches, jax.process_index(), jax.process_count()
-        size = config.data.batches[which]
-        batches = pipeline.validation_batches(config, sources, name, count, index, processes)
-        local = size // processes
-        first = (number * size + index * local for number in range(count))
-        numbers = [np.arange(begin, begin + local, dtype=np.int32) for begin in first]
+        count, size = config.train.validation_batches, config.data.batches[which]
+        rows = sharding.own_rows(mesh, size)
+        batches = pipeline.validation_batches(config, sources, name, count, rows)
+        numbers = [np.asarray(rows, np.int32) + number * size for number in range(count)]
         step = jax.jit(steps.make_validation_step(objective, key, count * size))
-        return cls(Path(name).name, step, batches, numbers, tuple(task.fields(config.data.frames[which])))
+        return cls(Path(name).name, step, size, batches, numbers, tuple(task.fields(config.data.frames[which])))
 
     def measure(self, trained: Params, frozen: Params, judges: Tree, mesh: jax.sharding.Mesh) -> tuple[float, Figures]:
         """The mean loss, and what the terms say; nothing is dropped here."""
         losses, figures = [], {"sums": {}, "counts": {}}
         for batch, numbers in zip(self.batches, self.numbers, strict=True):
-            inputs = put_batch(batch, mesh, self.fields), put_samples(numbers, mesh)
+            inputs = put_batch(batch, mesh, self.fields, self.size), put_samples(numbers, mesh, self.size)
             metrics = jax.device_get(self.step(trained, frozen, judges, *inputs))
             losses.append(float(metrics["loss"]))
             figures = add_figures(figures, metrics)

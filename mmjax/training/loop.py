@@ -6,8 +6,9 @@
 
 A run lives in its workdir. Called again with the same workdir, it goes on from the last checkpoint: parameters,
 moments, EMA, random numbers and the order of the batches are those of a run that was never stopped, bit for bit on the
-same devices. (XLA may choose other kernels in another process on a GPU; where bits matter there, set
-XLA_FLAGS=--xla_gpu_deterministic_ops=true.) SIGTERM and SIGINT save and end the run in good order.
+same devices; on others, and in other processes, but for rounding. (XLA may choose other kernels in another process on
+a GPU; where bits matter there, set XLA_FLAGS=--xla_gpu_deterministic_ops=true.) SIGTERM and SIGINT save and end the run
+in good order.
 """
 
 import contextlib
@@ -22,10 +23,10 @@ from mmjax.errors import ConfigError
 from mmjax.peers import together
 from mmjax.records import pipeline
 from mmjax.records.sources import RecordFolders
-from mmjax.training import agreement, best, memory, optimizer, resuming, summary
+from mmjax.training import agreement, best, memory, optimizer, summary
 from mmjax.training import state as states
 from mmjax.training import step as steps
-from mmjax.training.batches import put_batch, training_batches
+from mmjax.training.batches import batch_size, put_batch, training_batches
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.compiled import CompiledSteps
 from mmjax.training.evaluators import Evaluator, ValidationLoss, figures_to_choose_by, write_evaluation
@@ -40,7 +41,11 @@ from mmjax.weights.parameters import last_step
 
 
 def train(
-    config: TrainingExperiment, workdir: str | Path, sources: RecordFolders, evaluators: Sequence[Evaluator] = ()
+    config: TrainingExperiment,
+    workdir: str | Path,
+    sources: RecordFolders,
+    evaluators: Sequence[Evaluator] = (),
+    new_data_order: bool = False,
 ) -> states.TrainState:
     """Trains an experiment in a workdir, or goes on with the run that is there.
 
@@ -51,6 +56,7 @@ def train(
         `samples/`.
       sources: its records, from `find_sources`.
       evaluators: what else is done every so often, after the validation loss (`mmjax.training.evaluators`).
+      new_data_order: a run may go on where the order of its data cannot be what it was (`mmjax.training.resuming`).
 
     Returns:
       The state after the last step, or at the step where a signal stopped the run.
@@ -78,11 +84,11 @@ def train(
         stack.enter_context(memory.explained(config, abstract))
         objective = task.objective(sources, mesh)
         judges = objective.judges
-        batches = stack.enter_context(training_batches(config, sources))
-        order = pipeline.order_fingerprint(config, sources, jax.process_count())
+        order = pipeline.order_fingerprint(config, sources)
         agreement.check_records(peers, order, sources.encoders)
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, config, order)))
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, config, order, new_data_order)))
         first, last = checkpoints.latest_step() or 0, config.train.steps
+        batches = stack.enter_context(training_batches(config, sources, mesh, first))
         if first < last:
             checkpoints.check_room(abstract)
         telemetry = stack.enter_context(contextlib.closing(Telemetry(workdir, first, last)))
@@ -95,8 +101,8 @@ def train(
             compiled = CompiledSteps(task, train_step, (abstract, judges), mesh, telemetry, first)
         if first:
             telemetry.log(f"going on from the checkpoint of step {first}{_best_so_far(checkpoints, '; ')}")
-            state = checkpoints.restore(abstract, batches)
-            for line in resuming.notes(checkpoints.saved_experiment(first), config, first):
+            state = checkpoints.restore(abstract)
+            for line in checkpoints.notes(first):
                 telemetry.log(line)
         else:
             known = task.load_start(mesh)
@@ -113,10 +119,10 @@ def train(
         for step in range(first + 1, last + 1):
             peers.step = step
             on_host = progress.next_batch(batches)
-            batch = put_batch(on_host, mesh, read)
+            batch = put_batch(on_host, mesh, read, batch_size(config, on_host))
             one_step = compiled.of(batch)
             state, metrics = one_step(state, judges, batch)
-            progress.add(step, metrics, on_host, one_step.operations)
+            progress.add(step, metrics, on_host, one_step)
 
             if step == first + 1:
                 with progress.aside():  # it is done: this is a run now
@@ -126,7 +132,7 @@ def train(
                 progress.log(step)
             if stop.after(step):
                 with progress.aside():
-                    checkpoints.save(state, batches)
+                    checkpoints.save(state)
                     checkpoints.wait()
                 telemetry.log(_stopped(step, last, workdir))
                 return state
@@ -142,7 +148,7 @@ def train(
             is_best = checkpoints.is_better(figure)
             if is_best or _due_to_save(config.train, step, checkpoints):
                 with progress.aside():
-                    checkpoints.save(state, batches, figure)
+                    checkpoints.save(state, figure)
             if is_best:
                 telemetry.log(_best_so_far(checkpoints))
 

@@ -15,6 +15,7 @@ import numpy as np
 from mmjax import device_memory
 from mmjax.models import flops
 from mmjax.training import summary
+from mmjax.training.compiled import CompiledStep
 from mmjax.training.finite import FiniteCheck
 from mmjax.training.step import Metrics
 from mmjax.training.telemetry import Meter, Telemetry
@@ -26,7 +27,7 @@ class _UnderWay(NamedTuple):
     step: int
     metrics: Metrics
     batch: dict[str, np.ndarray]  # on the host
-    operations: float
+    work: CompiledStep
 
 
 class Progress:
@@ -52,17 +53,17 @@ class Progress:
         self._meter.waited += time.monotonic() - began
         return batch
 
-    def add(self, step: int, metrics: Metrics, batch: dict[str, np.ndarray], operations: float) -> None:
+    def add(self, step: int, metrics: Metrics, batch: dict[str, np.ndarray], work: CompiledStep) -> None:
         """Notes a step that was just handed to the device, and takes in the figures of the one before.
 
         Args:
           batch: of the step, as `next_batch` gave it.
-          operations: floating-point operations of the step.
+          work: what was handed over, with its samples and floating-point operations.
 
         Raises:
           MMJaxError: the step before was not finite.
         """
-        before, self._under_way = self._under_way, _UnderWay(step, metrics, batch, operations)
+        before, self._under_way = self._under_way, _UnderWay(step, metrics, batch, work)
         self._take_in(before)
 
     def settle(self) -> None:
@@ -95,7 +96,7 @@ class Progress:
         if done is not None:
             metrics = jax.device_get(done.metrics)
             self._check(done.step, metrics, done.batch)
-            self._meter.add(metrics, jax.process_count() * len(done.batch["latents"]), done.operations)
+            self._meter.add(metrics, done.work.samples, done.work.operations)
             self._telemetry.advance(float(metrics["loss"]))
         now = time.monotonic()
         self._meter.seconds += now - self._mark

@@ -1,14 +1,15 @@
-"""What may change when a run is resumed: settings marked `free` in `mmjax.config`; not the data order, nor encoders.
+"""What may change when a run is resumed: settings marked `free` in `mmjax.config`, devices and processes; not encoders.
 
-Free are paths, how things are computed (`Runtime`, `Mesh`, `Precision`, `train.accumulate`), what is done every so many
-steps and with how many samples, `Sampling`, and `train.steps`. Each check refuses with every difference named. What is
-compared stands in the workdir (`mmjax.training.workdir`) and in each checkpoint's `meta`.
+Free are paths, how things are computed (`Runtime`, `Mesh`, `Precision`, `train.accumulate`, `data.workers`), what is
+done every so many steps and with how many samples, `Sampling`, and `train.steps`. The order of the data may become
+another one where that is asked for. Each check refuses with every difference named. What is compared stands in the
+workdir (`mmjax.training.workdir`) and in each checkpoint's `meta`.
 """
 
 import math
 
 from mmjax import validation
-from mmjax.errors import CheckpointError
+from mmjax.errors import CheckpointError, DataError
 from mmjax.records import pipeline
 from mmjax.training.optimizer import learning_rate
 from mmjax.training_settings import TrainingExperiment
@@ -50,18 +51,34 @@ def notes(saved: TrainingExperiment, now: TrainingExperiment, step: int) -> list
     return lines
 
 
+def order_notes(meta: dict, data_order: str, step: int) -> list[str]:
+    """What a run that goes on after `step` has to say of another order of the data: a line, or none."""
+    if not (order := pipeline.order_changes(meta["data_order"], data_order)):
+        return []
+    return [f"the records come in another order from step {step + 1} on, as --new_data_order allows: {order}"]
+
+
 def make_meta(config: TrainingExperiment, data_order: str) -> dict:
     """Where a checkpoint comes from, as JSON: what `check_meta` compares, and the versions that made it."""
     return {"schema": SCHEMA, "config": as_json(config), "data_order": data_order, "versions": versions()}
 
 
-def check_meta(meta: dict, config: TrainingExperiment, data_order: str, where: str) -> None:
-    """Refuses a checkpoint whose experiment or order of the data is another one (`CheckpointError`, `DataError`)."""
+def check_meta(
+    meta: dict, config: TrainingExperiment, data_order: str, where: str, new_data_order: bool = False
+) -> None:
+    """Refuses a checkpoint whose experiment or order of the data is another one (`CheckpointError`, `DataError`).
+
+    With `new_data_order` the order may be another one.
+    """
     if meta.get("schema") != SCHEMA:
         raise CheckpointError(
             f"{where}: expected checkpoint schema {SCHEMA}, found {meta.get('schema')}; start a new run"
         )
-    pipeline.check_order(meta["data_order"], data_order)
+    if (order := pipeline.order_changes(meta["data_order"], data_order)) and not new_data_order:
+        raise DataError(
+            f"{where}: the records came in an order that cannot be gone on with: {order}; resume with what it was, or "
+            "give --new_data_order to go on in the new order"
+        )
     changes = config_changes(from_json(meta["config"], where), config)
     if changes:
         raise CheckpointError(

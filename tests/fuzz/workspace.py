@@ -66,8 +66,7 @@ def _run(folder: Path) -> None:
     write_run(workdir, config, {})
     found = sources(config)
     checkpoints = Checkpoints(workdir, config, pipeline.order_fingerprint(config, found))
-    iterator = pipeline.make_train_iterator(config, found)
-    checkpoints.save(made.replace(step=made.step + 2), iterator)
+    checkpoints.save(made.replace(step=made.step + 2))
     checkpoints.close()
     convert("adapter", workdir, folder / "adapter.safetensors")
 

@@ -87,8 +87,8 @@ def run(tmp_path_factory):
     put = lambda tree: jax.device_put(tree, jax.tree.map(lambda leaf: leaf.sharding, fresh.trained))  # noqa: E731
     raw, average = (put(tiny.redrawn(fresh.trained, seed)) for seed in (1, 2))
     write_run(workdir, config, {})
-    checkpoints, iterator = Checkpoints(workdir, config, ""), pipeline.make_train_iterator(config, sources(config))
-    checkpoints.save(fresh.replace(step=fresh.step + 2, trained=raw, ema=average), iterator)
+    checkpoints = Checkpoints(workdir, config, "")
+    checkpoints.save(fresh.replace(step=fresh.step + 2, trained=raw, ema=average))
     checkpoints.close()
     return workdir
 

@@ -39,11 +39,10 @@ def opened(run, workdir, **train):
     config, sources, state = run
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **train))
     made = Checkpoints(workdir, config, pipeline.order_fingerprint(config, sources))
-    iterator = pipeline.make_train_iterator(config, sources)
 
     def save(step, value=None, tag=LOSS, higher=False, wait=True):
         figure = None if value is None else Figure(tag, value, higher)
-        made.save(state.replace(step=jnp.full_like(state.step, step)), iterator, figure)
+        made.save(state.replace(step=jnp.full_like(state.step, step)), figure)
         if wait:
             made.wait()
 
@@ -149,12 +148,11 @@ def test_readers_take_the_best(run, tmp_path):
     config, sources, state = run
     write_run(tmp_path, config, {})
     made = Checkpoints(tmp_path, config, pipeline.order_fingerprint(config, sources))
-    iterator = pipeline.make_train_iterator(config, sources)
     for step, value in ((2, 0.25), (4, 0.5)):
         moved = state.replace(
             step=jnp.full_like(state.step, step), ema=jax.tree.map(lambda x, s=step: x + s, state.ema)
         )
-        made.save(moved, iterator, Figure(LOSS, value, False))
+        made.save(moved, Figure(LOSS, value, False))
     made.close()
     for step, added in (("best", 2), (None, 4)):
         found = parameters.load_trained(tmp_path, state.ema, step)

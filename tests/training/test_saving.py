@@ -29,11 +29,10 @@ def run(tmp_path_factory):
 def opened(run, tmp_path):
     """(checkpoints of an empty workdir, `save(step)`)."""
     config, sources, state = run
-    iterator = pipeline.make_train_iterator(config, sources)
     made = Checkpoints(tmp_path / "my run", config, pipeline.order_fingerprint(config, sources))
 
     def save(step):
-        made.save(state.replace(step=jnp.full_like(state.step, step)), iterator)
+        made.save(state.replace(step=jnp.full_like(state.step, step)))
 
     yield made, save
     made.close()
@@ -110,9 +109,8 @@ def saved(run, tmp_path_factory):
     config, sources, state = run
     workdir = tmp_path_factory.mktemp("saved") / "run"
     made = Checkpoints(workdir, config, pipeline.order_fingerprint(config, sources))
-    iterator = pipeline.make_train_iterator(config, sources)
     for step in (3, 5):
-        made.save(state.replace(step=jnp.full_like(state.step, step)), iterator)
+        made.save(state.replace(step=jnp.full_like(state.step, step)))
     made.close()
     write_run(workdir, config, {})
     return config, workdir, state

@@ -40,7 +40,7 @@ def built(config, devices=1):
 
 def one_step(config, devices=1, steps=1):
     jitted, made, _, mesh = built(config, devices)
-    batch = put_batch(tiny_run.batch(config), mesh, BATCH_FIELDS)
+    batch = put_batch(tiny_run.batch(config), mesh, BATCH_FIELDS, 8)
     with sharding.use_mesh(mesh):
         for _ in range(steps):
             made, metrics = jitted(made, {}, batch)
@@ -81,7 +81,7 @@ def gradients(accumulate):
     keep = optax.GradientTransformation(lambda params: None, lambda grads, state, params: (grads, grads))
     train_step = step.make_train_step(config, objective, keep, state.random_keys(config.seed).train)
     made = made.replace(opt_state=jax.tree.map(jnp.zeros_like, made.trained))
-    after, metrics = jax.jit(train_step)(made, {}, put_batch(tiny_run.batch(config), mesh, BATCH_FIELDS))
+    after, metrics = jax.jit(train_step)(made, {}, put_batch(tiny_run.batch(config), mesh, BATCH_FIELDS, 8))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(after.opt_state)], float(metrics["grad_norm"])
 
 
@@ -114,7 +114,7 @@ def test_only_trained_leaves_move():
     with sharding.use_mesh(mesh):
         after = before
         for number in range(3):
-            after, metrics = jitted(after, {}, put_batch(tiny_run.batch(config, seed=number), mesh, BATCH_FIELDS))
+            after, metrics = jitted(after, {}, put_batch(tiny_run.batch(config, seed=number), mesh, BATCH_FIELDS, 8))
     tiny_run.assert_bit_equal(after.frozen, kept.frozen)
     assert int(after.step) == 3 and np.isfinite(metrics["loss"])
     old = trees.flatten(kept.trained)
@@ -188,7 +188,7 @@ def test_validation_is_the_same_each_time_and_covers_the_schedule():
     _, made, objective, mesh = built(config)
     key = state.random_keys(0).validation
     validate = jax.jit(step.make_validation_step(objective, key, 16))
-    batches = [put_batch(tiny_run.batch(config, seed=seed), mesh, BATCH_FIELDS) for seed in (0, 1)]
+    batches = [put_batch(tiny_run.batch(config, seed=seed), mesh, BATCH_FIELDS, 8) for seed in (0, 1)]
     found = [
         [validate(made.trained, made.frozen, {}, batch, np.arange(8) + 8 * i) for i, batch in enumerate(batches)]
         for _ in range(2)

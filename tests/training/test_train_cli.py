@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.errors import CheckpointError, ConfigError, MMJaxError
+from mmjax.errors import CheckpointError, ConfigError, DataError, MMJaxError
 from mmjax.evaluation.samples import Samples
 from mmjax.train import train
 from mmjax.training import loop
@@ -109,6 +109,16 @@ def test_other_settings_in_a_workdir_are_refused(uninterrupted):
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
+def test_records_that_were_prepared_anew_need_a_flag(uninterrupted, capfd):
+    config, workdir, state = uninterrupted
+    (more,) = tiny_run.sources(dataclasses.replace(config, data=dataclasses.replace(config.data, people=5))).folders
+    anew = dataclasses.replace(config, data=dataclasses.replace(config.data, sources=(str(more),)))
+    with pytest.raises(DataError, match="checkpoints/12: the records came in an order.*give --new_data_order"):
+        train(anew, workdir)
+    assert int(train(anew, workdir, new_data_order=True).step) == int(state.step)
+    assert "the records come in another order from step 13 on" in capfd.readouterr().out
+
+
 def test_a_batch_that_devices_cannot_share_is_refused(folder):
     config = tiny_run.experiment(folder / "data", data={"batches": (6,)})
     with pytest.raises(ConfigError, match="data.batches = 6: expected a multiple of 8"):
@@ -124,8 +134,8 @@ def test_steps_that_are_not_finite_are_skipped_until_there_are_too_many(uninterr
     put = loop.put_batch
     count = itertools.count(1)
 
-    def poisoned(batch, mesh, fields):
-        made = put(batch, mesh, fields)
+    def poisoned(*arguments):
+        made = put(*arguments)
         number = next(count)
         return made | {"latents": made["latents"] * float("nan")} if number in bad else made
 

@@ -130,17 +130,17 @@ def test_a_resumed_run_is_the_same_run(photos, folder):
     train(photos, undisturbed)
     assert int(train(photos, workdir, Stop()).step) == 3
     assert int(train(photos, workdir).step) == 4
-    (found, position), (expected, other) = same_run.saved(workdir, 4), same_run.saved(undisturbed, 4)
+    (found, order), (expected, other) = same_run.saved(workdir, 4), same_run.saved(undisturbed, 4)
     tiny_run.assert_bit_equal(found, expected)
-    assert position == other and latent_scale.read(workdir, 4) == latent_scale.read(undisturbed, 4)
+    assert order == other and latent_scale.read(workdir, 4) == latent_scale.read(undisturbed, 4)
 
 
 @pytest.mark.slow
 def test_a_step_that_is_not_finite_is_skipped(photos, folder, monkeypatch):
     put, count = loop.put_batch, itertools.count(1)
 
-    def poisoned(batch, mesh, fields):
-        made = put(batch, mesh, fields)
+    def poisoned(*arguments):
+        made = put(*arguments)
         return {"latents": made["latents"] * (float("nan") if next(count) == 2 else 1)}
 
     monkeypatch.setattr(loop, "put_batch", poisoned)
