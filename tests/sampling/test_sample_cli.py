@@ -176,7 +176,9 @@ def test_a_story_by_a_real_sampler_is_the_same_however_often_it_was_stopped(
     with monkeypatch.context() as patch:
         write, stops = media.write_png, iter([False, True])
         patch.setattr(
-            media, "write_png", lambda *a: write(*a) if not next(stops) else signal.raise_signal(signal.SIGINT)
+            media,
+            "write_png",
+            lambda *a, **more: write(*a, **more) if not next(stops) else signal.raise_signal(signal.SIGINT),
         )
         with pytest.raises(SystemExit):
             tell("again")
