@@ -64,7 +64,7 @@ def run(tmp_path_factory):
     first = dataclasses.replace(config.train, steps=2, sample_every=2)
     crossing = dataclasses.replace(config, train=first, mesh=tiny_run.c.Mesh(data=1, fsdp=2, context=4))
     meshes, workdir = {name: OF_TWO[name] for name in ("tensor", "context")}, folder / "run"
-    task = "tests.training.test_processes.steps_and_run"
+    task = "tests.training.test_across_processes.steps_and_run"
     return config, workdir, process_group.run(task, 2, 4, folder, meshes, workdir, crossing)
 
 
@@ -103,7 +103,7 @@ def losses(workdir):
 @pytest.mark.parametrize("processes, meshes", [(1, OF_TWO | OF_FOUR), (2, OF_TWO), (4, OF_FOUR)])
 def test_every_axis_may_cross_processes(tmp_path, processes, meshes):
     """Eight devices in all, with the adapter."""
-    task, devices = "tests.training.test_processes.adapter_steps", 8 // processes
+    task, devices = "tests.training.test_across_processes.adapter_steps", 8 // processes
     group = process_group.run(task, processes, devices, tmp_path, meshes, seconds=1800)
     alone, one = one_step(experiment()), one_step(one_sample({}))
     for number, found in enumerate(group):
@@ -115,7 +115,7 @@ def test_every_axis_may_cross_processes(tmp_path, processes, meshes):
 def test_a_vae_trains_in_two_processes(tmp_path):
     """Its reconstructions and the scale of its latents are those that one process gives."""
     config = tiny_vae.experiment(tiny_vae.records(tmp_path / "data"), train={"steps": 2})
-    task = "tests.training.test_processes.steps_and_run"
+    task = "tests.training.test_across_processes.steps_and_run"
     process_group.run(task, 2, 4, tmp_path, {}, tmp_path / "two", config)
     train(config, tmp_path / "one")
     for tag in ("validation/loss", "reconstructions/psnr"):
