@@ -36,6 +36,7 @@ _TURN = 10_000  # milliseconds that one question to the store waits for its answ
 _STATUS = 2
 _NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # JAX's own name for it in the store
 
+_ending = threading.Event()  # a thread beside the main one has said why, and ends this process
 _current: "Peers | None" = None
 _kept: list[Any] = []  # what the system calls
 _runs = 0  # of this process, which have names of their own in the store
@@ -57,8 +58,8 @@ class Peers:
         self._heard = time.monotonic()  # when the store answered last
         self._beats: dict[int, tuple[str, float]] = {}  # of each process: its last sign of life, and when it came
         self._told = False
-        self._over = threading.Event()
         self._leaving = threading.Lock()
+        self._over = threading.Event()
         self._agreements = 0
 
     def agree(self, what: str, mine: str, judge: Callable[[list[str]], str]) -> str:
@@ -160,6 +161,7 @@ class Peers:
     def _leave(self, line: str) -> None:
         """Ends this process with one line, from whatever thread; nothing of it would come to an end by itself."""
         self._leaving.acquire()  # for good: one line, whoever comes first
+        _ending.set()
         where = f"at step {self.step}: " if self.step else ""
         _say(f"error: {where}{line}; {self._safe()}")
         _briefly(lambda: self._client.key_value_set(self._key(f"left/{self.index}"), ""))
@@ -230,19 +232,27 @@ def leaving_at_once() -> Iterator[None]:
     """For a command: where several processes ran and this one fails, it ends with its own status and waits for nothing.
 
     Threads of libraries may wait for the others, for minutes. What `errors.exits_cleanly` has said stands; another
-    exception's traceback is printed here.
+    exception's traceback is printed here, unless another thread is ending the process already.
     """
     try:
         yield
     except SystemExit as stop:
         if _runs and stop.code:
+            _give_way()
             leave(stop.code if isinstance(stop.code, int) else 1)
         raise
     except BaseException:
         if _runs:
+            _give_way()
             traceback.print_exc()
             leave(1)
         raise
+
+
+def _give_way() -> None:
+    """Waits for the end where another thread brings it; its line and its status stand."""
+    if _ending.is_set():
+        threading.Event().wait()
 
 
 def leave(status: int) -> None:
@@ -315,12 +325,13 @@ def _answers(address: str) -> bool:
 
 
 def _is_of_collective(error: BaseException) -> bool:
-    """Whether JAX's runtime failed, as a collective does whose other side is gone."""
+    """Whether JAX's runtime failed, as a collective does whose other side is gone; Gloo's may be a ValueError."""
     import jax
 
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(seen):
+        of_runtime = isinstance(seen, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(seen)
+        if of_runtime or "Gloo " in str(seen):
             return True
         seen = seen.__cause__ or seen.__context__
     return False
