@@ -5,7 +5,6 @@ So halves and videos go to devices of their own, along `data`, as far as there a
 the tokens of each, along `context`, and send each other keys and values.
 """
 
-import dataclasses
 import math
 
 from mmjax import config as c
@@ -13,42 +12,34 @@ from mmjax.errors import ConfigError
 from mmjax.sharding import AXES
 
 
-@dataclasses.dataclass(frozen=True)
-class Spread:
-    """A mesh, and how many videos are denoised together on it so that no device does another's work."""
-
-    mesh: c.Mesh
-    at_once: int
-
-
-def spread(devices: int, guidance: float, videos: int = 1) -> Spread:
+def spread(devices: int, guidance: float, videos: int = 1) -> c.Mesh:
     """The mesh on which `videos` videos are made the soonest, by `Sampling.guidance` (1: no pair).
 
     Counted are the forward passes that a device makes one after the other, those of a last batch that does not fill the
     devices included; among equals the mesh with the fewest devices along `context` is taken.
     """
-    halves = 1 if guidance == 1 else 2
-    meshes = [data for data in range(devices, 0, -1) if devices % data == 0 and _at_once(data, halves) <= videos]
-    data = min(meshes, key=lambda data: _rounds(data, devices // data, halves, videos))
-    return Spread(c.Mesh(data=data, context=devices // data), _at_once(data, halves))
+    meshes = [data for data in range(devices, 0, -1) if devices % data == 0 and at_once(data, guidance) <= videos]
+    data = min(meshes, key=lambda data: _rounds(data, devices // data, guidance, videos))
+    return c.Mesh(data=data, context=devices // data)
 
 
 def at_once(shares: int, guidance: float) -> int:
     """The fewest videos whose forward passes divide among the shares of a batch."""
-    return _at_once(shares, 1 if guidance == 1 else 2)
+    return shares // math.gcd(shares, _passes(guidance))
 
 
-def _at_once(shares: int, halves: int) -> int:
-    return shares // math.gcd(shares, halves)
+def _passes(guidance: float) -> int:
+    """Forward passes of a video's step."""
+    return 1 if guidance == 1 else 2
 
 
-def _rounds(data: int, context: int, halves: int, videos: int) -> float:
+def _rounds(data: int, context: int, guidance: float, videos: int) -> float:
     """Forward passes of a device, one after the other, where one that `context` devices share counts as a part."""
-    full, left = divmod(videos, _at_once(data, halves))
-    passes = halves * left
+    together, each = at_once(data, guidance), _passes(guidance)
+    full, left = divmod(videos, together)
     # a batch that the devices along `data` cannot share is computed by all of them
-    last = passes if passes < data else math.ceil(passes / data)
-    return (full * math.ceil(halves * _at_once(data, halves) / data) + last) / context
+    last = each * left if each * left < data else math.ceil(each * left / data)
+    return (full * each * together // data + last) / context
 
 
 def mesh_of_flag(text: str) -> c.Mesh:

@@ -205,7 +205,7 @@ def _with_settings(
     sampling = dataclasses.replace(config.sampling, **settings)
     config = dataclasses.replace(
         config,
-        mesh=mesh or spread(jax.device_count(), sampling.guidance, videos).mesh,
+        mesh=mesh or spread(jax.device_count(), sampling.guidance, videos),
         encoders=dataclasses.replace(config.encoders, **chosen),
         sampling=sampling,
         precision=PRECISIONS[precision] if precision else config.precision,

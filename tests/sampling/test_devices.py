@@ -30,7 +30,7 @@ CASES = [  # devices, guidance, videos -> data, context, at once
 
 @pytest.mark.parametrize("count, guidance, videos, data, context, at_once", CASES)
 def test_videos_and_pairs_go_first_and_tokens_take_what_is_left(count, guidance, videos, data, context, at_once):
-    assert devices.spread(count, guidance, videos) == devices.Spread(c.Mesh(data=data, context=context), at_once)
+    assert devices.spread(count, guidance, videos) == c.Mesh(data=data, context=context)
     assert devices.at_once(data, guidance) == at_once
 
 
@@ -54,7 +54,7 @@ def test_each_device_does_its_part_and_the_video_is_that_of_one(count):
     batch, size = tiny_run.batch(config, 1), (1, 16, 16)
     found, operations = [], []
     for number in (1, count):
-        mesh = sharding.make_mesh(devices.spread(number, config.sampling.guidance).mesh, jax.devices()[:number])
+        mesh = sharding.make_mesh(devices.spread(number, config.sampling.guidance), jax.devices()[:number])
         denoiser = Denoiser(config, mesh)
         params = sharding.unbox(jax.jit(lambda key: build.init(config, key))(jax.random.key(0)))
         params = jax.device_put(params, sharding.replicated(mesh))
