@@ -8,12 +8,13 @@
     sampler = mmjax.load_sampler("weights/5b", adapter="runs/mine")
     mmjax.sample(sampler, [mmjax.Request("A man img smiling", ["face.jpg"])], ["smiling.mp4"])
     mmjax.evaluate("report", {"ours": "videos"}, "people", face_models="antelopev2")
+    mmjax.demo(sampler)  # a page to try it
 
 Importing this starts nothing: JAX and the rest come with the first name that is used. Where to begin reading:
 METHOD.md (the method), `config` (every setting), `models/magicmirror/model.py`, `training/loop.py`,
 `sampling/text_to_video.py`. The packages build on one another in this order: nn, diffusion, faces; models; conversion;
-weights; encoders; records, evaluation, pretrained; synthetic, preparation, training, sampling; and the commands beside
-this file.
+weights; encoders; records, evaluation, pretrained; synthetic, preparation, training, sampling; serving; and the
+commands beside this file.
 """
 
 import importlib
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mmjax.bench import bench
     from mmjax.config import Experiment
     from mmjax.convert import convert
+    from mmjax.demo import demo
     from mmjax.errors import MMJaxError
     from mmjax.evaluate import evaluate
     from mmjax.inspect import inspect
@@ -44,6 +46,7 @@ __all__ = [
     "Sampler",
     "bench",
     "convert",
+    "demo",
     "evaluate",
     "inspect",
     "load_sampler",

@@ -22,6 +22,7 @@ RANKS = [
     ["encoders"],
     ["records", "evaluation", "pretrained"],
     ["synthetic", "preparation", "training", "sampling"],
+    ["serving"],
     ["entry points"],
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
@@ -80,6 +81,7 @@ ENTRY_POINTS = {
 NOWHERE = {"diffusers", "tensorflow", "clu", "skvideo", "requests"}
 LAZY_ONLY = {"torch": ("mmjax.conversion",)}  # for a .bin or .pth that has no safetensors twin
 ONLY_IN = {name: ("mmjax.faces",) for name in ("insightface", "onnxruntime")}
+ONLY_IN |= {"gradio": ("mmjax.serving.page",), "starlette": ("mmjax.serving.page", "mmjax.serving.routes")}
 ONLY_IN["cv2"] = ("mmjax.faces", "mmjax.preparation", "mmjax.evaluation")  # flow, resizing, cuts
 WITHOUT_JAX = (
     "mmjax.errors",

@@ -16,7 +16,7 @@ import mmjax
 from mmjax.preparation import run as preparation_run
 from tests.helpers.blocked import ALLOWED, BLOCKED, ROOT, requirements, run
 
-COMMANDS = ("train", "prepare", "sample", "convert", "bench", "evaluate", "quickstart", "tiny", "inspect")
+COMMANDS = ("train", "prepare", "sample", "convert", "bench", "evaluate", "quickstart", "tiny", "inspect", "demo")
 
 
 def test_entry_points_import_without_what_they_may_not_need():
@@ -77,15 +77,15 @@ for again in range(2):
     except MMJaxError as error:
         said.append(str(error))
     import mmjax.train, mmjax.prepare, mmjax.sample, mmjax.convert, mmjax.bench, mmjax.evaluate, mmjax.quickstart
-    import mmjax.tiny, mmjax.inspect
-assert modules[:9] == modules[9:] and mmjax.train.train and mmjax.train.main
+    import mmjax.tiny, mmjax.inspect, mmjax.demo
+assert modules[:10] == modules[10:] and mmjax.train.train and mmjax.train.main
 print(json.dumps(said))
 """
     done = run(code, block=False)
     assert done.returncode == 0, done.stderr[-800:]
     *signatures, refused = json.loads(done.stdout)
     first = {"train": "config", "prepare": "config", "sample": "sampler", "convert": "component", "bench": "config"}
-    first |= {"evaluate": "output", "quickstart": "output", "tiny": "workdir", "inspect": "path"}
+    first |= {"evaluate": "output", "quickstart": "output", "tiny": "workdir", "inspect": "path", "demo": "model"}
     assert dict(signatures) == {name: [argument] for name, argument in first.items()}
     assert "data.sources" in refused  # the function was called: this experiment has no records
 

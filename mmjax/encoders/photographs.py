@@ -57,9 +57,10 @@ class RecogniserEncoder(abc.ABC):
         The result of the last call is kept, so that asking again about the same pictures costs nothing.
         """
         key = hashlib.sha256("".join(_content(picture) for picture in pictures).encode()).hexdigest()
-        if key != self._checked[0]:
-            self._checked = key, check_references(pictures, self._tools, self._strict)
-        return list(self._checked[1])
+        known = self._checked  # read once: another thread may ask about other pictures
+        if key != known[0]:
+            known = self._checked = key, check_references(pictures, self._tools, self._strict)
+        return list(known[1])
 
     def warnings(self, pictures: Sequence[Picture]) -> list[str]:
         """What `check` says of the pictures, in sentences. Raises `DataError` for what cannot be used."""

@@ -4,6 +4,8 @@ A step is compiled ahead of time, from shapes alone: `program` can be asked what
 and the same program then runs.
 """
 
+import collections
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -26,6 +28,9 @@ from mmjax.sampling.size import Size
 
 Batch = dict[str, np.ndarray]  # fields of `mmjax.records.schema`, leading axis: samples
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
+Glimpse = Callable[[jax.Array], None]  # latents [b, T, h, w, C]: x0^ as the step that is done has it
+
+_KEPT = 8  # compiled steps, of which the one that was not used for the longest goes
 
 
 class Denoiser:
@@ -33,12 +38,17 @@ class Denoiser:
 
     def __init__(self, config: c.Experiment, mesh: jax.sharding.Mesh | None = None):
         self.config, self.mesh = config, mesh or sharding.make_mesh(config.mesh)
-        table = samplers.make_step_table(make_schedule(config.schedule), config.sampling)
-        self._steps = samplers.split_table(table, 1)
+        self._steps = _steps_of(config)
         self._model = make_model(config)
         self._encode = jax.jit(self._encode_traced)
-        self._advance = jax.jit(self._advance_traced)
-        self._programs: dict = {}
+        self._programs: collections.OrderedDict = collections.OrderedDict()
+
+    def with_sampling(self, sampling: c.Sampling) -> "Denoiser":
+        """This one with other settings, which shares what is compiled."""
+        made = copy.copy(self)
+        made.config = dataclasses.replace(self.config, sampling=sampling)
+        made._steps = _steps_of(made.config)
+        return made
 
     def __call__(
         self,
@@ -49,6 +59,7 @@ class Denoiser:
         size: Size,
         progress: Progress | None = None,
         noise: Float[np.ndarray, "b T h w C"] | None = None,
+        glimpse: Glimpse | None = None,
     ) -> Float[np.ndarray, "b T h w C"]:
         """Clean latents, float32, of a batch of conditions. They are not checked to be finite.
 
@@ -60,6 +71,7 @@ class Denoiser:
           size: of the videos, from `checked_size`.
           progress: called after each denoising step.
           noise: latents to start from, in place of those that the seeds give.
+          glimpse: called after each step with what the clean latents will be like.
 
         Raises:
           DataError: starting noise of another shape, or of values that are none.
@@ -67,6 +79,7 @@ class Denoiser:
         positive, negative = self._conditions(batch, np.asarray(null_text))
         keys = jnp.stack([samplers.sample_keys(seed, np.arange(1))[0] for seed in seeds])
         shape = self.latent_shape(size)
+        first = shape[0] - self.config.autoencoder.latent_shape(*size)[0]  # frame of the video
         with sharding.use_mesh(self.mesh):
             positive, negative = (self._put(self._encode(params, self._put(half))) for half in (positive, negative))
             noise = samplers.starting_noise(keys, shape) if noise is None else self._checked(noise, len(keys), shape)
@@ -77,8 +90,10 @@ class Denoiser:
                 if progress:
                     jax.block_until_ready(state)
                     progress(done, len(self._steps))
+                if glimpse:
+                    glimpse(state.clean[:, first:])
             latents = jax.device_put(state.latents, sharding.replicated(self.mesh))
-        return np.asarray(latents)[:, shape[0] - self.config.autoencoder.latent_shape(*size)[0] :]
+        return np.asarray(latents)[:, first:]
 
     def program(self, params: Params, size: Size, references: int, count: int = 1) -> jax.stages.Compiled:
         """The compiled step for `count` videos of a size, of `references` pictures each.
@@ -101,9 +116,13 @@ class Denoiser:
 
     def _compiled(self, *arguments):
         leaves, structure = jax.tree.flatten(arguments)
-        key = structure, tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
+        has_pair = self.config.sampling.guidance != 1  # of all settings what the step's program depends on
+        key = has_pair, structure, tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
         if key not in self._programs:
-            self._programs[key] = self._advance.lower(*arguments).compile()
+            self._programs[key] = jax.jit(self._advance_traced).lower(*arguments).compile()
+            if len(self._programs) > _KEPT:
+                self._programs.popitem(last=False)
+        self._programs.move_to_end(key)
         return self._programs[key]
 
     def _conditions(self, batch: Batch, null_text: np.ndarray) -> tuple[Batch, Batch]:
@@ -156,3 +175,8 @@ class Denoiser:
 
     def _sharding(self, tree):
         return sharding.batch_sharding(self.mesh, len(jax.tree.leaves(tree)[0]))
+
+
+def _steps_of(config: c.Experiment) -> list[samplers.StepTable]:
+    table = samplers.make_step_table(make_schedule(config.schedule), config.sampling)
+    return samplers.split_table(table, 1)

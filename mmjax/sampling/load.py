@@ -45,6 +45,7 @@ def load_sampler(
     low_memory: bool = False,
     text_cache: str | os.PathLike | None = None,
     strict: bool = True,
+    resident: bool = False,
     **settings,
 ) -> Sampler:
     """A model ready to sample. Settings are checked here; weights are read when they are needed.
@@ -68,6 +69,7 @@ def load_sampler(
         tiles. Slower, for devices with less memory.
       text_cache: folder in which prompts' embeddings are kept.
       strict: refuse reference pictures that are small, blurred or turned away; otherwise warn of them.
+      resident: text and face encoders stay on the device between requests.
       **settings: fields of `config.Sampling` that are to differ from the run's, such as `steps=25`.
 
     Raises:
@@ -103,6 +105,7 @@ def load_sampler(
         text_cache=text_cache,
         strict=strict,
         trained_with=added.encoders if added else runs.read_encoders(folder),
+        resident=resident,
     )
 
 

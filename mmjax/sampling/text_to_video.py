@@ -1,14 +1,16 @@
 """Requests in, clips out: a model with its encoders and its autoencoder, ready to sample.
 
 The parts take turns on the device: text encoder, face encoder, transformer, decoder. Each is read when its turn comes,
-and the encoders' weights leave the device before the transformer's arrive.
+and the encoders' weights leave the device before the transformer's arrive, unless they are to stay.
 """
 
+import copy
 import dataclasses
 import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -27,9 +29,14 @@ from mmjax.models.magicmirror.inputs import CONDITION_FIELDS
 from mmjax.records import pipeline
 from mmjax.records.schema import record_fields
 from mmjax.sampling import devices, estimate
-from mmjax.sampling.denoiser import Batch, Denoiser, Progress
+from mmjax.sampling.denoiser import Batch, Denoiser, Glimpse, Progress
 from mmjax.sampling.size import Size, checked_size
 from mmjax.validation import SEED
+
+if TYPE_CHECKING:
+    from mmjax.faces.reference_check import CheckedReference
+
+_OF_PHOTOGRAPHS = ("arcface", "arcface_vae", "photomaker")  # face encoders that find faces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +100,7 @@ class Sampler:
       text_cache: folder in which prompts' embeddings are kept.
       strict: refuse reference pictures of poor quality; otherwise warn of them.
       trained_with: fingerprints of the encoders that the adapter was trained with, where they are known.
+      resident: text and face encoders stay on the device between requests, which then read no weights again.
     """
 
     def __init__(
@@ -106,13 +114,28 @@ class Sampler:
         text_cache: str | os.PathLike | None = None,
         strict: bool = True,
         trained_with: Mapping[str, str] | None = None,
+        resident: bool = False,
     ):
+        self.resident = resident
         self.config, self.source = config, source or {}
         self._weights = params if isinstance(params, PromisedParams) else PromisedParams(params, lambda: params)
+        self._read = functools.cache(self._weights.read)  # of those who share them the first reads
         self._tiling, self._text_cache, self._strict = tiling, text_cache, strict
         self._trained_with = trained_with or {}
         self.denoiser = Denoiser(config, mesh)
         self.seconds: dict[str, float] = {}  # that each part took the last time
+
+    def with_settings(self, **settings) -> "Sampler":
+        """The same model with other fields of `config.Sampling`; weights, encoders and programs are shared.
+
+        Raises `ConfigError` for settings that cannot work.
+        """
+        _ = self.autoencoder, self._text, self.config.model.adapter.enabled and self._faces  # made once, for all
+        made = copy.copy(self)
+        sampling = dataclasses.replace(self.config.sampling, **settings)
+        made.config = dataclasses.replace(self.config, sampling=sampling).validated()
+        made.denoiser = self.denoiser.with_sampling(sampling)
+        return made
 
     @property
     def at_once(self) -> int:
@@ -123,7 +146,7 @@ class Sampler:
     def params(self) -> Params:
         """The model's parameters, read at the first use."""
         with self._timed("loading"):
-            return self._weights.read()
+            return self._read()
 
     @functools.cached_property
     def autoencoder(self):
@@ -159,6 +182,11 @@ class Sampler:
                 f"{self._faces.fingerprint}, expected {trained}"
             )
         return warnings
+
+    def find_faces(self, references: Sequence[str | os.PathLike | Image.Image]) -> "list[CheckedReference]":
+        """Where the face is in each reference, of which `check` had nothing against; [] for encoders that find none."""
+        is_finder = self.config.model.adapter.enabled and self.config.encoders.face in _OF_PHOTOGRAPHS
+        return self._faces.check(list(references)) if is_finder and references else []
 
     def conditioned_by(self) -> list[str]:
         """Fingerprints of the face encoders that show people to the model, now and in training; none for a bare one."""
@@ -206,10 +234,11 @@ class Sampler:
         self.check_prompts(requests)
         with self._timed("text"):
             texts = [self._encode_text(request) for request in requests]
-            self._text.free()
+            if not self.resident:
+                self._text.free()
         with self._timed("faces"):
             faces = [self._encode_faces(request) for request in requests]
-            if any(request.references for request in requests):
+            if any(request.references for request in requests) and not self.resident:
                 self._faces.free()
         encoded = (self._encoded(*each) for each in zip(requests, texts, faces, strict=True))
         return [dataclasses.replace(each, warnings=said) for each, said in zip(encoded, warnings, strict=True)]
@@ -240,15 +269,19 @@ class Sampler:
         size: Size | None = None,
         progress: Progress | None = None,
         noise: Float[np.ndarray, "b T h w C"] | None = None,
+        glimpse: Glimpse | None = None,
     ) -> Float[np.ndarray, "b T h w C"]:
-        """The first half of `denoise`: clean latents, from the requests' own noise or from the `noise` given."""
+        """The first half of `denoise`: clean latents, from the requests' own noise or from the `noise` given.
+
+        glimpse: called after each step with what they will be like.
+        """
         size = checked_size(self.config, *(size or (None, None, None)))
         counts = sorted({len(each.features["id_embedding"]) for each in encoded})
         if len(counts) > 1:
             raise DataError(f"references: expected equally many for each request of a batch, found {counts}")
         batch = pipeline.collate([each.features for each in encoded])
         seeds = [each.request.seed for each in encoded]
-        return self._finite(batch, np.stack([each.negative for each in encoded]), seeds, size, progress, noise)
+        return self._finite(batch, np.stack([each.negative for each in encoded]), seeds, size, progress, noise, glimpse)
 
     def decode(self, latents: Float[np.ndarray, "b T h w C"]) -> UInt8[np.ndarray, "b frames height width 3"]:
         """The second half of `denoise`: videos of clean latents."""
@@ -270,10 +303,10 @@ class Sampler:
         negative = self._text.encode_plain([""])[0] if negative is None else negative
         return self.decode(self._finite(batch, negative, seeds, size, progress))
 
-    def _finite(self, batch, negative, seeds, size, progress, noise=None):
+    def _finite(self, batch, negative, seeds, size, progress, noise=None, glimpse=None):
         params = self.params
         with self._timed("denoising"):
-            latents = self.denoiser(params, batch, negative, seeds, size, progress, noise)
+            latents = self.denoiser(params, batch, negative, seeds, size, progress, noise, glimpse)
         if not np.all(np.isfinite(latents)):
             raise CheckpointError(
                 f"sampling: expected finite latents, found inf or NaN; the weights ({self.source}) are broken, use "
