@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mmjax import callable_command, cli, inspect
 from mmjax.credentials import Signer, signer_of_flags
@@ -29,8 +30,10 @@ from mmjax.serving.engine import Engine
 from mmjax.serving.form import offer_of
 from mmjax.serving.limits import Limits
 from mmjax.serving.residency import CHOICES, chosen_residency
-from mmjax.serving.server import Server
 from mmjax.validation import Number
+
+if TYPE_CHECKING:
+    from mmjax.serving.server import Server
 
 _MODEL = ("adapter", "weights", "step", "photomaker", "face_models", "precision", "low_memory", "strict", "mesh")
 
@@ -45,7 +48,7 @@ def demo(
     open_browser: bool = False,
     block: bool = True,
     **loading,
-) -> Server:
+) -> "Server":
     """Serves a page to try a model.
 
     Args:
@@ -63,6 +66,8 @@ def demo(
     """
     if importlib.util.find_spec("gradio") is None:
         raise ConfigError('the page needs Gradio: pip install "mmjax[demo]"')
+    from mmjax.serving.server import Server  # its libraries come with Gradio
+
     sampler = model if isinstance(model, Sampler) else load_sampler(model, **loading)
     offer = offer_of(sampler.config, Limits(keep_seconds=60 * keep_minutes))
     sampler.resident, about = chosen_residency(sampler, text_encoder, checked_size(sampler.config))

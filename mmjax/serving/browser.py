@@ -1,9 +1,10 @@
-"""What of the page runs in the browser: giving files (drop, paste, choose, camera), buttons in our HTML, and its look."""
+"""What of the page runs in the browser: giving files (drop, paste, choose, camera), our buttons, and the look."""
 
 DROP = """
 <div class="mm-drop">
 <p class="mm-drop-text">{text}</p>
-<p class="mm-actions"><label class="mm-button mm-choose"><input type="file" accept="{accept}" {multiple}>Choose {what}</label>
+<p class="mm-actions">
+<label class="mm-button mm-choose"><input type="file" accept="{accept}" {multiple}>Choose {what}</label>
 {camera}</p>
 <div class="mm-camera" hidden><video autoplay playsinline muted aria-label="Camera"></video>
 <p class="mm-actions"><button type="button" class="mm-button" data-do="snap">Take the picture</button>
@@ -111,9 +112,10 @@ CSS = """
 .mm-button:focus-visible, .mm-choose:focus-within, .mm-pictures button:focus-visible, .mm-result a:focus-visible {
   outline: 3px solid var(--color-accent); outline-offset: 2px; }
 .mm-pictures { display: flex; flex-wrap: wrap; gap: 10px; padding: 0; margin: 0 0 8px; list-style: none; }
-.mm-pictures li { position: relative; margin: 0; } .mm-pictures img { height: 132px; border-radius: 8px; display: block; }
-.mm-pictures button { position: absolute; top: 4px; right: 4px; width: 32px; height: 32px; border-radius: 16px; border: 0;
-  background: rgba(0, 0, 0, .65); color: #fff; font-size: 20px; line-height: 1; cursor: pointer; }
+.mm-pictures li { position: relative; margin: 0; }
+.mm-pictures img { height: 132px; border-radius: 8px; display: block; }
+.mm-pictures button { position: absolute; top: 4px; right: 4px; width: 32px; height: 32px; border-radius: 16px;
+  border: 0; background: rgba(0, 0, 0, .65); color: #fff; font-size: 20px; line-height: 1; cursor: pointer; }
 .mm-refused img { outline: 3px solid #b3261e; opacity: .75; }
 .mm-line { padding: 8px 12px; border-radius: 6px; margin: 0 0 8px; border-left: 4px solid; overflow-wrap: anywhere;
   background: var(--background-fill-secondary); color: var(--body-text-color); font-size: 14px; }
@@ -127,8 +129,9 @@ CSS = """
   image-rendering: auto; }
 .mm-none { background: var(--background-fill-secondary); }
 .mm-about { flex: 1; min-width: 0; } .mm-prompt { font-weight: 500; overflow-wrap: anywhere; }
-.mm-bar { height: 10px; border-radius: 5px; background: var(--background-fill-secondary); overflow: hidden; margin: 8px 0;
-  border: 1px solid var(--border-color-primary); } .mm-bar div { height: 100%; background: var(--color-accent); }
+.mm-bar { height: 10px; border-radius: 5px; background: var(--background-fill-secondary); overflow: hidden;
+  margin: 8px 0; border: 1px solid var(--border-color-primary); }
+.mm-bar div { height: 100%; background: var(--color-accent); }
 .mm-result { padding: 12px; margin: 0 0 16px; border-radius: 10px; border: 1px solid var(--border-color-primary);
   background: var(--block-background-fill); }
 .mm-videos { display: grid; gap: 10px; margin: 0 0 10px; } .mm-of-2 { grid-template-columns: 1fr 1fr; }

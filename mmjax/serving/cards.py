@@ -40,8 +40,8 @@ _OPEN = _ENVIRONMENT.from_string("""
 {% else %}<div class="mm-preview mm-none" aria-hidden="true"></div>{% endif %}
 <div class="mm-about">
 <p class="mm-prompt">{{ each.prompt }}</p>
-<div class="mm-bar" role="progressbar" aria-valuemin="0" aria-valuemax="{{ each.steps }}" aria-valuenow="{{ each.step }}"
- aria-label="Progress"><div style="width: {{ each.percent }}%"></div></div>
+<div class="mm-bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="{{ each.steps }}"
+ aria-valuenow="{{ each.step }}"><div style="width: {{ each.percent }}%"></div></div>
 <p class="mm-faint">{{ each.how }}</p>
 <button type="button" class="mm-button" data-action="cancel" data-id="{{ each.id }}">Cancel</button>
 </div>

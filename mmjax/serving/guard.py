@@ -42,7 +42,7 @@ _HEADERS = {
 
 
 def owner_of(headers: Mapping[str, str]) -> str | None:
-    """Who sends a request with these headers (names in lower case): a text that tells people apart; None: nobody known."""
+    """Who sends a request with these headers (names in lower case), as a text that tells people apart; None: nobody."""
     cookies = SimpleCookie()
     try:
         cookies.load(headers.get("cookie", ""))

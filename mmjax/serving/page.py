@@ -1,8 +1,8 @@
 """The page: a form, what is being made, and what was made. The one module that knows Gradio.
 
 Every handler answers at once, from what the server knows of the owner: what takes long is the worker's. So none goes
-through Gradio's queue, and no message of one person passes where another could listen. Who asks is told by the cookie of
-`mmjax.serving.guard`.
+through Gradio's queue, and no message of one person passes where another could listen. Who asks is told by the cookie
+of `mmjax.serving.guard`.
 """
 
 import dataclasses
@@ -47,9 +47,8 @@ _HEAD = environment().from_string("""
 <p class="mm-use">{{ responsible_use }}</p>
 """)
 _ABOUT = environment().from_string("""
-<p class="mm-faint">Pictures and videos are kept on this server for {{ kept }} and then removed; pictures that a video was
-made of, with it. Videos go on being made when this page is closed, and are here when it is opened again in this browser.
-{{ more }}</p>
+<p class="mm-faint">Pictures and videos are kept on this server for {{ kept }} and then removed. Videos go on being made
+when this page is closed, and are here when it is opened again in this browser. {{ more }}</p>
 """)
 _READS = environment().from_string('<p class="mm-reads mm-faint">The model reads: <b>{{ text }}</b></p>')
 _COST = environment().from_string('<p class="mm-reads mm-faint">{{ text }}</p>')
