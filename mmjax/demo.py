@@ -71,12 +71,13 @@ def demo(
     sampler = model if isinstance(model, Sampler) else load_sampler(model, **loading)
     offer = offer_of(sampler.config, Limits(keep_seconds=60 * keep_minutes))
     sampler.resident, about = chosen_residency(sampler, text_encoder, checked_size(sampler.config))
-    print(about, flush=True)
+    if about:
+        print(about, flush=True)
     engine = Engine(sampler, signer)
     engine.warm_up()
     use = RESPONSIBLE_USE.removeprefix("note: ")
     texts = {"responsible_use": use[0].upper() + use[1:], "about": about}
-    texts["model"] = f"This is {os.path.basename(os.fspath(sampler.source.get('model', 'a model')))}."
+    texts["model"] = f"The model is {os.path.basename(os.fspath(sampler.source.get('model', 'a model')))}."
     server = Server(engine, offer, inspect.settings_of, address, texts, open_browser)
     print(f"open {server.shared_url or server.url} in a browser; Ctrl-C ends it", flush=True)
     if block:

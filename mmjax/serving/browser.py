@@ -104,6 +104,7 @@ CSS = """
 .mm-telling:empty { display: none; } .mm-telling { margin: 8px 0 0 !important; }
 .mm-camera video { width: 100%; max-width: 420px; border-radius: 8px; margin: 8px auto; display: block; }
 .mm-actions { display: flex; flex-wrap: wrap; gap: 8px; }
+.mm-actions > * { margin: 0 !important; }
 .mm-button { display: inline-flex; align-items: center; min-height: 40px; padding: 4px 14px; border-radius: 8px;
   border: 1px solid var(--border-color-primary); background: var(--button-secondary-background-fill);
   color: var(--button-secondary-text-color); font: inherit; font-size: 14px; cursor: pointer; }

@@ -48,6 +48,8 @@ _OPEN = _ENVIRONMENT.from_string("""
 </li>
 {% endfor %}
 </ul>
+{% else %}
+<p class="mm-faint">Nothing just now.</p>
 {% endif %}
 """)
 _CLOSED = _ENVIRONMENT.from_string("""
@@ -75,13 +77,21 @@ _CLOSED = _ENVIRONMENT.from_string("""
 {% endif %}
 <p class="mm-actions">
 <button type="button" class="mm-button" data-action="use" data-id="{{ job.id }}">Use these settings</button>
+{% if not job.state.is_open %}
 <button type="button" class="mm-button" data-action="remove" data-id="{{ job.id }}">Remove</button>
+{% endif %}
 </p>
 </section>
 {% endfor %}
 {% else %}
 <p class="mm-faint mm-empty">Your videos will be here, with what made them. Nobody else sees them.</p>
 {% endif %}
+""")
+
+
+_SAID = _ENVIRONMENT.from_string("""
+{% if refused %}<p class="mm-line mm-bad" role="alert">{{ refused }}</p>{% endif %}
+{% for note in notes %}<p class="mm-line mm-note" role="status"><b>Note.</b> {{ note }}</p>{% endfor %}
 """)
 
 
@@ -104,13 +114,9 @@ def closed_jobs_html(jobs: Sequence[Job]) -> str:
     return _CLOSED.render(jobs=shown, about=_about, notes=_notes)
 
 
-def refusal_html(text: str) -> str:
-    """A line that says why something was not done; "" for nothing."""
-    return (
-        _ENVIRONMENT.from_string('<p class="mm-line mm-bad" role="alert">{{ text }}</p>').render(text=text)
-        if text
-        else ""
-    )
+def said_html(refused: str, notes: Sequence[str] = ()) -> str:
+    """Lines that say why something was not done, and what is to be known of what was; "" for nothing."""
+    return _SAID.render(refused=refused, notes=notes)
 
 
 def _open_job(job: Job, store: JobStore) -> dict[str, Any]:

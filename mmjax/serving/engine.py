@@ -47,6 +47,10 @@ class Engine:
         looks = [Look(each.warnings, each.picture, tuple(each.face.box)) for each in found]
         return [dataclasses.replace(looks[0], notes=(*of_all, *looks[0].notes)), *looks[1:]]
 
+    def check(self, videos: Sequence[AskedVideo]) -> list[str]:
+        """What is to be said of prompts before they wait in the queue. Raises `MMJaxError` for what cannot serve."""
+        return self.sampler.check_prompts([video.request for video in videos])
+
     def warm_up(self) -> None:
         """Reads the weights, and compiles a step of the usual video, its decoder and that of its first frame."""
         size = checked_size(self.sampler.config)

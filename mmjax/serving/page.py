@@ -26,6 +26,7 @@ from mmjax.serving.form import (
     ONE,
     PEOPLE,
     PROMPTS,
+    AskedVideo,
     Offer,
     asked_videos,
     checked_form,
@@ -60,12 +61,16 @@ _FIELDS = (  # of the form, in the order in which handlers get them
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """What the page shows and changes. about: sentences on model and server."""
+    """What the page shows and changes.
+
+    check: what is to be said of prompts. about: sentences on model and server.
+    """
 
     offer: Offer
     uploads: Uploads
     store: JobStore
     read_files: ReadFiles
+    check: Callable[[Sequence[AskedVideo]], list[str]]
     responsible_use: str
     model: str
     about: str = ""
@@ -135,12 +140,16 @@ def _form(served: Served) -> dict[str, gr.components.Component]:
     parts["second_person"] = second
     gr.Markdown("### What")
     hint = "Write what is to be seen, in English. The class word gets the trigger img, which says whom it is about."
-    parts["prompt"] = gr.Textbox(label="Prompt", value="A man is smiling in a park", lines=2, max_lines=4, info=hint)
+    parts["prompt"] = gr.Textbox(
+        label="Prompt", value="A man is smiling in a park", lines=2, max_lines=4, info=hint, elem_id="mm-prompt"
+    )
     parts["class_word"] = gr.Dropdown(list(CLASS_WORDS), value="person", label="Class word, where the prompt has none")
     parts["reads"] = gr.HTML("", js_on_load=None)
     choices = [(text, name) for name, text in COMPARISONS.items() if offer.has_identity or name in (ONE, PROMPTS)]
     parts["compare"] = gr.Radio(choices, value=ONE, label="Side by side, with the same seed")
-    parts["second_prompt"] = gr.Textbox("", label="Second prompt", visible=False, lines=2, max_lines=4)
+    parts["second_prompt"] = gr.Textbox(
+        "", label="Second prompt", elem_id="mm-second", visible=False, lines=2, max_lines=4
+    )
     likeness = "0 shows nobody in particular, 1 is as trained"
     parts["likeness"] = gr.Slider(
         0, MAX_LIKENESS, value=1.0, step=0.05, label="Likeness", info=likeness, visible=offer.has_identity
@@ -164,7 +173,7 @@ def _more(offer: Offer) -> dict[str, gr.components.Component]:
         1, 20, value=offer.guidance, step=0.1, label="Guidance", info="1 is off, and takes half the time"
     )
     cost = gr.HTML("", js_on_load=None)
-    seed = gr.Textbox(label="Seed", value="", info="the same one gives the same video; empty: a new one each time")
+    seed = gr.Textbox("", label="Seed", elem_id="mm-seed", info="the same one gives the same video; empty: a new one")
     negative = gr.Textbox("", label="Negative prompt", info="what to steer away from")
     text = "Settings from a file: drop an mp4, a sheet or a record that mmjax made"
     html = browser.DROP.format(text=text, accept="video/mp4,image/png,.json", multiple="", what="a file", camera="")
@@ -258,7 +267,7 @@ class _Handlers:
         try:
             form = checked_form(values, self._served.offer)
         except MMJaxError as error:
-            return cards.refusal_html(str(error))
+            return cards.said_html(str(error))
         return _COST.render(text=self._cost_text(form))
 
     def compare(self, compare):
@@ -267,21 +276,23 @@ class _Handlers:
 
     def make(self, request: gr.Request, *values):
         served, owner = self._served, _owner(request)
-        given, said = dict(zip(_FIELDS, values, strict=True)), ""
+        given, said, notes = dict(zip(_FIELDS, values, strict=True)), "", []
         try:
             if not str(given["seed"]).strip():
                 given["seed"] = secrets.randbelow(2**31)
             form = checked_form(given, served.offer)
             people = {name: self._usable(owner, name) for name in NAMES[: 2 if form.compare == PEOPLE else 1]}
-            served.store.add(owner, form, asked_videos(form, people))
+            videos = asked_videos(form, people)
+            notes = served.check(videos)
+            served.store.add(owner, form, videos)
         except MMJaxError as error:
             said = str(error)
-        return [cards.refusal_html(said), *self.lists(None, request)]
+        return [cards.said_html(said, notes), *self.lists(None, request)]
 
     def settings(self, event: gr.EventData, request: gr.Request):
         refused, settings = _data(event, "refused"), self._served.read_files.take(_owner(request))
         if refused or settings is None:
-            return [*[gr.skip()] * (len(_FIELDS) - 1), cards.refusal_html(refused[:600] or "there was no file")]
+            return [*[gr.skip()] * (len(_FIELDS) - 1), cards.said_html(refused[:600] or "there was no file")]
         return self._filled(settings)
 
     def cancel(self, event: gr.EventData, request: gr.Request):
@@ -304,7 +315,7 @@ class _Handlers:
         """Pictures of a person. Raises `DataError` where one was refused, which is not to be passed over in silence."""
         pictures = self._served.uploads.of(owner, name)
         if any(each.refused for each in pictures):
-            raise DataError("a picture cannot be used, as is said below it: remove it first")
+            raise DataError("A picture cannot be used, as is said below it: remove it first")
         return [each.path for each in pictures]
 
     def _filled(self, settings) -> list:

@@ -14,6 +14,8 @@ _SHARE = 0.9  # of the device that may be planned with
 def chosen_residency(sampler: Sampler, choice: str, size: Size) -> tuple[bool, str]:
     """(whether they stay, a sentence that says what that costs), for videos of a size; compiles for one.
 
+    Encoders without weights cost nothing, and nothing is said of them.
+
     With "auto" they stay where they fit beside what denoising and decoding will hold; where a device does not say how
     much memory it has, as CPUs do not, half of the machine's free memory is taken for it.
 
@@ -23,7 +25,7 @@ def chosen_residency(sampler: Sampler, choice: str, size: Size) -> tuple[bool, s
         raise ConfigError(f"text_encoder = {choice!r}: expected one of {', '.join(CHOICES)}")
     weights = encoder_bytes(sampler)
     if not weights:
-        return True, "The text encoder has no weights to read."
+        return True, ""
     estimate = sampler.estimate(size)
     limit = estimate.limit or _free_memory() // 2
     needed = weights + max(estimate.denoise, estimate.decode)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mmjax.serving.address import Address
-from mmjax.serving.form import Offer
+from mmjax.serving.form import AskedVideo, Offer
 from mmjax.serving.jobs import JobStore
 from mmjax.serving.routes import ReadFiles, ReadSettings, file_routes
 from mmjax.serving.uploads import Look, Uploads
@@ -18,6 +18,8 @@ class Asked(Maker, Protocol):
     """What a server asks of a model; `mmjax.serving.engine.Engine`."""
 
     def look(self, paths: Sequence[Path]) -> list[Look]: ...
+
+    def check(self, videos: Sequence[AskedVideo]) -> list[str]: ...
 
 
 class Server:
@@ -48,7 +50,7 @@ class Server:
         try:
             from mmjax.serving import page  # Gradio takes seconds to import, and is an extra
 
-            served = page.Served(offer, self.uploads, self.store, read_files, **texts)
+            served = page.Served(offer, self.uploads, self.store, read_files, asked.check, **texts)
             self._page, self.url, self.shared_url = page.launched(served, routes, address, open_browser)
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)

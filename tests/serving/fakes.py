@@ -42,6 +42,9 @@ class FakeModel:
             for path, content in zip(paths, contents, strict=True)
         ]
 
+    def check(self, videos):
+        return []
+
     def make(self, form, video, folder, watch):
         watch.doing("denoising")
         for step in range(1, form.steps + 1):
