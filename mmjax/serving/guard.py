@@ -9,23 +9,24 @@ import base64
 import binascii
 import hashlib
 import hmac
+import json
+import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 
 COOKIE = "mmjax"
+_LOG = logging.getLogger("mmjax.serving")
 _TOKEN = re.compile(r"[\w-]{32}")
 _GET = (  # what the page is made of
     r"/|/config/?|/theme\.css|/gradio_api/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon(/\d+)?|"
-    r"/(static|assets|svelte)/[\w./@-]+|/gradio_api/(startup-events|info/?|app_id/?|login_check/?|heartbeat/\w{1,40})|"
+    r"/(static|assets|svelte)(/[\w@-][\w.@-]*)+|/gradio_api/(startup-events|info/?|app_id/?|login_check/?|heartbeat/\w{1,40})|"
     r"/mine/pictures/[\w-]{1,40}|/mine/jobs/[\w-]{1,40}/(preview|\d{1,2}/[\w.]{1,20})"
 )
-_POST = {  # pattern: bytes that a body may have at most; None: our own routes hold it against their limits
-    r"/gradio_api/(run|api)/predict/?": 2**16,
-    r"/gradio_api/reset/?": 2**12,
-    r"/mine/pictures/\w{1,10}|/mine/settings": None,
-}
+_EVENTS = "/gradio_api/run/predict"  # where the page's events go
+_EVENT_BYTES, _VALUES = 2**16, 64  # that one may have
+_POST = rf"{_EVENTS}/?|/mine/pictures/\w{{1,10}}|/mine/settings"  # our own routes hold bodies against their limits
 _OPEN_TO_ALL = "/gradio_api/startup-events"  # which Gradio asks of itself when it starts
 _LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 _POLICY = (  # nothing is fetched from elsewhere, nor is the page shown inside of another
@@ -33,6 +34,7 @@ _POLICY = (  # nothing is fetched from elsewhere, nor is the page shown inside o
     "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self'; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
+_FAILED = "the request was not understood, or the server failed at it; its log has more"
 _HEADERS = {
     "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
@@ -77,9 +79,20 @@ class Guard:
         if refused:
             await _answer(send, *refused)
             return
-        limit = _body_limit(scope["path"]) if scope["method"] == "POST" else 0
+        if scope["method"] == "POST" and scope["path"].startswith(_EVENTS):
+            body = await _whole(receive)
+            if body is None or not _is_event(body):
+                await _answer(send, 400, "expected what the page sends, texts and numbers; found something else")
+                return
+            receive = _again(body, receive)
         fresh = secrets.token_urlsafe(24) if scope["path"] == "/" and owner_of(headers) is None else None
-        await self._app(scope, receive if limit is None else _limited(receive, limit), _with_headers(send, fresh))
+        sending = _Sending(send, fresh, hides_failure=scope["path"].startswith(_EVENTS))
+        try:
+            await self._app(scope, receive, sending)
+        except Exception:
+            _LOG.exception("%s %s failed", scope["method"], scope["path"][:80])
+            if not sending.has_begun:
+                await _answer(send, 400, _FAILED)
 
     def _refusal(self, method: str, path: str, headers: Mapping[str, str]) -> tuple | None:
         """(status, line, more headers) of what is not let in."""
@@ -90,15 +103,12 @@ class Guard:
             return 401, "name and password, please", {"www-authenticate": 'Basic realm="mmjax", charset="UTF-8"'}
         if method in ("GET", "HEAD"):
             return None if re.fullmatch(_GET, path) else (404, "there is nothing here")
-        if method != "POST" or not any(re.fullmatch(pattern, path) for pattern in _POST):
+        if method != "POST" or not re.fullmatch(_POST, path):
             return 404, "there is nothing here"
         if origin is not None and origin.partition("://")[2] != host:
             return 403, "another site's page may not send anything here"
         if owner_of(headers) is None:
             return 403, "open the page first: it gives the cookie by which people are told apart"
-        length, limit = headers.get("content-length", "0"), _body_limit(path)
-        if not length.isdecimal() or (limit is not None and int(length) > limit):
-            return 413, f"expected at most {limit} bytes, found {length[:20]}"
         return None
 
     def _is_known(self, authorization: str) -> bool:
@@ -111,36 +121,63 @@ class Guard:
         return kind.lower() == "basic" and hmac.compare_digest(wanted.encode(), password.encode())
 
 
-def _body_limit(path: str) -> int | None:
-    return next((limit for pattern, limit in _POST.items() if re.fullmatch(pattern, path)), 0)
-
-
-def _limited(receive: Callable[[], Awaitable[dict]], limit: int):
-    """A body that ends where it grows beyond the limit, whatever its headers say."""
-    seen = 0
-
-    async def limited():
-        nonlocal seen
+async def _whole(receive: Callable[[], Awaitable[dict]]) -> bytes | None:
+    """The body of an event; None where it is cut off, or larger than any is."""
+    body, more = b"", True
+    while more:
         message = await receive()
-        seen += len(message.get("body", b""))
-        return message if seen <= limit else {"type": "http.disconnect"}
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+        if message["type"] == "http.disconnect" or len(body) > _EVENT_BYTES:
+            return None
+    return body
 
-    return limited
+
+def _is_event(body: bytes) -> bool:
+    """Whether a body can be an event of the page, plain values alone: of others Gradio opens paths and addresses."""
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    plain = (str, int, float, bool, type(None))
+    if not isinstance(event, dict) or not isinstance(event.get("data"), list):
+        return False
+    values = event["data"] + list(event["event_data"].values() if isinstance(event.get("event_data"), dict) else ())
+    return len(values) <= _VALUES and all(isinstance(each, plain) for each in values)
 
 
-def _with_headers(send: Callable[[dict], Awaitable[None]], token: str | None):
-    """Answers with the headers that all have, and with a cookie for who has none."""
+def _again(body: bytes, receive: Callable[[], Awaitable[dict]]):
+    """The body once more, for who comes behind us; then whatever the browser sends."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def sent(message):
+    async def received():
+        return messages.pop() if messages else await receive()
+
+    return received
+
+
+class _Sending:
+    """Answers with the headers that all have, and with a cookie for who has none.
+
+    hides_failure: in place of an answer that says that the server failed comes a line of ours.
+    """
+
+    def __init__(self, send: Callable[[dict], Awaitable[None]], token: str | None, hides_failure: bool):
+        self._send, self._token, self._hides_failure = send, token, hides_failure
+        self.has_begun = self._hidden = False
+
+    async def __call__(self, message: dict) -> None:
         if message["type"] == "http.response.start":
+            self.has_begun = True
+            if self._hides_failure and message["status"] >= 500:
+                self._hidden = True
+                await _answer(self._send, 400, _FAILED)
             added = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-            if token:
-                cookie = f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age=2592000"
+            if self._token:
+                cookie = f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict; Max-Age=2592000"
                 added.append((b"set-cookie", cookie.encode()))
             message = message | {"headers": [*message.get("headers", ()), *added]}
-        await send(message)
-
-    return sent
+        if not self._hidden:
+            await self._send(message)
 
 
 async def _answer(send, status: int, line: str, more: Mapping[str, str] | None = None) -> None:

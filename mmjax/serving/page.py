@@ -201,13 +201,14 @@ def _buttons(name: str) -> gr.HTML:
 def _connect(page: gr.Blocks, parts: dict, served: Served) -> None:
     """Which handler answers what."""
     at_once = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    raw = at_once | {"preprocess": False}  # whatever is sent comes to us, who say what is wrong with it
     fields, handlers = [parts[name] for name in _FIELDS], _Handlers(served)
     pictures = [parts[f"pictures_{name}"] for name in NAMES if f"pictures_{name}" in parts]
     version, timer = gr.State(-1), gr.Timer(1.0)
     lists = [parts["open"], parts["closed"], version]
-    reads = {"inputs": [parts["prompt"], parts["class_word"]], "outputs": parts["reads"], **at_once}
+    reads = {"inputs": [parts["prompt"], parts["class_word"]], "outputs": parts["reads"], **raw}
     costs = [parts[name] for name in ("compare", "likeness", "frames", "size", "steps", "guidance")]
-    cost = {"inputs": costs, "outputs": parts["cost"], **at_once}
+    cost = {"inputs": costs, "outputs": parts["cost"], **raw}
     page.load(handlers.pictures, None, pictures, **at_once).then(handlers.reads, **reads).then(handlers.cost, **cost)
     gr.on([page.load, timer.tick], handlers.lists, version, lists, **at_once)
     for name, show in zip(NAMES, pictures, strict=False):
@@ -215,10 +216,9 @@ def _connect(page: gr.Blocks, parts: dict, served: Served) -> None:
         gr.on(show.click, handlers.remove_picture(name), None, show, **at_once).then(handlers.reads, **reads)
     gr.on([parts["prompt"].change, parts["class_word"].change], handlers.reads, **reads)
     gr.on([each.change for each in costs], handlers.cost, **cost)
-    parts["compare"].change(
-        handlers.compare, parts["compare"], [parts["second_prompt"], parts["second_person"], parts["go"]], **at_once
-    )
-    made = {"inputs": fields, "outputs": [parts["said"], *lists], **at_once}
+    shown = [parts["second_prompt"], parts["second_person"], parts["go"]]
+    parts["compare"].change(handlers.compare, parts["compare"], shown, **raw)
+    made = {"inputs": fields, "outputs": [parts["said"], *lists], **raw}
     gr.on([parts["go"].click, parts["prompt"].submit], handlers.make, **made)
     parts["drop_settings"].upload(handlers.settings, None, [*fields[:-1], parts["settings_said"]], **at_once)
     parts["open"].click(handlers.cancel, None, lists, **at_once)

@@ -77,17 +77,56 @@ def test_people_are_told_apart_by_a_cookie_that_the_page_gives():
     assert answer.status_code == 403 and answer.text.startswith("open the page first")
 
 
-def test_bodies_are_limited_whatever_their_headers_say():
-    predict = "/gradio_api/run/predict"
-    assert ask("POST", predict, headers=MINE, content=b"a" * 65536).text == "65536"
-    assert ask("POST", predict, headers=MINE, content=b"a" * 65537).status_code == 413
+EVENTS = "/gradio_api/run/predict"
+GOOD = b'{"data": ["a", 1, 0.5, true, null], "fn_index": 3, "session_hash": "x", "event_data": {"id": "y"}}'
 
+
+def test_events_of_the_page_pass():
+    assert ask("POST", EVENTS, headers=MINE, content=GOOD).text == str(len(GOOD))
+
+
+WRONG = {
+    "nothing": b"",
+    "no JSON": b"{",
+    "a list": b"[]",
+    "no values": b"{}",
+    "values by name": b'{"data": {"a": 1}}',
+    "a file of the server": b'{"data": [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}]}',
+    "a file elsewhere": b'{"data": [{"path": "http://127.0.0.1/", "meta": {"_type": "gradio.\\u0046ileData"}}]}',
+    "a file in an event": b'{"data": [], "event_data": {"a": {"path": "/etc/passwd"}}}',
+    "lists in lists": b'{"data": ' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+    "many values": b'{"data": [' + b"1," * 100 + b"1]}",
+    "no letters": b"\xff\xfe\x00",
+    "a large one": b'{"data": ["' + b"a" * 70_000 + b'"]}',
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_other_events_are_answered_in_one_line(case):
+    answer = ask("POST", EVENTS, headers=MINE, content=WRONG[case])
+    assert answer.status_code == 400 and answer.text.startswith("expected what the page sends")
+
+
+def test_a_body_that_does_not_end_is_not_waited_for():
     async def parts():
-        for _ in range(100):
+        for _ in range(100_000):
             yield b"a" * 1024
 
-    assert ask("POST", predict, headers=MINE, content=parts()).text == "-1"
-    assert ask("POST", predict, headers=MINE | {"content-length": "-1"}).status_code == 413
+    assert ask("POST", EVENTS, headers=MINE, content=parts()).status_code == 400
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_breaks_behind_is_a_line(begun, caplog):
+    async def breaks(scope, receive, send):
+        if begun:
+            await send({"type": "http.response.start", "status": 500, "headers": []})
+            await send({"type": "http.response.body", "body": b"a traceback"})
+        else:
+            raise KeyError("/secret/path")
+
+    answer = ask("POST", EVENTS, Guard(breaks), headers=MINE, content=GOOD)
+    assert answer.status_code == 400 and answer.text.startswith("the request was not understood")
+    assert ("secret" in caplog.text) is not begun
 
 
 def test_other_sites_and_other_names_are_refused():
