@@ -77,7 +77,7 @@ def demo(
     engine.warm_up()
     use = RESPONSIBLE_USE.removeprefix("note: ")
     texts = {"responsible_use": use[0].upper() + use[1:], "about": about}
-    texts["model"] = f"The model is {os.path.basename(os.fspath(sampler.source.get('model', 'a model')))}."
+    texts["model"] = f"Model: {os.path.basename(os.fspath(sampler.source.get('model', 'a model')))}."
     server = Server(engine, offer, inspect.settings_of, address, texts, open_browser)
     print(f"open {server.shared_url or server.url} in a browser; Ctrl-C ends it", flush=True)
     if block:

@@ -15,6 +15,7 @@ import numpy as np
 
 from mmjax import provenance
 from mmjax.credentials import Signer
+from mmjax.errors import DataError, PromptError
 from mmjax.sampling import Sampler, checked_size, products
 from mmjax.sampling.text_to_video import Clip
 from mmjax.serving.form import AskedVideo, Form
@@ -65,13 +66,17 @@ class Engine:
         began, size = time.monotonic(), (form.frames, *form.size)
         sampler = self.sampler.with_settings(**video.sampling)
         watch.doing("reading prompt and pictures")
-        with self._checking:
-            encoded = sampler.encode([video.request])[0]
+        pictures = dict(enumerate(video.request.references, 1))
+        try:
+            with self._checking:
+                encoded = sampler.encode([video.request])[0]
+        except (DataError, PromptError) as error:
+            raise type(error)(named(str(error), pictures)) from None
         watch.doing("denoising")
         latents = sampler.latents([encoded], size, watch.step, glimpse=_Glimpses(sampler, watch))
         watch.doing("decoding")
         frames = sampler.decode(latents)[0]
-        notes = [named(each, video.request.references) for each in encoded.warnings]
+        notes = [named(each, pictures) for each in encoded.warnings]
         settings = products.video(sampler, video.request, folder, size, sampler.config.data.fps).settings
         folder.mkdir(exist_ok=True)
         made = products.PlannedVideo(folder / "video.mp4", provenance.without_paths(settings), self._signer)

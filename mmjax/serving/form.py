@@ -113,10 +113,10 @@ def checked_form(values: Mapping[str, Any], offer: Offer) -> Form:
 
     Raises:
       ConfigError, PromptError: a value that is none, in one line.
-      DataError: the box "I may use this picture" is not ticked.
+      DataError: the box "I may use these pictures" is not ticked.
     """
     if values.get("consent") is not True:
-        raise DataError('"I may use these pictures" is not ticked: tick it if you may, or take other pictures')
+        raise DataError("the box above the button is not ticked: tick it if you may use these pictures, or take others")
     limits = offer.limits
     compare = _one_of("side by side", values.get("compare"), COMPARISONS)
     size = _SIZE.fullmatch(str(values.get("size")))
@@ -177,8 +177,9 @@ def values_of_settings(settings: Mapping[str, Any], offer: Offer) -> tuple[dict[
     shot, said = settings.get("shots", [settings])[0], []
     if "shots" in settings:
         said.append("this is a film of several shots: the form has its first one")
-    values: dict[str, Any] = {"prompt": shot["prompt"], "compare": ONE, "second_prompt": ""}
-    values["negative_prompt"] = shot.get("negative_prompt", "")
+    letters = offer.limits.letters
+    values: dict[str, Any] = {"prompt": shot["prompt"][:letters], "compare": ONE, "second_prompt": ""}
+    values["negative_prompt"] = shot.get("negative_prompt", "")[:letters]
     values["seed"] = str(shot.get("seed", settings.get("seed", "")))
     sampling, size = settings.get("sampling", {}), settings.get("size", {})
     wanted = {

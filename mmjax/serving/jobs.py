@@ -91,7 +91,8 @@ class JobStore:
         self._changed = threading.Condition(threading.RLock())
         self._waiting: collections.deque[Job] = collections.deque()
         self._jobs: dict[str, list[Job]] = {}
-        self._versions: collections.Counter[str] = collections.Counter()
+        self._versions: dict[str, int] = {}
+        self._changes = 0
         self._speeds: dict[tuple, tuple[float, float]] = {}  # seconds of a step, and of all that is not steps
 
     def add(self, owner: str, form: Form, videos: Sequence[AskedVideo]) -> Job:
@@ -202,8 +203,8 @@ class JobStore:
         return len(self._waiting)
 
     def version(self, owner: str) -> int:
-        """Another number whenever a job of this owner came, ended or went."""
-        return self._versions[owner]
+        """Another number whenever a job of this owner came, ended or went; 0 where there are none."""
+        return self._versions.get(owner, 0)
 
     def expire(self) -> None:
         """Removes ended jobs that are older than files are kept."""
@@ -222,7 +223,10 @@ class JobStore:
         self._tell(job.owner)
 
     def _tell(self, owner: str) -> None:
-        self._versions[owner] += 1
+        self._changes += 1
+        self._versions[owner] = self._changes
+        if owner not in self._jobs:
+            del self._versions[owner]
         self._changed.notify_all()
 
 

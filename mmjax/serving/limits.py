@@ -17,6 +17,7 @@ class Limits:
     waiting_of_one: int = 3
     kept_of_one: int = 30  # jobs that are shown to one person; older ones go
     owners: int = 1000  # people whose files are kept at the same time
+    kept_bytes: int = 4 * 2**30  # of all pictures together
     at_once: int = 2  # uploads that are looked at side by side
     uploads_inside: int = 16  # that are sent, or wait for their turn
     upload_seconds: float = 60.0  # that sending one may take

@@ -31,7 +31,6 @@ from mmjax.serving.form import (
     asked_videos,
     checked_form,
     size_text,
-    values_of_settings,
     with_trigger,
 )
 from mmjax.serving.guard import Guard, owner_of
@@ -53,6 +52,7 @@ when this page is closed, and are here when it is opened again in this browser. 
 """)
 _READS = environment().from_string('<p class="mm-reads mm-faint">The model reads: <b>{{ text }}</b></p>')
 _COST = environment().from_string('<p class="mm-reads mm-faint">{{ text }}</p>')
+_SESSIONS = 256  # of browsers whose newest list is remembered; of more they are only sent again
 _FIELDS = (  # of the form, in the order in which handlers get them
     *("prompt", "class_word", "compare", "second_prompt", "likeness", "frames", "size", "steps", "guidance"),
     *("seed", "negative_prompt", "consent"),
@@ -118,6 +118,7 @@ def launched(
             footer_links=[],
             run_history=False,
             enable_monitoring=False,
+            state_session_capacity=_SESSIONS,
             max_file_size=1,  # nothing is uploaded through Gradio
             app_kwargs={"routes": list(routes), "middleware": [guard], **without},
         )
@@ -134,9 +135,10 @@ def _form(served: Served) -> dict[str, gr.components.Component]:
         parts["drop_a"] = _drop("a")
         parts["pictures_a"] = _buttons("pictures-a")
     with gr.Group(visible=False) as second:
-        gr.Markdown("### The second person", padding=True)
-        parts["drop_b"] = _drop("b")
-        parts["pictures_b"] = _buttons("pictures-b")
+        if offer.has_identity:
+            gr.Markdown("### The second person", padding=True)
+            parts["drop_b"] = _drop("b")
+            parts["pictures_b"] = _buttons("pictures-b")
     parts["second_person"] = second
     gr.Markdown("### What")
     hint = "Write what is to be seen, in English. The class word gets the trigger img, which says whom it is about."
@@ -203,7 +205,8 @@ def _connect(page: gr.Blocks, parts: dict, served: Served) -> None:
     at_once = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     raw = at_once | {"preprocess": False}  # whatever is sent comes to us, who say what is wrong with it
     fields, handlers = [parts[name] for name in _FIELDS], _Handlers(served)
-    pictures = [parts[f"pictures_{name}"] for name in NAMES if f"pictures_{name}" in parts]
+    people = NAMES if served.offer.has_identity else ()
+    pictures = [parts[f"pictures_{name}"] for name in people]
     version, timer = gr.State(-1), gr.Timer(1.0)
     lists = [parts["open"], parts["closed"], version]
     reads = {"inputs": [parts["prompt"], parts["class_word"]], "outputs": parts["reads"], **raw}
@@ -211,7 +214,7 @@ def _connect(page: gr.Blocks, parts: dict, served: Served) -> None:
     cost = {"inputs": costs, "outputs": parts["cost"], **raw}
     page.load(handlers.pictures, None, pictures, **at_once).then(handlers.reads, **reads).then(handlers.cost, **cost)
     gr.on([page.load, timer.tick], handlers.lists, version, lists, **at_once)
-    for name, show in zip(NAMES, pictures, strict=False):
+    for name, show in zip(people, pictures, strict=True):
         gr.on(parts[f"drop_{name}"].upload, handlers.gave(name), None, show, **at_once).then(handlers.reads, **reads)
         gr.on(show.click, handlers.remove_picture(name), None, show, **at_once).then(handlers.reads, **reads)
     gr.on([parts["prompt"].change, parts["class_word"].change], handlers.reads, **reads)
@@ -232,8 +235,7 @@ class _Handlers:
         self._served = served
 
     def pictures(self, request: gr.Request):
-        shown = [self._pictures(request, name) for name in NAMES]
-        return shown if self._served.offer.has_identity else shown[1]
+        return [self._pictures(request, name) for name in NAMES] if self._served.offer.has_identity else None
 
     def gave(self, name: str) -> Callable:
         def answer(event: gr.EventData, request: gr.Request):
@@ -290,10 +292,12 @@ class _Handlers:
         return [cards.said_html(said, notes), *self.lists(None, request)]
 
     def settings(self, event: gr.EventData, request: gr.Request):
-        refused, settings = _data(event, "refused"), self._served.read_files.take(_owner(request))
-        if refused or settings is None:
+        refused, found = _data(event, "refused"), self._served.read_files.take(_owner(request))
+        if refused or found is None:
             return [*[gr.skip()] * (len(_FIELDS) - 1), cards.said_html(refused[:600] or "there was no file")]
-        return self._filled(settings)
+        values, said = found
+        text = "The form is filled" + "".join(f"; {each}" for each in said) + "."
+        return [*(values.get(name, gr.skip()) for name in _FIELDS[:-1]), _COST.render(text=text)]
 
     def cancel(self, event: gr.EventData, request: gr.Request):
         self._served.store.cancel(_owner(request), _data(event, "id"))
@@ -317,12 +321,6 @@ class _Handlers:
         if any(each.refused for each in pictures):
             raise DataError("A picture cannot be used, as is said below it: remove it first")
         return [each.path for each in pictures]
-
-    def _filled(self, settings) -> list:
-        values, said = values_of_settings(settings, self._served.offer)
-        filled = [values.get(name, gr.skip()) for name in _FIELDS[:-1]]
-        text = "The form is filled" + "".join(f"; {each}" for each in said) + "."
-        return [*filled, _COST.render(text=text)]
 
     def _pictures(self, request: gr.Request, name: str, refused: str = "") -> str:
         who = {"a": "the person", "b": "the second person"}[name]

@@ -23,21 +23,24 @@ from starlette.routing import Route
 
 from mmjax.errors import DataError, MMJaxError
 from mmjax.outputs import size_text
+from mmjax.serving.form import Offer, values_of_settings
 from mmjax.serving.guard import owner_of
 from mmjax.serving.jobs import FILES, JobStore
 from mmjax.serving.limits import Limits
 from mmjax.serving.uploads import Uploads
 
+FormValues = tuple[dict[str, Any], list[str]]  # and what is to be said of them
 ReadSettings = Callable[[Path], dict[str, Any] | None]
 _PRIVATE = {"cache-control": "private, no-store", "content-encoding": "identity"}  # and not compressed once more
 _NOTHING = PlainTextResponse("there is nothing here\n", 404)
 
 
 class ReadFiles:
-    """Settings that were read from files that people dropped, by owner, until the form takes them."""
+    """A form's values that were read from files that people dropped, by owner, until the form takes them."""
 
-    def __init__(self, read: ReadSettings):
-        self._read, self._found, self._lock = read, {}, threading.Lock()
+    def __init__(self, read: ReadSettings, offer: Offer):
+        self._read, self._offer, self._lock = read, offer, threading.Lock()
+        self._found: dict[str, FormValues] = {}
 
     def add(self, owner: str, content: bytes) -> None:
         """Reads a file's settings. Raises `MMJaxError` where it has none."""
@@ -51,9 +54,11 @@ class ReadFiles:
         if settings is None:
             raise DataError("the file: expected an mp4, sheet or record that mmjax made, found no settings in it")
         with self._lock:
-            self._found[owner] = settings
+            self._found[owner] = values_of_settings(settings, self._offer)
+            if len(self._found) > self._offer.limits.owners:
+                del self._found[next(iter(self._found))]
 
-    def take(self, owner: str) -> dict[str, Any] | None:
+    def take(self, owner: str) -> FormValues | None:
         """The owner's, once."""
         with self._lock:
             return self._found.pop(owner, None)

@@ -44,7 +44,7 @@ class Server:
         (self.folder / "jobs").mkdir()
         self.uploads = Uploads(self.folder / "uploads", asked.look, limits)
         self.store = JobStore(self.folder / "jobs", limits)
-        read_files = ReadFiles(read_settings)
+        read_files = ReadFiles(read_settings, offer)
         self._worker = Worker(self.store, asked, self._tidy)
         routes = file_routes(self.uploads, self.store, read_files, limits)
         try:

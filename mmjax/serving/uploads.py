@@ -13,7 +13,7 @@ import io
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,10 @@ class Look:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class UploadedPicture:
-    """A picture that was given. refused: why it cannot serve; "" where it can. shown: a small JPEG."""
+    """A picture that was given. refused: why it cannot serve; "" where it can. shown: a small JPEG.
+
+    size: bytes of the file.
+    """
 
     id: str
     path: Path
@@ -49,6 +52,7 @@ class UploadedPicture:
     notes: Sequence[str]
     refused: str
     given: float
+    size: int
 
 
 class Uploads:
@@ -78,23 +82,24 @@ class Uploads:
         """
         if person not in NAMES:
             raise DataError(f"person: expected one of {', '.join(NAMES)}, found another")
-        self._check_room(owner, person)
-        image, others = _opened(content, self._limits), [each.path for each in self.usable(owner, person)]
+        self._check_room(owner, person, len(content))
+        image, there = _opened(content, self._limits), self.of(owner, person)
+        others = {number: each.path for number, each in enumerate(there, 1) if not each.refused}
         identifier = secrets.token_urlsafe(16)
         path = self._folder / f"{identifier}.picture"
         files.write_bytes(path, content)
-        look, refused = Look(), ""
+        look, refused, numbers = Look(), "", others | {len(there) + 1: path}
         try:
             look = self._look([path])[0]
             if others:
-                self._look([*others, path])  # whether they show one person
+                self._look(list(numbers.values()))  # whether they show one person
         except MMJaxError as error:
-            refused = named(str(error), [*others, path])
+            refused = named(str(error), numbers)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        notes = tuple(named(note, [*others, path]) for note in look.notes)
-        picture = UploadedPicture(identifier, path, _shown(image, look), notes, refused, self._clock())
+        notes = tuple(named(note, numbers) for note in look.notes)
+        picture = UploadedPicture(identifier, path, _shown(image, look), notes, refused, self._clock(), len(content))
         with self._lock:
             self._pictures.setdefault((owner, person), []).append(picture)
         return picture
@@ -134,19 +139,22 @@ class Uploads:
         for each in dropped:
             each.path.unlink(missing_ok=True)
 
-    def _check_room(self, owner: str, person: str) -> None:
+    def _check_room(self, owner: str, person: str, size: int) -> None:
         limits, there = self._limits, len(self.of(owner, person))
         if there >= limits.pictures:
             raise DataError(f"pictures: expected at most {limits.pictures} of one person; remove one first")
         with self._lock:
             owners = {each for each, _ in self._pictures}
+            kept = sum(each.size for there in self._pictures.values() for each in there)
         if owner not in owners and len(owners) >= limits.owners:
             raise DataError(f"the server keeps pictures of {limits.owners} people already; come back later")
+        if kept + size > limits.kept_bytes:
+            raise DataError(f"the server has no room for more than {size_text(limits.kept_bytes)}; come back later")
 
 
-def named(text: str, paths: Sequence[Path]) -> str:
+def named(text: str, paths: Mapping[int, Path]) -> str:
     """A message of the reference check with "picture N" in place of our paths, which are nobody's business."""
-    for number, path in enumerate(paths, 1):
+    for number, path in paths.items():
         text = text.replace(f"reference picture {path}", f"picture {number}")
         text = text.replace(f"reference {path}", f"picture {number}").replace(str(path), f"picture {number}")
     return text

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import UInt8
 
-from mmjax.errors import MMJaxError
+from mmjax.errors import ConfigError, DataError, PromptError
 from mmjax.serving.form import AskedVideo, Form
 from mmjax.serving.jobs import Cancelled, Job, JobStore, MadeVideo, State
 from mmjax.serving.pictures import jpeg
@@ -74,7 +74,7 @@ class Worker:
             self._store.finish(job, State.DONE)
         except Cancelled:
             self._store.finish(job, State.CANCELLED)
-        except MMJaxError as error:
+        except (ConfigError, DataError, PromptError) as error:
             self._store.finish(job, State.FAILED, str(error))
         except Exception as error:
             if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):

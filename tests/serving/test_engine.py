@@ -44,6 +44,7 @@ def asked(sampler, faces, **changes):
     return form, asked_videos(form, {"a": faces[:1]})
 
 
+@pytest.mark.slow
 def test_a_video_with_files_that_hold_no_path(engine, sampler, faces, tmp_path):
     form, [video] = asked(sampler, faces, steps=3, seed=7, likeness=0.5)
     watch = Watch()

@@ -1,11 +1,14 @@
 """The page in a real Chromium, round a model of a few thousand weights; it skips where there is no Chromium."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
 from mmjax import inspect
+from mmjax.serving.routes import ReadFiles
+from tests.serving.fakes import OFFER
 
 SENT = "A man is happy ${1+1} {{1}} <svg onload=alert(1)>"
 MADE = "A man img is happy ${1+1} {{1}} <svg onload=alert(1)>"
@@ -122,6 +125,21 @@ def test_refusals_cancelling_and_side_by_side_by_keyboard(page, server, faces, t
     page.locator("#mm-pictures-a img").wait_for(state="detached")
     make(page)
     page.get_by_text("expected a picture of the first person, found none").wait_for()
+
+
+def test_a_model_without_an_adapter_is_asked_for_text_alone(server):
+    from mmjax.serving.page import Served, make_page
+
+    offer = dataclasses.replace(OFFER, has_identity=False)
+    made = make_page(
+        Served(offer, server.uploads, server.store, ReadFiles(lambda _: None, offer), lambda _: [], "", "")
+    )
+    labels = [block.label for block in made.blocks.values() if getattr(block, "label", None)]
+    assert "Prompt" in labels and not [label for label in labels if "pictures" in label]
+    choices = next(
+        block.choices for block in made.blocks.values() if (getattr(block, "label", "") or "").startswith("Side by")
+    )
+    assert [name for _, name in choices] == ["one", "prompts"]
 
 
 @pytest.mark.slow
