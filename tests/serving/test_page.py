@@ -131,15 +131,11 @@ def test_a_model_without_an_adapter_is_asked_for_text_alone(server):
     from mmjax.serving.page import Served, make_page
 
     offer = dataclasses.replace(OFFER, has_identity=False)
-    made = make_page(
-        Served(offer, server.uploads, server.store, ReadFiles(lambda _: None, offer), lambda _: [], "", "")
-    )
-    labels = [block.label for block in made.blocks.values() if getattr(block, "label", None)]
-    assert "Prompt" in labels and not [label for label in labels if "pictures" in label]
-    choices = next(
-        block.choices for block in made.blocks.values() if (getattr(block, "label", "") or "").startswith("Side by")
-    )
-    assert [name for _, name in choices] == ["one", "prompts"]
+    read_files = ReadFiles(lambda _: None, offer)
+    made = make_page(Served(offer, server.uploads, server.store, read_files, lambda _: [], "", ""))
+    found = {block.label: block for block in made.blocks.values() if getattr(block, "label", None)}
+    assert "Prompt" in found and not [label for label in found if "pictures" in label]
+    assert [name for _, name in found["Side by side, with the same seed"].choices] == ["one", "prompts"]
 
 
 @pytest.mark.slow
