@@ -68,6 +68,7 @@ def demo(
         raise ConfigError('the page needs Gradio: pip install "mmjax[demo]"')
     from mmjax.serving.server import Server  # its libraries come with Gradio
 
+    address.check()
     sampler = model if isinstance(model, Sampler) else load_sampler(model, **loading)
     offer = offer_of(sampler.config, Limits(keep_seconds=60 * keep_minutes))
     sampler.resident, about = chosen_residency(sampler, text_encoder, checked_size(sampler.config))

@@ -1,9 +1,10 @@
 """Where a server answers, and whom it lets in."""
 
 import dataclasses
+import socket
 from collections.abc import Mapping
 
-from mmjax.errors import ConfigError
+from mmjax.errors import ConfigError, error_text
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -27,6 +28,19 @@ class Address:
                 f"{what}: expected --auth NAME:PASSWORD beside it, found none; others could reach the page and have "
                 "this machine make videos for them"
             )
+
+    def check(self) -> None:
+        """Raises `ConfigError` where the port is taken, or the host is none of this machine's."""
+        if self.port is None:
+            return
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        try:
+            socket.create_server((self.host, self.port), family=family).close()
+        except OSError as error:
+            raise ConfigError(
+                f"--host {self.host}, --port {self.port}: expected an address of this machine and a port that is free "
+                f"({error_text(error)}); give another one"
+            ) from error
 
     @property
     def is_local(self) -> bool:

@@ -123,8 +123,7 @@ def launched(
             app_kwargs={"routes": list(routes), "middleware": [guard], **without},
         )
     except OSError as error:
-        port = address.port or "7860 to 7959"
-        raise ConfigError(f"--port {port}: expected a free one ({error_text(error)}); give another one") from error
+        raise ConfigError(f"--port: expected a free one from 7860 on ({error_text(error)}); name one") from error
     return page, url, shared
 
 

@@ -1,7 +1,10 @@
 """All parts of a server put together: folder, uploads, queue, worker, guard and page."""
 
+import contextlib
+import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +15,8 @@ from mmjax.serving.jobs import JobStore
 from mmjax.serving.routes import ReadFiles, ReadSettings, file_routes
 from mmjax.serving.uploads import Look, Uploads
 from mmjax.serving.worker import Maker, Worker
+
+_PREFIX = "mmjax-demo-"  # of a server's folder; its process's number follows
 
 
 class Asked(Maker, Protocol):
@@ -39,7 +44,8 @@ class Server:
         open_browser: bool = False,
     ):
         limits = offer.limits
-        self.folder = Path(tempfile.mkdtemp(prefix="mmjax-demo-"))  # which nobody else may read
+        remove_left()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))  # which nobody else may read
         (self.folder / "uploads").mkdir()
         (self.folder / "jobs").mkdir()
         self.uploads = Uploads(self.folder / "uploads", asked.look, limits)
@@ -65,7 +71,7 @@ class Server:
 
     def wait(self) -> None:
         """Until the process is interrupted."""
-        self._page.block_thread()
+        threading.Event().wait()
 
     def close(self) -> None:
         self._worker.stop()
@@ -75,3 +81,14 @@ class Server:
     def _tidy(self) -> None:
         self.uploads.expire()
         self.store.expire()
+
+
+def remove_left() -> None:
+    """Removes what servers of ours left that were killed: the folders of processes that are no more."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        number = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        with contextlib.suppress(PermissionError):  # of somebody else's process
+            try:
+                os.kill(int(number) if number.isdecimal() else os.getpid(), 0)
+            except ProcessLookupError:
+                shutil.rmtree(folder, ignore_errors=True)

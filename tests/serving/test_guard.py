@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import socket
 
 import httpx
 import pytest
@@ -160,3 +161,10 @@ def test_others_are_let_in_with_a_password_alone(given):
     with pytest.raises(ConfigError, match="expected --auth NAME:PASSWORD"):
         Address(**given)
     assert not Address(**given | {"auth": {"me": "secret"}}).is_local and Address().is_local
+
+
+def test_a_port_that_is_taken_is_told_before_a_model_is_read():
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="a port that is free"):
+        Address(port=taken.getsockname()[1]).check()
+    with pytest.raises(ConfigError, match="an address of this machine"):
+        Address("192.0.2.1", 7860, auth={"me": "secret"}).check()

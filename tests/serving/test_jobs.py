@@ -1,5 +1,8 @@
 """The queue and its worker: order, limits, cancelling, failing, expiry; and that nobody reaches what is another's."""
 
+import os
+import subprocess
+import tempfile
 import time
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from mmjax.errors import DataError
 from mmjax.serving.form import asked_videos
 from mmjax.serving.jobs import JobStore, State
+from mmjax.serving.server import remove_left
 from mmjax.serving.worker import Worker
 from tests.serving.fakes import LIMITS, FakeModel, form
 
@@ -154,3 +158,14 @@ def test_only_so_many_are_kept_of_one(store, working):
         jobs.append(add(store, frames=1, steps=1))
         until(lambda: jobs[-1].state is State.DONE)
     assert len(store.of("ann")) == LIMITS.kept_of_one and not jobs[0].folder.exists()
+
+
+def test_what_a_killed_server_left_goes_with_the_next_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    names = {name: tmp_path / f"mmjax-demo-{name}" for name in (f"{ended.pid}-a", f"{os.getpid()}-b", "other-c")}
+    for folder in names.values():
+        (folder / "uploads").mkdir(parents=True)
+    remove_left()
+    assert [folder.exists() for folder in names.values()] == [False, True, True]
