@@ -41,7 +41,10 @@ _MODEL = ("adapter", "weights", "step", "photomaker", "face_models", "precision"
 def demo(
     model: str | os.PathLike | Sampler,
     *,
-    address: Address = Address(),  # noqa: B008
+    host: str = LOCAL[0],
+    port: int | None = None,
+    share: bool = False,
+    auth: Mapping[str, str] | None = None,
     keep_minutes: float = 60,
     text_encoder: str = "auto",
     signer: Signer | None = None,
@@ -53,7 +56,9 @@ def demo(
 
     Args:
       model: what `load_sampler` takes as its folder, or a sampler.
-      address: where the page answers, and whom (`mmjax.serving.address.Address`).
+      host, port: where the page answers; by default on this machine alone, at the first free port from 7860 on.
+      share: at a public address as well, through Gradio's servers.
+      auth: passwords by name, without which nobody is let in; where others could reach the page there must be some.
       keep_minutes: after which pictures and videos of a person are removed.
       text_encoder: "resident" on the device, "released" after each prompt, or "auto": resident where it fits.
       signer: signs videos and sheets (`mmjax.credentials.open_signer`).
@@ -68,6 +73,7 @@ def demo(
         raise ConfigError('the page needs Gradio: pip install "mmjax[demo]"')
     from mmjax.serving.server import Server  # its libraries come with Gradio
 
+    address = Address(host, port, share, auth)
     address.check()
     sampler = model if isinstance(model, Sampler) else load_sampler(model, **loading)
     offer = offer_of(sampler.config, Limits(keep_seconds=60 * keep_minutes))
@@ -91,13 +97,13 @@ def demo(
 def main(argv: Sequence[str] | None = None) -> None:
     """Serves the page until it is interrupted. Anything that the user can mend ends in one line and status 2."""
     args = _parser().parse_args(argv)
-    address = Address(args.host, args.port, args.share, _passwords(args.auth))
+    auth = _passwords(args.auth)
     cli.keep_compiled_programs(args.compilation_cache)
     signer = signer_of_flags(args.c2pa_cert, args.c2pa_key)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what people left is removed
     loading = {name: getattr(args, name) for name in _MODEL}
-    given = dict(address=address, keep_minutes=args.keep_minutes, text_encoder=args.text_encoder, signer=signer)
-    demo(args.model, open_browser=args.open, **given, **loading)
+    given = {name: getattr(args, name) for name in ("host", "port", "share", "keep_minutes", "text_encoder")}
+    demo(args.model, auth=auth, signer=signer, open_browser=args.open, **given, **loading)
 
 
 def _passwords(given: Sequence[str]) -> Mapping[str, str] | None:

@@ -61,6 +61,7 @@ element.addEventListener('change', event => {
   event.target.value = '';
   send(files);
 });
+for (const name of ['dragover', 'drop']) document.addEventListener(name, event => event.preventDefault());
 element.addEventListener('dragover', event => { event.preventDefault(); zone().classList.add('mm-over'); });
 element.addEventListener('dragleave', () => zone().classList.remove('mm-over'));
 element.addEventListener('drop', event => {

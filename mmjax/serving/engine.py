@@ -23,7 +23,7 @@ from mmjax.serving.jobs import MadeVideo
 from mmjax.serving.uploads import Look, named
 from mmjax.serving.worker import Watch
 
-_SHARE = 0.1  # of the time that previews may take
+_SHARE = 0.05  # of the time that previews may take
 
 
 class Engine:

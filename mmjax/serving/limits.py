@@ -19,7 +19,8 @@ class Limits:
     owners: int = 1000  # people whose files are kept at the same time
     kept_bytes: int = 4 * 2**30  # of all pictures together
     at_once: int = 2  # uploads that are looked at side by side
-    uploads_inside: int = 16  # that are sent, or wait for their turn
+    uploads_inside: int = 8  # that are sent or looked at
+    uploads_waiting: int = 100  # for that
     upload_seconds: float = 60.0  # that sending one may take
     keep_seconds: float = 3600.0  # after which a person's files are removed
 

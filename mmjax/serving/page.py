@@ -214,8 +214,9 @@ def _connect(page: gr.Blocks, parts: dict, served: Served) -> None:
     page.load(handlers.pictures, None, pictures, **at_once).then(handlers.reads, **reads).then(handlers.cost, **cost)
     gr.on([page.load, timer.tick], handlers.lists, version, lists, **at_once)
     for name, show in zip(people, pictures, strict=True):
-        gr.on(parts[f"drop_{name}"].upload, handlers.gave(name), None, show, **at_once).then(handlers.reads, **reads)
-        gr.on(show.click, handlers.remove_picture(name), None, show, **at_once).then(handlers.reads, **reads)
+        changed = [show, parts["said"]]
+        gr.on(parts[f"drop_{name}"].upload, handlers.gave(name), None, changed, **at_once).then(handlers.reads, **reads)
+        gr.on(show.click, handlers.remove_picture(name), None, changed, **at_once).then(handlers.reads, **reads)
     gr.on([parts["prompt"].change, parts["class_word"].change], handlers.reads, **reads)
     gr.on([each.change for each in costs], handlers.cost, **cost)
     shown = [parts["second_prompt"], parts["second_person"], parts["go"]]
@@ -239,14 +240,14 @@ class _Handlers:
     def gave(self, name: str) -> Callable:
         def answer(event: gr.EventData, request: gr.Request):
             refused = _data(event, "refused")
-            return self._pictures(request, name, refused[:600])
+            return self._pictures(request, name, refused[:600]), ""  # what was said before is said no more
 
         return answer
 
     def remove_picture(self, name: str) -> Callable:
         def answer(event: gr.EventData, request: gr.Request):
             self._served.uploads.remove(_owner(request), _data(event, "id"))
-            return self._pictures(request, name)
+            return self._pictures(request, name), ""
 
         return answer
 

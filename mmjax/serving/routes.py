@@ -66,20 +66,21 @@ class ReadFiles:
 
 def file_routes(uploads: Uploads, store: JobStore, read_files: ReadFiles, limits: Limits) -> list[Route]:
     """The routes of the module's head."""
-    looking = asyncio.Semaphore(limits.at_once)
-    inside = 0
+    inside, looking = asyncio.Semaphore(limits.uploads_inside), asyncio.Semaphore(limits.at_once)
+    waiting = 0
 
     async def in_turn(request: Request, limit: int, take: Callable[[str, bytes], None]) -> Response:
         """Has a body taken when its turn comes; what it is refused for is the answer."""
-        nonlocal inside
+        nonlocal waiting
         owner = owner_of(request.headers)
-        if owner is None or inside >= limits.uploads_inside:
+        if owner is None or waiting >= limits.uploads_waiting:
             return PlainTextResponse("too many are sending files just now; try again in a moment\n", 503)
-        inside += 1
+        waiting += 1
         try:
-            content = await asyncio.wait_for(_body(request, limit), limits.upload_seconds)
-            async with looking:
-                await run_in_threadpool(take, owner, content)
+            async with inside:
+                content = await asyncio.wait_for(_body(request, limit), limits.upload_seconds)
+                async with looking:
+                    await run_in_threadpool(take, owner, content)
         except TimeoutError:
             return PlainTextResponse(f"expected the whole file within {limits.upload_seconds:g} s\n", 408)
         except MMJaxError as error:
@@ -87,7 +88,7 @@ def file_routes(uploads: Uploads, store: JobStore, read_files: ReadFiles, limits
         except ClientDisconnect:
             return PlainTextResponse("cut off\n", 400)
         finally:
-            inside -= 1
+            waiting -= 1
         return JSONResponse({})
 
     async def add_picture(request: Request) -> Response:

@@ -101,7 +101,13 @@ class Uploads:
         notes = tuple(named(note, numbers) for note in look.notes)
         picture = UploadedPicture(identifier, path, _shown(image, look), notes, refused, self._clock(), len(content))
         with self._lock:
-            self._pictures.setdefault((owner, person), []).append(picture)
+            there = self._pictures.setdefault((owner, person), [])
+            has_room = len(there) < self._limits.pictures  # still: others may have come meanwhile
+            if has_room:
+                there.append(picture)
+        if not has_room:
+            path.unlink(missing_ok=True)
+            self._check_room(owner, person, 0)
         return picture
 
     def of(self, owner: str, person: str) -> list[UploadedPicture]:

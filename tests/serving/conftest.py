@@ -8,10 +8,10 @@ import pytest
 from mmjax import demo
 from mmjax.models.build import abstract_params
 from mmjax.sampling import Sampler
-from mmjax.serving.address import Address
 from mmjax.synthetic import portraits
 from tests.helpers import tiny, tiny_run
 
+_ARGUMENTS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -36,7 +36,7 @@ def faces(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(sampler):
     pytest.importorskip("gradio", reason='the page needs pip install "mmjax[demo]"')
-    with demo(sampler, address=Address(), block=False) as running:
+    with demo(sampler, block=False) as running:
         yield running
 
 
@@ -46,6 +46,6 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("there is no Chromium on this machine (apt-get install chromium)")
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
         yield chromium
         chromium.close()

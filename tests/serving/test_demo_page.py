@@ -1,5 +1,6 @@
 """The page in a real Chromium, round a model of a few thousand weights; it skips where there is no Chromium."""
 
+import base64
 import dataclasses
 import re
 from pathlib import Path
@@ -125,6 +126,40 @@ def test_refusals_cancelling_and_side_by_side_by_keyboard(page, server, faces, t
     page.locator("#mm-pictures-a img").wait_for(state="detached")
     make(page)
     page.get_by_text("expected a picture of the first person, found none").wait_for()
+
+
+_DATA = """text => {
+  const transfer = new DataTransfer(), content = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+  transfer.items.add(new File([content], '../../x.png', {type: 'image/png'}));
+"""
+_DROP = (
+    _DATA
+    + """
+  const zone = document.querySelector('#give-a .mm-drop');
+  zone.dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, bubbles: true}));
+}"""
+)
+_PASTE = (
+    _DATA
+    + """
+  document.querySelector('#mm-prompt textarea').dispatchEvent(
+    new ClipboardEvent('paste', {clipboardData: transfer, bubbles: true}));
+}"""
+)
+
+
+@pytest.mark.slow
+def test_pictures_are_dropped_pasted_and_taken(page, faces):
+    content = base64.b64encode(faces[0].read_bytes()).decode()
+    page.evaluate(_DROP, content)
+    page.get_by_text("Picture 1 can be used").wait_for()
+    page.evaluate(_PASTE, content)
+    page.get_by_text("Picture 2 can be used").wait_for()
+    page.get_by_role("button", name="Use the camera").click()
+    page.wait_for_function("document.querySelector('.mm-camera video').videoWidth > 0")
+    page.get_by_role("button", name="Take the picture").click()
+    page.get_by_text("this model knows drawn people only").wait_for()  # which a camera does not show
+    assert page.locator("#mm-pictures-a img").count() == 3 and page.locator(".mm-refused").count() == 1
 
 
 def test_a_model_without_an_adapter_is_asked_for_text_alone(server):
