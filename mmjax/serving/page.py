@@ -218,7 +218,7 @@ def _connect(page: gr.Blocks, parts: dict, served: Served) -> None:
         gr.on(parts[f"drop_{name}"].upload, handlers.gave(name), None, changed, **at_once).then(handlers.reads, **reads)
         gr.on(show.click, handlers.remove_picture(name), None, changed, **at_once).then(handlers.reads, **reads)
     gr.on([parts["prompt"].change, parts["class_word"].change], handlers.reads, **reads)
-    gr.on([each.change for each in costs], handlers.cost, **cost)
+    gr.on([each.change for each in [*costs, parts["closed"]]], handlers.cost, **cost)
     shown = [parts["second_prompt"], parts["second_person"], parts["go"]]
     parts["compare"].change(handlers.compare, parts["compare"], shown, **raw)
     made = {"inputs": fields, "outputs": [parts["said"], *lists], **raw}

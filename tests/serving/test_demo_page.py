@@ -69,6 +69,7 @@ def test_from_a_picture_to_a_video_and_back_to_its_settings(page, server, faces,
     video = page.locator(".mm-result video")
     video.wait_for()
     page.wait_for_function("document.querySelector('.mm-result video').videoWidth == 16")
+    page.get_by_text(re.compile("4 steps x 2 passes of the model: about .* here, going by earlier ones")).wait_for()
     assert page.locator(".mm-result").get_by_text(MADE).first.is_visible()
     with page.expect_download() as downloaded:
         page.get_by_role("link", name="mp4").click()
