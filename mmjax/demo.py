@@ -1,7 +1,7 @@
 """A page to try a model: photos in, a prompt, and a video of the person out; several people may use it at once.
 
     python -m mmjax.demo --model mini
-    python -m mmjax.demo --model weights/5b --adapter runs/mine --face-models antelopev2 --host 0.0.0.0 --auth me:secret
+    python -m mmjax.demo --model weights/5b --adapter runs/mine --host 0.0.0.0 --auth me:PASSWORD
 
 It answers on this machine alone, unless --host or --share has it answer others too, for which --auth must be given.
 Jobs wait in one queue and go on when the page is closed. From Python:
@@ -111,8 +111,8 @@ def _passwords(given: Sequence[str]) -> Mapping[str, str] | None:
     found = {}
     for each in given:
         name, _, password = each.partition(":")
-        if not name or len(password) < 4:
-            raise ConfigError("--auth: expected NAME:PASSWORD, with four letters of password or more; found less")
+        if not name or len(password) < 8:
+            raise ConfigError("--auth: expected NAME:PASSWORD, with eight letters of password or more; found less")
         found[name] = password
     return found or None
 

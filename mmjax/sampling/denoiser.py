@@ -120,7 +120,7 @@ class Denoiser:
         key = has_pair, structure, tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
         if key not in self._programs:
             self._programs[key] = jax.jit(self._advance_traced).lower(*arguments).compile()
-            if len(self._programs) > _KEPT:
+            while len(self._programs) > _KEPT:
                 self._programs.popitem(last=False)
         self._programs.move_to_end(key)
         return self._programs[key]

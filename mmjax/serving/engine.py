@@ -1,8 +1,11 @@
 """What a server needs of a sampler: the reference check with the found face, and one video of a form.
 
-engine = Engine(load_sampler("mini"))
-engine.warm_up()      # what can be read and compiled before the first request comes
-Worker(store, engine).start()
+    engine = Engine(load_sampler("mini"))
+    engine.warm_up()  # what can be read and compiled before the first request comes
+    Worker(store, engine).start()
+
+A lock stands round the detector, so a picture that is given while prompt and pictures of a video are encoded waits for
+it: that is noticed where a large text encoder is read anew for each video (`mmjax.serving.residency`).
 """
 
 import dataclasses

@@ -21,7 +21,8 @@ _LOG = logging.getLogger("mmjax.serving")
 _TOKEN = re.compile(r"[\w-]{32}")
 _GET = (  # what the page is made of
     r"/|/config/?|/theme\.css|/gradio_api/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon(/\d+)?|"
-    r"/(static|assets|svelte)(/[\w@-][\w.@-]*)+|/gradio_api/(startup-events|info/?|app_id/?|login_check/?|heartbeat/\w{1,40})|"
+    r"/(static|assets|svelte)(/[\w@-][\w.@-]*)+|"
+    r"/gradio_api/(startup-events|info/?|app_id/?|login_check/?|heartbeat/\w{1,40})|"
     r"/mine/pictures/[\w-]{1,40}|/mine/jobs/[\w-]{1,40}/(preview|\d{1,2}/[\w.]{1,20})"
 )
 _EVENTS = "/gradio_api/run/predict"  # where the page's events go
@@ -80,11 +81,12 @@ class Guard:
             await _answer(send, *refused)
             return
         if scope["method"] == "POST" and scope["path"].startswith(_EVENTS):
-            body = await _whole(receive)
-            if body is None or not _is_event(body):
+            event = _event(await _whole(receive))
+            if event is None:
                 await _answer(send, 400, "expected what the page sends, texts and numbers; found something else")
                 return
-            receive = _again(body, receive)
+            receive = _again(json.dumps(event).encode(), receive)
+            scope = scope | {"headers": [pair for pair in scope["headers"] if pair[0].lower() != b"content-length"]}
         fresh = secrets.token_urlsafe(24) if scope["path"] == "/" and owner_of(headers) is None else None
         sending = _Sending(send, fresh, hides_failure=scope["path"].startswith(_EVENTS))
         try:
@@ -117,32 +119,32 @@ class Guard:
             name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
         except (binascii.Error, ValueError):
             return False
-        wanted = self._auth.get(name, secrets.token_hex(16))  # an unknown name takes as long as a known one
+        wanted = self._auth.get(name, secrets.token_hex(16))
         return kind.lower() == "basic" and hmac.compare_digest(wanted.encode(), password.encode())
 
 
-async def _whole(receive: Callable[[], Awaitable[dict]]) -> bytes | None:
-    """The body of an event; None where it is cut off, or larger than any is."""
+async def _whole(receive: Callable[[], Awaitable[dict]]) -> bytes:
+    """The body of an event; empty where it is cut off, or larger than any is."""
     body, more = b"", True
     while more:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body", False)
         if message["type"] == "http.disconnect" or len(body) > _EVENT_BYTES:
-            return None
+            return b""
     return body
 
 
-def _is_event(body: bytes) -> bool:
-    """Whether a body can be an event of the page, plain values alone: of others Gradio opens paths and addresses."""
+def _event(body: bytes) -> dict | None:
+    """An event of the page, plain values alone: of others Gradio opens paths and addresses. None for anything else."""
     try:
         event = json.loads(body)
     except (ValueError, RecursionError):
-        return False
+        return None
     plain = (str, int, float, bool, type(None))
     if not isinstance(event, dict) or not isinstance(event.get("data"), list):
-        return False
+        return None
     values = event["data"] + list(event["event_data"].values() if isinstance(event.get("event_data"), dict) else ())
-    return len(values) <= _VALUES and all(isinstance(each, plain) for each in values)
+    return event if len(values) <= _VALUES and all(isinstance(each, plain) for each in values) else None
 
 
 def _again(body: bytes, receive: Callable[[], Awaitable[dict]]):

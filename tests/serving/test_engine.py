@@ -1,5 +1,7 @@
 """What a server needs of a sampler: the look at pictures, and a video whose files say how it was made and no path."""
 
+import collections
+import copy
 import json
 
 import numpy as np
@@ -118,3 +120,13 @@ def test_resident_encoders_are_not_freed(sampler, faces, monkeypatch):
     other.resident = False
     other.encode([Request("A man img", faces[:1])])
     assert freed == ["text", "faces"]
+
+
+def test_the_program_that_was_not_used_for_the_longest_goes(sampler, monkeypatch):
+    monkeypatch.setattr("mmjax.sampling.denoiser._KEPT", 2)
+    denoiser = copy.copy(sampler.denoiser)
+    denoiser._programs, denoiser._advance_traced = collections.OrderedDict(), lambda values: values + 1
+    first, _ = (denoiser._compiled(np.zeros(length)) for length in (1, 2))
+    assert denoiser._compiled(np.zeros(1)) is first
+    denoiser._compiled(np.zeros(3))
+    assert len(denoiser._programs) == 2 and denoiser._compiled(np.zeros(1)) is first

@@ -83,7 +83,7 @@ GOOD = b'{"data": ["a", 1, 0.5, true, null], "fn_index": 3, "session_hash": "x",
 
 
 def test_events_of_the_page_pass():
-    assert ask("POST", EVENTS, headers=MINE, content=GOOD).text == str(len(GOOD))
+    assert ask("POST", EVENTS, headers=MINE, content=GOOD).text == str(len(GOOD))  # written as we would
 
 
 WRONG = {
