@@ -20,14 +20,14 @@ def page(browser, server):
     """A new visitor's page; whatever goes wrong in it, or leaves the machine, is told."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(40_000)  # of a busy machine
     page.wrong = []
     page.on("pageerror", lambda error: page.wrong.append(str(error)))
     page.on("dialog", lambda dialog: page.wrong.append(f"a dialog: {dialog.message}"))
     page.on("request", lambda request: _is_here(request.url, server) or page.wrong.append(request.url))
     page.goto(server.url)
     page.get_by_role("button", name="Make the video").wait_for()
-    page.wait_for_timeout(300)
+    page.get_by_text("Nothing just now").wait_for()  # the page has asked the server
     yield page
     assert not page.wrong
     context.close()
@@ -180,7 +180,7 @@ def test_a_phone_in_the_dark(browser, server):
     page = context.new_page()
     page.goto(server.url)
     page.get_by_role("button", name="Make the video").wait_for()
-    page.wait_for_timeout(300)
+    page.get_by_text("Nothing just now").wait_for()  # the page has asked the server
     wide = page.evaluate("[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > 361)")
     assert page.evaluate("document.documentElement.scrollWidth") == 360 and not wide
     ink, paper = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))

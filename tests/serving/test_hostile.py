@@ -54,7 +54,7 @@ def visitor(server):
     found.http.close()
 
 
-def until_made(visitor, seconds=30):
+def until_made(visitor, seconds=60):
     """The paths of the visitor's videos, as soon as there is one."""
     ends = time.monotonic() + seconds
     while not (found := visitor.videos()):
@@ -139,6 +139,6 @@ def test_requests_of_wrong_types_and_forty_at_once(server, visitor):
     for each in visitors:
         assert "a man" in each.lists()
     for each in visitors:
-        until_made(each, seconds=60)
+        until_made(each)
         own = {int(number) for number in re.findall(r"a man (\d+)", each.lists())}
         assert own and {number % 8 for number in own} == {visitors.index(each)}

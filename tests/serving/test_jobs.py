@@ -42,7 +42,7 @@ def add(store, owner="ann", pictures=(), **changes):
     return store.add(owner, asked, asked_videos(asked, {"a": pictures, "b": pictures}))
 
 
-def until(what, seconds=5.0):
+def until(what, seconds=30.0):
     ends = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < ends, "that did not happen"
