@@ -6,10 +6,13 @@
     jobs       what is to be made and what was made, by owner; the queue
     worker     the thread that makes it
     engine     what the worker and the uploads need of a sampler
-    cards      jobs and pictures as HTML
-    guard      what of the web server is reachable, and by whom
+    residency  whether its encoders stay on the device
+    cards      jobs and pictures as HTML, of small `pictures`
+    address    where the server answers
+    guard      what of it is reachable, and by whom
     routes     files in and out
-    page       the page itself, the only module that knows Gradio
+    page       the page itself, the only module that knows Gradio; `browser` has what of it runs there
+    server     all of it put together
 
-Everything but `page` works without Gradio, and everything but `engine` without a model.
+Everything but `page` works without Gradio, and everything but `engine` and `residency` without a model.
 """
