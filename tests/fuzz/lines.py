@@ -26,7 +26,7 @@ NUMBERS = (
 WORDS = ("", " ", "\udcff", "ä" * 300, "日本語の文", "a\nb", "--", "'", '"; rm', "$HOME", "\x00"[:0], "%s", "{}", "~")
 INPUTS = (
     *("run", "adapter.safetensors", "published", "converted", "photomaker.bin", "faces", "faces/0.png"),
-    *("faces/1.png", "photo.jpg", "photos", "clip.mp4", "prompts.txt", "manifest.csv", "manifest.jsonl"),
+    *("faces/1.png", "photo.jpg", "photos", "clip.mp4", "prompts.txt", "manifest.csv", "manifest.jsonl", "shots.toml"),
     *("latents.npy", "wide.npy", "nan.npy", "train.py", "prepare.py", "published/transformer"),
     *("converted/transformer", "published/vae", "converted/tokenizer", "nowhere", "records", "photos/000.jpg"),
     *("videos", "run/config.json", "", "/dev/null", "/proc/self/mem", "zai-org/CogVideoX-5b"),
@@ -115,6 +115,10 @@ def sample(make: Lines) -> list[str]:
         "--init-latents": lambda: make.input("latents.npy", "wide.npy", "nan.npy"),
         "--save-latents": lambda: make.output(".npy"),
         "--decode": lambda: make.input("latents.npy", "wide.npy"),
+        "--shots": lambda: make.input("shots.toml", "shots.txt", "prompts.txt"),
+        "--embedder": lambda: make.word("nothing:at_all", make.input("photomaker.bin")),
+        "--c2pa-cert": lambda: make.input("photo.jpg", "nowhere"),
+        "--c2pa-key": lambda: make.input("photo.jpg", "nowhere"),
         "--negative-prompt": prompt,
         "--step": lambda: make.word("best") if make.draw.random() < 0.2 else make.number(2, 3),
         "--text-cache": lambda: make.output(),
@@ -171,6 +175,8 @@ def train(make: Lines) -> list[str]:
         "--config.nothing": lambda: "3",
         "--processes": setting(1, 2),
         "--process": setting(0, 1),
+        "--start_timeout": setting(5, 20),
+        "--coordinator": lambda: make.word("127.0.0.1:1", "localhost", "auto", "nowhere.invalid:99999"),
         "--compilation_cache": lambda: make.output(),
     }
     if make.draw.random() < 0.25:
@@ -211,7 +217,7 @@ def bench(make: Lines) -> list[str]:
         "--config.data.height": lambda: make.number(16, 32),
         "--config.nothing": lambda: "3",
     }
-    return line + make.some(flags, 3, join=True)
+    return line + make.some(flags, 3, join=True) + make.draw.choice(([], [], [], ["--plan"], ["--topology=v6e:2x2"]))
 
 
 def evaluate(make: Lines) -> list[str]:
@@ -240,6 +246,33 @@ def evaluate(make: Lines) -> list[str]:
     return line + make.some(flags, 2) + make.draw.choice(([], [], ["--fixed"]))
 
 
+def inspect(make: Lines) -> list[str]:
+    """One file or a few, of any kind."""
+    made = ("clip.mp4", "latents.npy", "adapter.safetensors", "run", "photo.jpg", "converted", "videos", "records")
+    line = [make.input(*made) for _ in range(make.draw.randint(1, 3))]
+    return line + make.some({}, 0) + make.draw.choice(([], ["--json"]))
+
+
+def demo(make: Lines) -> list[str]:
+    """Mostly a page that is interrupted as soon as it stands."""
+    line = ["--model", make.input("run", "run", "converted", right=0.85)]
+    flags = {
+        "--adapter": lambda: make.input("run", "adapter.safetensors"),
+        "--step": lambda: make.word("best") if make.draw.random() < 0.2 else make.number(2, 3),
+        "--face-models": lambda: make.input("faces", "nowhere"),
+        "--precision": lambda: make.word("float32", "bfloat16"),
+        "--mesh": lambda: make.word("data=1", "data=2", "tensor"),
+        "--text-encoder": lambda: make.word("auto", "resident", "released"),
+        "--host": lambda: make.word("127.0.0.1", "localhost", "0.0.0.0", "nowhere.invalid"),
+        "--port": lambda: make.number(*range(20000, 60000, 97)),
+        "--auth": lambda: make.word("me:long enough", "me:short", "me", ":"),
+        "--keep-minutes": lambda: make.number(1, 60),
+        "--c2pa-cert": lambda: make.input("photo.jpg", "nowhere"),
+        "--c2pa-key": lambda: make.input("photo.jpg", "nowhere"),
+    }
+    return line + make.some(flags, 2) + make.draw.choice(([], [], ["--low-memory"], ["--lenient"], ["--share"]))
+
+
 ENTRY_POINTS: dict[str, Callable[[Lines], Sequence[str]]] = {
     "sample": sample,
     "convert": convert,
@@ -247,4 +280,6 @@ ENTRY_POINTS: dict[str, Callable[[Lines], Sequence[str]]] = {
     "prepare": prepare,
     "bench": bench,
     "evaluate": evaluate,
+    "inspect": inspect,
+    "demo": demo,
 }

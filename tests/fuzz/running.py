@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 STATUSES = (0, 2, 130, 143)
-_INSIDE = ("sample", "convert", "evaluate")  # parse their arguments themselves; the others through absl
+_SERVES = "Ctrl-C ends it"  # what a page says that stands; it is interrupted then
+_INSIDE = ("sample", "convert", "evaluate", "inspect", "demo")  # parse their arguments themselves, not through absl
 
 
 def import_all() -> None:
@@ -30,7 +31,7 @@ def import_all() -> None:
 
 def run(entry: str, line: list[str], here: Path, limit: float) -> tuple[int | None, str, float]:
     """(exit status, or None where it took longer than `limit` seconds; what it printed; seconds)."""
-    began, log = time.monotonic(), here / "printed"
+    began, log, serves = time.monotonic(), here / "printed", False
     child = os.fork()
     if child == 0:
         _become(entry, line, log)
@@ -38,6 +39,9 @@ def run(entry: str, line: list[str], here: Path, limit: float) -> tuple[int | No
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status), log.read_text(errors="replace"), time.monotonic() - began
+        if entry == "demo" and not serves and log.exists() and _SERVES in log.read_text(errors="replace"):
+            serves = True
+            os.kill(child, signal.SIGINT)
         time.sleep(0.02)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -78,6 +82,7 @@ def _become(entry: str, line: list[str], log: Path) -> None:
     status = 1
     try:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
         os.chdir(log.parent)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for number in (1, 2):

@@ -93,6 +93,9 @@ def _videos(folder: Path) -> None:
 
 def _lists(folder: Path) -> None:
     (folder / "prompts.txt").write_text("A man img is smiling\nA woman img in a park\n")
+    shots = 'clothes = "in a coat"\n[[shot]]\nprompt = "A man img walks"\n[[shot]]\nprompt = "A man img"\nframes = 1\n'
+    (folder / "shots.toml").write_text(shots)
+    (folder / "shots.txt").write_text("# a story\nA man img walks\n\nA man img smiles\n")
     (folder / "manifest.csv").write_text("path,caption\nphotos/000.jpg,A woman img smiles\nphotos/001.jpg,\n")
     lines = [{"path": f"photos/00{n}.jpg", "caption": "A woman img smiles", "person": "a"} for n in range(2)]
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)))
