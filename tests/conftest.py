@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import xla
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".cache" / "jax-tests"))
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -18,8 +20,7 @@ if not os.environ.get("MMJAX_TEST_DATA", "unset"):
     del os.environ["MMJAX_TEST_DATA"]  # set to nothing is not set
 _flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in _flags:
-    _patient = "--xla_cpu_collective_call_terminate_timeout_seconds=600"  # of a machine that is busy with other work
-    os.environ["XLA_FLAGS"] = f"{_flags} --xla_force_host_platform_device_count=8 {_patient}".strip()
+    os.environ["XLA_FLAGS"] = f"{_flags} {xla.flags(devices=8)}".strip()
 
 
 def pytest_collection_modifyitems(items):

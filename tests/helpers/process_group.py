@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.helpers import xla
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -20,7 +22,7 @@ def run(function, processes, devices, folder, *arguments, seconds=600):
     """
     port, folder = free_port(), Path(folder)
     (folder / "arguments").write_bytes(pickle.dumps(arguments))
-    environment = os.environ | {"XLA_FLAGS": _flags(devices), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"XLA_FLAGS": xla.flags(devices), "PYTHONPATH": str(ROOT)}
     place = [*function.rsplit(".", 1), port, processes]
     started = []
     for number in range(processes):
@@ -48,11 +50,6 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
-
-
-def _flags(devices):
-    patient = "--xla_cpu_collective_call_terminate_timeout_seconds=600"  # of a machine that is busy with other work
-    return f"--xla_force_host_platform_device_count={devices} {patient}"
 
 
 def _main(folder, module, name, port, processes, number):

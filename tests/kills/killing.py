@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmjax.errors import CheckpointError
 from mmjax.weights import checksums, parameters, runs
-from tests.helpers import same_run, tiny_run
+from tests.helpers import same_run, tiny_run, xla
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY = 5  # steps between checkpoints
@@ -20,7 +20,7 @@ PHASES = ("start", "training", "saving")
 _PATIENCE = 300.0  # seconds that a run has for the next thing it is to do
 _GRACE = 60.0  # seconds in which workers must have ended after a main process that was killed alone
 _CHEAP = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-_CHEAP |= {"OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+_CHEAP |= {"OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla.flags(devices=1)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ from mmjax.train import train
 from mmjax.training import loop
 from mmjax.training.evaluators import SampleSheets
 from mmjax.weights import parameters, runs
-from tests.helpers import same_run, tiny_run
+from tests.helpers import same_run, tiny_run, xla
 from tests.kills.survival import survive
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_stops_the_run(uninterrupted, folder):
 
 
 def environment():
-    return {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "XLA_FLAGS": xla.flags(devices=1), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
 def command(config_file, *arguments):

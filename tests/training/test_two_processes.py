@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mmjax.weights import parameters
-from tests.helpers import tiny_run
+from tests.helpers import tiny_run, xla
 
 ROOT = Path(__file__).resolve().parents[2]
 DAMAGED = """
@@ -50,7 +50,7 @@ class Two:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
         for number in (0, 1):
-            flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "PYTHONPATH": str(ROOT)}
+            flags = {"XLA_FLAGS": xla.flags(devices=1), "PYTHONPATH": str(ROOT)}
             place = {"COORDINATOR": f"127.0.0.1:{port}", "PROCESSES": "2", "PROCESS": str(number)}
             path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
             line = ["bash", ROOT / "launch" / "gpu_nodes.sh", folder / "config.py", "--workdir", folder / workdir]
