@@ -4,15 +4,17 @@ Eight fake CPU devices, a compilation cache, and programs without XLA's optimiza
 compilation, and tests ask what programs compute, not how fast (`JAX_DISABLE_MOST_OPTIMIZATIONS=0` has them back).
 """
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import xla
+from tests.helpers import commands
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".cache" / "jax-tests"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads would wait for each other's cores
@@ -20,7 +22,7 @@ if not os.environ.get("MMJAX_TEST_DATA", "unset"):
     del os.environ["MMJAX_TEST_DATA"]  # set to nothing is not set
 _flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in _flags:
-    os.environ["XLA_FLAGS"] = f"{_flags} {xla.flags(devices=8)}".strip()
+    os.environ["XLA_FLAGS"] = f"{_flags} {commands.xla_flags(devices=8)}".strip()
 
 
 def pytest_collection_modifyitems(items):
@@ -32,3 +34,10 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(skip)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish():
+    """What is imported stays; and collecting garbage as often as Python does is a quarter of the time of tracing."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)

@@ -3,6 +3,8 @@
 Nothing here makes an array but `init`, which is traced: shapes, dtypes and shardings are known before weights are.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -24,7 +26,7 @@ def make_model(config: c.Experiment) -> MagicMirror:
 
 def abstract_params(config: c.Experiment, mesh: jax.sharding.Mesh) -> Params:
     """Shape, dtype by role, sharding and memory of every parameter, as `jax.ShapeDtypeStruct`s."""
-    boxed = jax.eval_shape(lambda key: init(config, key), abstract_key())
+    boxed = _boxed(config)
     shapes = trees.flatten(sharding.unbox(boxed))
     shardings = trees.flatten(sharding.param_shardings(mesh, boxed, config.runtime.fsdp_min_size))
 
@@ -36,6 +38,12 @@ def abstract_params(config: c.Experiment, mesh: jax.sharding.Mesh) -> Params:
         return sharding.on_host(leaf) if streamed else leaf
 
     return trees.unflatten({path: described(path) for path in shapes})
+
+
+@functools.lru_cache(maxsize=4)  # traced in a fourth of a second and more, and a run asks four times
+def _boxed(config: c.Experiment):
+    """Shapes of the parameters in their logical-axis boxes."""
+    return jax.eval_shape(lambda key: init(config, key), abstract_key())
 
 
 def init(config: c.Experiment, key):

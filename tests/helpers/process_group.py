@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.helpers import xla
+from tests.helpers import commands
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,7 +22,7 @@ def run(function, processes, devices, folder, *arguments, seconds=600):
     """
     port, folder = free_port(), Path(folder)
     (folder / "arguments").write_bytes(pickle.dumps(arguments))
-    environment = os.environ | {"XLA_FLAGS": xla.flags(devices), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"XLA_FLAGS": commands.xla_flags(devices), "PYTHONPATH": str(ROOT)}
     place = [*function.rsplit(".", 1), port, processes]
     started = []
     for number in range(processes):

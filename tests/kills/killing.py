@@ -11,16 +11,15 @@ from pathlib import Path
 
 from mmjax.errors import CheckpointError
 from mmjax.weights import checksums, parameters, runs
-from tests.helpers import same_run, tiny_run, xla
+from tests.helpers import commands, same_run, tiny_run
 
-ROOT = Path(__file__).resolve().parents[2]
 EVERY = 5  # steps between checkpoints
 STEPS_A_KILL = 6 * EVERY  # no kill lets a run come further
 PHASES = ("start", "training", "saving")
 _PATIENCE = 300.0  # seconds that a run has for the next thing it is to do
 _GRACE = 60.0  # seconds in which workers must have ended after a main process that was killed alone
 _CHEAP = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-_CHEAP |= {"OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla.flags(devices=1)}
+_CHEAP |= {"OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Run:
     def start(self) -> subprocess.Popen:
         """The command in a process group of its own."""
         line = [sys.executable, "-m", "tests.kills.command", str(self.notes), f"--config={self._config}"]
-        environment = os.environ | _CHEAP | {"PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": self._cache}
+        environment = commands.environment() | _CHEAP | {"JAX_COMPILATION_CACHE_DIR": self._cache}
         with open(self.log, "a") as log:
             return subprocess.Popen(
                 [*line, f"--workdir={self.workdir}"],

@@ -20,8 +20,8 @@ from pathlib import Path
 from mmjax import config as c
 from mmjax.weights import checksums, parameters
 from tests.helpers import random_records
+from tests.helpers.commands import ROOT
 from tests.helpers.configurations import load
-from tests.kills.killing import ROOT
 
 _MIB = 2**20
 

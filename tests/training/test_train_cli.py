@@ -11,7 +11,6 @@ import random
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -23,10 +22,8 @@ from mmjax.train import train
 from mmjax.training import loop
 from mmjax.training.evaluators import SampleSheets
 from mmjax.weights import parameters, runs
-from tests.helpers import same_run, tiny_run, xla
+from tests.helpers import commands, same_run, tiny_run
 from tests.kills.survival import survive
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -165,17 +162,17 @@ def test_a_damaged_checkpoint_stops_the_run(uninterrupted, folder):
 # The command line
 
 
-def environment():
-    return {**os.environ, "XLA_FLAGS": xla.flags(devices=1), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-
-
 def command(config_file, *arguments):
     return [sys.executable, "-m", "mmjax.train", f"--config={config_file}", *map(str, arguments)]
 
 
 def run(config_file, *arguments):
     return subprocess.run(
-        command(config_file, *arguments), capture_output=True, text=True, env=environment(), cwd=config_file.parent
+        command(config_file, *arguments),
+        capture_output=True,
+        text=True,
+        env=commands.environment(),
+        cwd=config_file.parent,
     )
 
 
@@ -219,7 +216,7 @@ def test_a_missing_or_broken_config_file_is_named(tmp_path):
     done = run(tmp_path / "broken.py")
     assert done.returncode == 2 and "broken.py" in done.stderr and "Traceback" not in done.stderr
     nothing = [sys.executable, "-m", "mmjax.train"]
-    done = subprocess.run(nothing, capture_output=True, text=True, env=environment(), cwd=tmp_path)
+    done = subprocess.run(nothing, capture_output=True, text=True, env=commands.environment(), cwd=tmp_path)
     assert done.returncode == 2 and "expected --config FILE" in done.stderr
 
 
@@ -234,7 +231,7 @@ def test_mistakes_are_found_before_jax_starts(config_file):
     plain = "from mmjax import config\n\n\ndef get_config():\n    return config.Experiment().to_config_dict()\n"
     (config_file.parent / "plain.py").write_text(plain)
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), cwd=config_file.parent
+        [sys.executable, "-c", code], capture_output=True, text=True, env=commands.environment(), cwd=config_file.parent
     )
     assert done.stdout.split() == ["2", "False"], done.stderr
 
@@ -251,7 +248,11 @@ def test_a_terminated_command_saves_and_the_workdir_alone_goes_on(config_file, f
     workdir = folder / "terminated"
     settings = ["--config.train.steps=100000", "--config.train.checkpoint_every=0", "--workdir", str(workdir)]
     process = subprocess.Popen(
-        command(config_file, *settings), stdout=subprocess.PIPE, text=True, env=environment(), cwd=config_file.parent
+        command(config_file, *settings),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=commands.environment(),
+        cwd=config_file.parent,
     )
     printed = []
     for line in process.stdout:
@@ -262,9 +263,9 @@ def test_a_terminated_command_saves_and_the_workdir_alone_goes_on(config_file, f
     assert "stopped by a signal after step" in printed[-1], printed
     stopped = parameters.complete_step(workdir)
     again = [sys.executable, "-m", "mmjax.train", "--workdir", workdir, f"--config.train.steps={stopped + 3}"]
-    refused = subprocess.run([*again, "--config.seed=1"], capture_output=True, text=True, env=environment())
+    refused = subprocess.run([*again, "--config.seed=1"], capture_output=True, text=True, env=commands.environment())
     assert refused.returncode == 2 and "seed: was 0, is 1" in refused.stderr
-    done = subprocess.run(again, capture_output=True, text=True, env=environment())
+    done = subprocess.run(again, capture_output=True, text=True, env=commands.environment())
     assert done.returncode == 0, done.stderr
     assert f"going on from the checkpoint of step {stopped}" in done.stdout
     assert f"train.steps was 100000, is {stopped + 3}, which stretches the learning rate's cosine" in done.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mmjax.weights import parameters
-from tests.helpers import tiny_run, xla
+from tests.helpers import commands, tiny_run
 
 ROOT = Path(__file__).resolve().parents[2]
 DAMAGED = """
@@ -50,13 +50,12 @@ class Two:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
         for number in (0, 1):
-            flags = {"XLA_FLAGS": xla.flags(devices=1), "PYTHONPATH": str(ROOT)}
             place = {"COORDINATOR": f"127.0.0.1:{port}", "PROCESSES": "2", "PROCESS": str(number)}
-            path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+            path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
             line = ["bash", ROOT / "launch" / "gpu_nodes.sh", folder / "config.py", "--workdir", folder / workdir]
             line = [*map(str, line), "--config.mesh.fsdp=2", *settings[number]]
             with self.logs[number].open("w") as output:
-                env = {**os.environ, **flags, **place, **path, **environments[number]}
+                env = {**commands.environment(), **place, **path, **environments[number]}
                 self.processes.append(subprocess.Popen(line, stdout=output, stderr=output, env=env))
 
     def said(self, number):

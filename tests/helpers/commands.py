@@ -1,18 +1,27 @@
-"""XLA's flags in a test's processes, to be had before JAX is imported: fake devices, and programs that compile quickly.
+"""What processes of tests run under: fake devices, programs that compile quickly, and for commands no torch.
 
 Nearly all of a test's time is compilation, and most of that was LLVM's work on the code of XLA's newer fusion emitters;
 the older ones compute the same in a third of the time (the gradient of `tests.helpers.tiny`'s model: 2.4 s of a core
 for 7.1). Newer versions of XLA have only the newer ones, and end a process that is given a flag that they do not know.
 """
 
+import os
 from importlib.metadata import version
+from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 _PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=600"  # of a machine that is busy with other work
 _QUICK = "--xla_cpu_use_fusion_emitters=false"
 _HAS_QUICK = tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11)
 
 
-def flags(devices: int) -> str:
-    """What `XLA_FLAGS` is to be in a process of some fake CPU devices."""
+def xla_flags(devices: int) -> str:
+    """What `XLA_FLAGS` is to be before JAX is imported, for some fake CPU devices."""
     quick = [_QUICK] if _HAS_QUICK else []
     return " ".join([f"--xla_force_host_platform_device_count={devices}", _PATIENT, *quick])
+
+
+def environment(devices: int = 1) -> dict[str, str]:
+    """That of a command of mmjax: this repository, no torch, what it prints at once."""
+    path = os.pathsep.join(map(str, (ROOT, Path(__file__).with_name("without_torch"))))
+    return os.environ | {"XLA_FLAGS": xla_flags(devices), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
