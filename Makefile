@@ -10,6 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/tiny
 ARGS ?=
+# a test that hangs ends after a quarter of an hour, with the place where each of its threads stands
+HANG := -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c '$(NEW_ENOUGH)' 2>/dev/null && echo "$$python" && break; done)
@@ -24,7 +26,7 @@ tiny: $(VENV)/.installed
 	$(BIN)/python -m mmjax.tiny --workdir $(RUN) --overwrite
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(HANG) $(ARGS)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

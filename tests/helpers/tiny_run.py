@@ -83,15 +83,13 @@ def experiment(folder="nowhere", *, adapter=False, compute="float32", **changes)
 
 
 def write_config(path: Path, records: Path, more: str = "", **changes) -> Path:
-    """A file in the manner of `configs/`, of the tiny experiment with some changes.
+    """A file in the manner of `configs/`, of the tiny experiment with some changes; like those it imports no JAX.
 
     Args:
       more: lines that stand before `get_config`.
     """
-    call = f"tiny_run.experiment({str(records)!r}, **{changes!r})"
-    path.write_text(
-        f"from tests.helpers import tiny_run\n{more}\n\ndef get_config():\n    return {call}.to_config_dict()\n"
-    )
+    made = f"config.Experiment.from_config_dict({dataclasses.asdict(experiment(str(records), **changes))!r})"
+    path.write_text(f"from mmjax import config\n{more}\n\ndef get_config():\n    return {made}.to_config_dict()\n")
     return path
 
 

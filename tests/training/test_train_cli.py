@@ -273,17 +273,21 @@ def test_a_terminated_command_saves_and_the_workdir_alone_goes_on(config_file, f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_damaged_files_end_a_command_with_one_message(folder, workers):
-    """A checkpoint, then the records, cut in half: status 2 and one error that names the place, no traceback."""
-    records, workdir = folder / f"cut_data_{workers}", folder / f"cut_{workers}"
-    config_file = tiny_run.write_config(folder / f"cut_{workers}.py", records, data={"workers": workers})
-    settings = ["--config.train.steps=2", "--config.train.validate_every=0", "--workdir", workdir]
-    assert run(config_file, *settings).returncode == 0
+def test_damaged_files_end_a_command_with_one_message(folder):
+    """A checkpoint, then the records, cut in half: status 2 and one error that names the place, no traceback.
+
+    Of a run whose records two processes read, then of one that reads them itself.
+    """
+    records, workdir = folder / "cut_data", folder / "cut"
+    config_file = tiny_run.write_config(folder / "cut.py", records, data={"workers": 2})
+    settings = ["--config.train.steps=2", "--config.train.validate_every=0", "--workdir"]
+    assert run(config_file, *settings, workdir).returncode == 0
     cut_in_half(workdir / "checkpoints" / "2" / "state")
-    assert_one_message(run(config_file, *settings, "--config.train.steps=4"), str(workdir / "checkpoints"))
+    assert_one_message(run(config_file, *settings, workdir, "--config.train.steps=4"), str(workdir / "checkpoints"))
     cut_in_half(records)
-    assert_one_message(run(config_file, *settings[:2], "--workdir", folder / f"new_{workers}"), "drawn_images")
+    for workers in (2, 0):
+        again = run(config_file, *settings, folder / f"new_{workers}", f"--config.data.workers={workers}")
+        assert_one_message(again, "drawn_images")
 
 
 def cut_in_half(folder):

@@ -19,11 +19,11 @@ import os
 from mmjax.errors import DataError
 from mmjax.records.sources import RecordSource
 
-if "DAMAGED" in os.environ:  # from the 100th on
+if "DAMAGED" in os.environ:  # from the 40th on
     read, count = RecordSource.__getitem__, iter(range(10**9))
 
     def damaged(self, index):
-        if next(count) > 100:
+        if next(count) > 40:
             raise DataError(f"record {index}: damaged")
         return read(self, index)
 
@@ -61,9 +61,11 @@ class Two:
     def said(self, number):
         return self.logs[number].read_text()
 
-    def wait_for(self, text):
-        while text not in self.said(0):
+    def wait_for(self, happened):
+        until = time.monotonic() + 300
+        while not happened():
             assert all(process.poll() is None for process in self.processes), self.said(0) + self.said(1)
+            assert time.monotonic() < until, f"nothing happens:\n{self.said(0)}\n{self.said(1)}"
             time.sleep(0.1)
 
     def statuses(self):
@@ -80,7 +82,7 @@ class Two:
 def test_ctrl_c_at_one_saves_and_ends_both_and_a_damaged_record_of_one_ends_both_that_go_on(folder):
     """SIGINT is passed on as SIGTERM, whose way this is as well. With a failure the other says what is lost."""
     two = Two(folder, "run")
-    two.wait_for("step 6 of")
+    two.wait_for(lambda: "step 6 of" in two.said(0))
     two.processes[1].send_signal(signal.SIGINT)
     assert two.statuses() == [0, 0]
     stopped = parameters.complete_step(folder / "run")
@@ -105,7 +107,8 @@ def test_other_settings_are_refused_at_both(folder):
 def test_the_end_of_process_0_is_one_line_and_no_abort(folder):
     """JAX itself would abort here, at once; silence instead of an end is tests/test_peers.py's."""
     two = Two(folder, "killed")
-    two.wait_for("step 6 of")
+    two.wait_for(lambda: parameters.complete_step(folder / "killed"))  # it is written beside the steps that follow
     two.processes[0].kill()
     assert two.statuses() == [-signal.SIGKILL, 2]
-    assert "process 0 is lost: it was killed" in two.error(1) and "checkpoint of step 5 is lost" in two.error(1)
+    last = parameters.complete_step(folder / "killed")
+    assert "process 0 is lost: it was killed" in two.error(1) and f"checkpoint of step {last} is lost" in two.error(1)
