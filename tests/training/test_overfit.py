@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 
-# one device; LLVM's first level: a step takes half the time that it takes without, compilation three fourths of the last's
+# one device; at LLVM's first level a step takes half as long as without, compilation three fourths of the last level's
 OPTIMIZED = commands.environment() | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
 OPTIMIZED["XLA_FLAGS"] += " --xla_backend_optimization_level=1"
 SMALL = {"data.height": 24, "data.width": 32, "train.steps": 350, "train.sample_every": 0, "train.checkpoint_every": 0}
