@@ -21,7 +21,8 @@ _HAS_QUICK = tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11)
 
 def xla_flags(devices: int) -> str:
     """What `XLA_FLAGS` is to be before JAX is imported, for some fake CPU devices."""
-    quick = _QUICK if _HAS_QUICK else []
+    as_for_users = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == "0"
+    quick = _QUICK if _HAS_QUICK and not as_for_users else []
     return " ".join([f"--xla_force_host_platform_device_count={devices}", _PATIENT, *quick])
 
 
