@@ -107,7 +107,8 @@ def test_other_settings_are_refused_at_both(folder):
 def test_the_end_of_process_0_is_one_line_and_no_abort(folder):
     """JAX itself would abort here, at once; silence instead of an end is tests/test_peers.py's."""
     two = Two(folder, "killed")
-    two.wait_for(lambda: parameters.complete_step(folder / "killed"))  # it is written beside the steps that follow
+    checkpoints = folder / "killed" / "checkpoints"  # they are written beside the steps that follow
+    two.wait_for(lambda: any(path.name.isdigit() for path in checkpoints.glob("*")))
     two.processes[0].kill()
     assert two.statuses() == [-signal.SIGKILL, 2]
     last = parameters.complete_step(folder / "killed")
