@@ -356,8 +356,8 @@ _SAMPLING = (
     Fault(
         "the frames added for whole patches are cut off at the end",
         DENOISER,
-        "[:, shape[0] - self.config.autoencoder.latent_shape(*size)[0] :]",
-        "[:, : self.config.autoencoder.latent_shape(*size)[0]]",
+        "return np.asarray(latents)[:, first:]",
+        "return np.asarray(latents)[:, : latents.shape[1] - first]",
         _DENOISER,
     ),
     Fault(
