@@ -6,12 +6,14 @@ compilation, and tests ask what programs compute, not how fast (`JAX_DISABLE_MOS
 
 import gc
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import commands
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which what a shell runs in the background ignores
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".cache" / "jax-tests"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
