@@ -5,7 +5,7 @@ merging are all said as patterns over paths: regular expressions that must match
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -19,17 +19,16 @@ Tree = dict[str, Any]
 
 def flatten(tree: Tree, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
     """Nested dictionaries as one, `{'a/b/c': leaf}`, in sorted order. Empty branches vanish."""
-    found, is_leaf = {}, is_leaf or (lambda node: not isinstance(node, dict))
+    return dict(_leaves(tree, (), is_leaf or (lambda node: not isinstance(node, dict))))
 
-    def walk(node, path):
-        if is_leaf(node):
-            found["/".join(path)] = node
-        else:
-            for key in sorted(node):
-                walk(node[key], (*path, key))
 
-    walk(tree, ())
-    return found
+def _leaves(node, path: tuple[str, ...], is_leaf: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+    """Not a closure that calls itself: that is a cycle, which would hold the leaves until garbage is collected."""
+    if is_leaf(node):
+        yield "/".join(path), node
+    else:
+        for key in sorted(node):
+            yield from _leaves(node[key], (*path, key), is_leaf)
 
 
 def unflatten(leaves: dict[str, Any]) -> Tree:

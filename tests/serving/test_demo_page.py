@@ -46,9 +46,14 @@ def field(page, name):
 
 
 def make(page, **fields):
-    """Fills fields in and presses the button."""
-    for name, value in fields.items():
-        field(page, name).fill(value)
+    """Fills fields in and presses the button.
+
+    Twice: what is typed while a part of the page is still being built (below "More") may not be taken.
+    """
+    for _ in range(2):
+        for name, value in fields.items():
+            field(page, name).fill(value)
+        page.wait_for_timeout(300 if fields else 0)
     page.get_by_role("button", name=re.compile("Make the video")).click()
 
 
