@@ -165,6 +165,8 @@ def _weight_files(folder: Path, stem: str) -> tuple[list[Path], list[str]]:
             continue
         stems = {"": name} | {variant: f"{name}.{variant}" for variant in variants}
         files = _named_files(folder, stems[chosen], suffix, chosen)
+        if not files:  # of that name is a folder, or a link to nothing
+            break
         left = [variant for variant in variants if variant != chosen]
         if left:
             return files, [f"took the plain weights and left out the variants beside them: {', '.join(left)}"]

@@ -155,7 +155,13 @@ def doubled(folder):
     (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": names}))
 
 
+def folder_of_that_name(folder):
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).mkdir()
+
+
 DAMAGES = [
+    (folder_of_that_name, "expected diffusion_pytorch_model.safetensors or its shards, found config.json, diffusion"),
     (pointer, "found a git-lfs pointer"),
     (truncated, "the file is truncated"),
     (no_header, "found no header"),
