@@ -54,6 +54,7 @@ __all__ = [
     "Optim",
     "PIXELS",
     "Precision",
+    "OF_PHOTOGRAPHS",
     "RANDOM",
     "Runtime",
     "Sampling",
@@ -64,6 +65,7 @@ __all__ = [
 
 RANDOM = "random"  # in place of a folder of weights
 BEST = "best"  # in place of a checkpoint's step
+OF_PHOTOGRAPHS = ("arcface", "arcface_vae", "photomaker")  # face encoders with a model pack, which find the face
 FISHERFACES = "fisherfaces"  # in place of a recogniser: the one of drawn people
 
 # What settings and flags of one meaning take; the upper ends are far beyond what anybody trained or sampled with.
@@ -85,8 +87,7 @@ class Encoders:
     face_models: str = free("")  # an insightface model pack, by name or folder: a detector and a recogniser, *.onnx
 
     def problems(self):
-        faces = ("drawn", "pixels", "arcface", "arcface_vae", "photomaker")
-        yield from one_of(self, text=("word_table", "t5"), face=faces)
+        yield from one_of(self, text=("word_table", "t5"), face=("drawn", "pixels", *OF_PHOTOGRAPHS))
         yield from within(self, seed=SEED)
 
 

@@ -165,8 +165,6 @@ def _weight_files(folder: Path, stem: str) -> tuple[list[Path], list[str]]:
             continue
         stems = {"": name} | {variant: f"{name}.{variant}" for variant in variants}
         files = _named_files(folder, stems[chosen], suffix, chosen)
-        if not files:  # of that name is a folder, or a link to nothing
-            break
         left = [variant for variant in variants if variant != chosen]
         if left:
             return files, [f"took the plain weights and left out the variants beside them: {', '.join(left)}"]
@@ -182,7 +180,8 @@ def _by_variant(folder: Path, stem: str, suffix: str) -> tuple[bool, list[str]]:
     """
     found = set()
     for file in folder.glob(f"{stem}*"):
-        if match := re.fullmatch(_FILE.format(stem=re.escape(stem), suffix=suffix), file.name):
+        match = re.fullmatch(_FILE.format(stem=re.escape(stem), suffix=suffix), file.name)
+        if match and file.is_file():  # no folder of that name, no link to nothing
             found.add(match["variant"] or match["indexed"] or "")
     return "" in found, sorted(found - {""})
 

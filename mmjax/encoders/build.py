@@ -7,7 +7,7 @@ and transformers for T5, insightface's for face models, JAX for the VAE. Placeho
 import dataclasses
 from typing import TYPE_CHECKING
 
-from mmjax.config import Experiment
+from mmjax.config import OF_PHOTOGRAPHS, Experiment
 from mmjax.encoders import interface, pixel, placeholders
 from mmjax.errors import ConfigError
 
@@ -59,7 +59,7 @@ def make_face_encoder(
 
 def with_face_models(config: Experiment) -> Experiment:
     """The experiment with a face pack, where its face encoder takes one: its own, or else the default one."""
-    if config.encoders.face not in ("arcface", "arcface_vae", "photomaker") or config.encoders.face_models:
+    if config.encoders.face not in OF_PHOTOGRAPHS or config.encoders.face_models:
         return config
     from mmjax.faces.packs import default_pack
 

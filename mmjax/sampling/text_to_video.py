@@ -36,8 +36,6 @@ from mmjax.validation import SEED
 if TYPE_CHECKING:
     from mmjax.faces.reference_check import CheckedReference
 
-_OF_PHOTOGRAPHS = ("arcface", "arcface_vae", "photomaker")  # face encoders that find faces
-
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -185,7 +183,7 @@ class Sampler:
 
     def find_faces(self, references: Sequence[str | os.PathLike | Image.Image]) -> "list[CheckedReference]":
         """Where the face is in each reference, of which `check` had nothing against; [] for encoders that find none."""
-        is_finder = self.config.model.adapter.enabled and self.config.encoders.face in _OF_PHOTOGRAPHS
+        is_finder = self.config.model.adapter.enabled and self.config.encoders.face in c.OF_PHOTOGRAPHS
         return self._faces.check(list(references)) if is_finder and references else []
 
     def conditioned_by(self) -> list[str]:

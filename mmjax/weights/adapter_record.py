@@ -126,7 +126,7 @@ def known_licence(config: c.Experiment) -> str:
     known = []
     if found := _BASES.get((t.layers, t.heads, t.position)):
         known.append("{1} (of the base, {0})".format(*found))
-    if config.encoders.face in ("arcface", "arcface_vae", "photomaker"):
+    if config.encoders.face in c.OF_PHOTOGRAPHS:
         known.append(_RECOGNISERS)
     return "; ".join(known) or UNKNOWN_LICENCE
 

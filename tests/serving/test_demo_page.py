@@ -48,7 +48,7 @@ def field(page, name):
 def make(page, **fields):
     """Fills fields in and presses the button.
 
-    Twice: what is typed while a part of the page is still being built (below "More") may not be taken.
+    Twice: on a busy machine the button once came before what had been typed an instant earlier. Nobody types so fast.
     """
     for _ in range(2):
         for name, value in fields.items():
