@@ -19,7 +19,7 @@ def get_config():
         data=dataclasses.replace(
             base.data, sources=("records/mini/images",), weights=(1.0,), batches=(256,), frames=(1,)
         ),
-        loss=c.Loss(identity=c.IdentityLoss(weight=0.1, judge="vectron", crop=0, at_once=32)),
+        loss=c.Loss(identity=c.IdentityLoss(weight=0.1, judge="vectron", crop=0, at_once=32, samples=32)),
         optim=c.Optim(learning_rate=5e-4, warmup_steps=200),
         train=dataclasses.replace(base.train, steps=10_000, base="weights/mini/transformer"),
     ).to_config_dict()

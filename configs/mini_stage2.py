@@ -22,7 +22,7 @@ def get_config():
             batches=(256, 64),
             frames=(1, FRAMES),
         ),
-        loss=c.Loss(identity=c.IdentityLoss(weight=0.1, judge="vectron", crop=0, at_once=32)),
+        loss=c.Loss(identity=c.IdentityLoss(weight=0.1, judge="vectron", crop=0, at_once=32, samples=32)),
         optim=c.Optim(learning_rate=2e-4, warmup_steps=200),
         train=dataclasses.replace(base.train, steps=5_000, base="weights/mini/transformer", adapter="runs/mini_stage1"),
     ).to_config_dict()

@@ -119,10 +119,11 @@ class IdentityLoss:
     frame: str = "random"  # random | first | largest: which of the frames whose landmarks are valid
     crop: int = 40  # latent pixels a side that are decoded round the face; 0: the whole frame
     at_once: int = 1  # samples judged side by side on a device: faster for small pictures, as many times the memory
+    samples: int = 0  # of a (micro-)batch on a device, judged at most; they stand for the others; 0: all that count
 
     def problems(self):
         yield from within(self, weight=Number(float, 0, 1e6), timesteps=STEPS, crop=Number(int, 0, 4096, "0 is all"))
-        yield from within(self, at_once=COUNT)
+        yield from within(self, at_once=COUNT, samples=Number(int, 0, 1e6, "0 is all"))
         yield from one_of(self, target=("reference", "frame"), frame=("random", "first", "largest"))
         if self.weight and not self.judge:
             yield "judge", self.judge, "a recogniser (an insightface model pack, an .onnx file) beside a weight"

@@ -1,5 +1,6 @@
 """The identity loss: whom it judges, what it says of them, and where its gradient goes."""
 
+import contextlib
 import dataclasses
 
 import jax
@@ -211,6 +212,30 @@ def test_samples_judged_side_by_side_are_judged_alike(recogniser):
     assert found == pytest.approx(float(alone), rel=1e-5)
     assert np.asarray(expected).any(axis=(1, 2, 3, 4)).tolist() == [True, True, False]
     np.testing.assert_allclose(gradient, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_a_few_samples_stand_for_those_that_are_not_judged(recogniser):
+    """Two of the four that count, on one device and on two: losses as among all, gradients for twice as many."""
+    made = prediction(6, keep_identity=np.array([True, False, True, True, True, False]))
+    weights = {"recogniser": recogniser.params}
+
+    def gradient(**given):
+        term = term_of(recogniser, at_once=2, **given)
+        loss = lambda v: objective([term], dataclasses.replace(made, v=v), weights)[0]  # noqa: E731
+        return np.asarray(jax.jit(jax.grad(loss))(made.v))
+
+    every, all_gradients = judged(term_of(recogniser), recogniser, made), gradient()
+    two_devices = sharding.make_mesh(c.Mesh(data=2), jax.devices()[:2])
+    for mesh, most, expected in ((None, 2, [0, 2]), (two_devices, 1, [0, 3])):
+        with sharding.use_mesh(mesh) if mesh else contextlib.nullcontext():
+            found, gradients = judged(term_of(recogniser, samples=most), recogniser, made), gradient(samples=most)
+        assert np.flatnonzero(found.counts).tolist() == expected and found.each_for == 2
+        np.testing.assert_allclose(found.losses[found.counts], every.losses[found.counts], rtol=1e-5)
+        np.testing.assert_allclose(gradients[expected], 2 * all_gradients[expected], atol=1e-7)
+        assert not np.delete(gradients, expected, axis=0).any()
+    more_than_there_are = judged(term_of(recogniser, samples=9), recogniser, made)
+    np.testing.assert_array_equal(more_than_there_are.counts, every.counts)
+    assert more_than_there_are.each_for == 1
 
 
 def _at_no_noise(made):

@@ -7,6 +7,10 @@ little (t of `timesteps` or more), whose identity was dropped, or that show no f
 The loss of a sample is a number and its gradient as large as x0^. Both are computed together in the forward pass, one
 sample after the other (or a few at once, which then all cost the same), and the backward pass only scales the gradient:
 nothing of the decoder is kept meanwhile.
+
+Decoding small pictures costs far more than a small model's step does. With `samples` only so many are judged on a
+device, the first that count, and each stands for as many as were left out: batches are shuffled and timesteps drawn, so
+the expected gradient is the same.
 """
 
 import dataclasses
@@ -68,6 +72,7 @@ class Identity:
         seen = self._judged_frames(batch["landmarks"], batch["face_visible"], prediction.v.shape)
         frame = choose_frame(seen, batch["landmarks"], draws.frame, self.settings.frame)
         counts = seen.any(axis=1) & draws.keep_identity & (draws.timesteps < self.settings.timesteps)
+        judged = _first(counts, self.settings.samples)
         # an extra latent frame in front, of whole temporal patches, stands for no picture
         own = 1 + (batch["landmarks"].shape[1] - 1) // self.autoencoder.temporal
         landmarks = jnp.take_along_axis(batch["landmarks"], frame[:, None, None, None], axis=1)[:, 0]
@@ -77,10 +82,11 @@ class Identity:
             batch["id_embedding"],
             jnp.where(counts[:, None, None], landmarks, jnp.asarray(TEMPLATE)),
             frame,
-            counts,
+            judged,
         )
         cosines = _cosines(self, judges, samples)
-        return Judged(1 - cosines, counts, {"identity_cosine": cosines})
+        each_for = counts.sum() / jnp.maximum(judged.sum(), 1) if self.settings.samples else 1.0
+        return Judged(1 - cosines, judged, {"identity_cosine": cosines}, each_for)
 
     def cosine(self, judges: Tree, sample: _Sample, later: bool) -> Float[Array, ""]:
         """Of the predicted face's embedding and the person's; `later` as `vae.decode_frame` has it."""
@@ -178,14 +184,30 @@ def _scaled_gradients(term: Identity, gradients: Float[Array, "B T H W C"], cota
 _cosines.defvjp(_cosines_and_gradients, _scaled_gradients)
 
 
+def _first(counts: Bool[Array, " B"], most: int) -> Bool[Array, " B"]:
+    """Of the samples that count, the first `most` on each device; 0: all."""
+    if not most:
+        return counts
+    return sharding.on_own_samples(lambda _, own: own & (jnp.cumsum(own) <= most), (), counts)
+
+
 def _by_sample(term: Identity, function, judges: Tree, samples: _Sample):
-    """`function(judges, sample)` for `at_once` samples after the other, on the device that has them."""
+    """`function(judges, sample)` for `at_once` samples after the other, on the device that has them.
+
+    With `samples` no more than so many are looked at, those that count among them; the others' results are zeros.
+    """
 
     def over_all(judges, own):
         at_once = min(term.settings.at_once, len(own.counts))
         return jax.lax.map(lambda sample: function(judges, sample), own, batch_size=at_once if at_once > 1 else None)
 
-    return sharding.on_own_samples(over_all, judges, samples)
+    def over_some(judges, own):
+        chosen = jnp.argsort(~own.counts, stable=True)[: term.settings.samples]
+        found = over_all(judges, jax.tree.map(lambda leaf: leaf[chosen], own))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros((len(own.counts), *leaf.shape[1:]), leaf.dtype), found)
+        return jax.tree.map(lambda all_, some: all_.at[chosen].set(some), zeros, found)
+
+    return sharding.on_own_samples(over_some if term.settings.samples else over_all, judges, samples)
 
 
 def _unit(vectors: Float[Array, "*n width"]) -> Float[Array, "*n width"]:

@@ -42,6 +42,7 @@ class Judged(NamedTuple):
     losses: Float[Array, " B"]
     counts: Bool[Array, " B"]  # False: the sample has no part in the term, and its loss may be any finite number
     by_timestep: Mapping[str, Float[Array, " B"]] = {}  # further figures of the samples that count, to log
+    each_for: Float[Array, ""] | float = 1.0  # samples that each of them stands for, where not all were looked at
 
 
 class Term(Protocol):
@@ -91,7 +92,7 @@ def objective(terms: Sequence[Term], prediction: Prediction, judges: Tree) -> tu
     for term in terms:
         judged = term(prediction, judges)
         counted = jnp.where(judged.counts, judged.losses, 0.0)
-        total += term.weight * counted
+        total += term.weight * judged.each_for * counted
         sums[term.name], counts[term.name] = counted.sum(), judged.counts.sum(dtype=jnp.float32)
         for name, values in judged.by_timestep.items():
             found = diffusion_loss.bucket_losses(values, draws.timesteps, steps, counted=judged.counts)
