@@ -88,9 +88,19 @@ def head_poses(faces: FacesSeen, size: tuple[int, int]) -> Float[np.ndarray, "n 
     Args:
       size: height and width of the frames.
     """
-    dense = faces.dense
-    model = HEAD[_STEADY - FIRST] if dense else _FIVE
-    seen = faces.points[:, _STEADY] if dense else faces.landmarks
+    if not faces.dense:
+        return five_point_poses(faces.landmarks, size)
+    return _poses(faces.points[:, _STEADY], HEAD[_STEADY - FIRST], size)
+
+
+def five_point_poses(landmarks: Float[np.ndarray, "n 5 2"], size: tuple[int, int]) -> Float[np.ndarray, "n 3"]:
+    """As `head_poses`, of the detector's five landmarks."""
+    return _poses(landmarks, _FIVE, size)
+
+
+def _poses(
+    seen: Float[np.ndarray, "n p 2"], model: Float[np.ndarray, "p 3"], size: tuple[int, int]
+) -> Float[np.ndarray, "n 3"]:
     poses = np.full((len(seen), 3), np.nan)
     for index, points in enumerate(np.asarray(seen, np.float64)):
         if np.isfinite(points).all():
