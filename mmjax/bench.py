@@ -167,12 +167,16 @@ def random_batch(config: c.Experiment, size: int, mesh: jax.sharding.Mesh) -> di
     """A batch of records of the longest source, on the mesh."""
     rng, abstract = np.random.default_rng(0), parts.abstract_batch(config, size, mesh)
     batch = {name: rng.standard_normal(leaf.shape, np.float32).astype(leaf.dtype) for name, leaf in abstract.items()}
-    batch["class_mask"] = np.zeros(abstract["class_mask"].shape, bool)
-    batch["class_mask"][:, 1 : 1 + config.data.references * config.model.adapter.id_tokens] = True
-    batch["face_mask"] = np.ones(abstract["face_mask"].shape, np.float32)
-    batch["face_visible"][:] = True
     face = (TEMPLATE - TEMPLATE.mean(0)) / ALIGNED_SIDE * min(config.data.height, config.data.width) / 2
-    batch["landmarks"][:] = face + [config.data.width / 2, config.data.height / 2]
+    class_word = range(1, 1 + config.data.references * config.model.adapter.id_tokens)
+    not_drawn = {
+        "class_mask": np.isin(np.arange(config.model.transformer.text_length), class_word),
+        "face_mask": 1.0,
+        "face_visible": True,
+        "landmarks": face + [config.data.width / 2, config.data.height / 2],
+    }
+    for name in not_drawn.keys() & batch:
+        batch[name][:] = not_drawn[name]
     return jax.device_put(batch, sharding.batch_sharding(mesh, size))
 
 

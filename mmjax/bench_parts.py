@@ -22,7 +22,7 @@ from mmjax.training import optimizer
 from mmjax.training import state as states
 from mmjax.training import step as steps
 from mmjax.training.objectives.judges import Judges, make_terms
-from mmjax.training.tasks.diffusion import BATCH_FIELDS, DiffusionTask, make_objective
+from mmjax.training.tasks.diffusion import DiffusionTask, make_objective
 
 PROMPTS = 2  # that the text encoder sees at once: the prompt and the negative prompt
 
@@ -42,8 +42,8 @@ def placed(boxed: trees.Tree, mesh: jax.sharding.Mesh, dtype: jnp.dtype) -> tree
 
 def abstract_batch(config: c.Experiment, size: int, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """A training batch of the longest source, as shapes on the mesh."""
-    fields, latents = schema.record_fields(config, max(config.data.frames)), sample_latents(config)
-    shapes = {name: fields[name].shape for name in BATCH_FIELDS} | {"latents": latents, "face_mask": latents[:3]}
+    fields, latents = DiffusionTask(config).fields(max(config.data.frames)), sample_latents(config)
+    shapes = {name: field.shape for name, field in fields.items()} | {"latents": latents, "face_mask": latents[:3]}
     spread = sharding.batch_sharding(mesh, size)
     return {
         name: jax.ShapeDtypeStruct((size, *shape), fields[name].dtype, sharding=spread)

@@ -37,13 +37,13 @@ def drop_conditions(
     The model itself takes the identity away where the field `keep_identity` is False (METHOD 2, "No identity").
 
     Args:
-      batch: with the fields `text` [B L text_dim] and `class_mask` [B L], which are replaced, and any others.
+      batch: with the field `text` [B L text_dim], and where the model reads it `class_mask` [B L], which are replaced,
+        and any others.
       keep_text, keep_identity: of `draw_kept_conditions`.
       unconditional_text: embedding of the empty prompt.
     """
     empty = jnp.asarray(unconditional_text, batch["text"].dtype)
-    return batch | {
-        "text": jnp.where(keep_text[:, None, None], batch["text"], empty),
-        "class_mask": batch["class_mask"] & keep_text[:, None],
-        "keep_identity": keep_identity,
-    }
+    kept = {"text": jnp.where(keep_text[:, None, None], batch["text"], empty), "keep_identity": keep_identity}
+    if "class_mask" in batch:
+        kept["class_mask"] = batch["class_mask"] & keep_text[:, None]
+    return batch | kept

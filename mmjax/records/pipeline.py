@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
@@ -37,7 +37,11 @@ _EPOCHS = 2**31  # for ever; Grain's own endless repeat overflows where batches 
 
 
 def make_train_iterator(
-    config: TrainingExperiment, sources: RecordFolders, rows: Sequence[Sequence[int]] | None = None, done: int = 0
+    config: TrainingExperiment,
+    sources: RecordFolders,
+    rows: Sequence[Sequence[int]] | None = None,
+    done: int = 0,
+    fields: Collection[str] | None = None,
 ) -> "grain.DatasetIterator":
     """Endless batches of the training split of `sources`, or some rows of each, with the samples' `NUMBERS`.
 
@@ -47,6 +51,7 @@ def make_train_iterator(
       rows: of each source's batches, those that are loaded; by default all.
       done: steps whose batches are left out. What follows is, bit for bit, what would have followed on them, also with
         other rows and other workers.
+      fields: the arrays that are read of each record; by default all. The order of the records is the same.
 
     Raises:
       DataError: a source without records to train on.
@@ -55,7 +60,7 @@ def make_train_iterator(
 
     data = config.data
     rows = rows or [range(size) for size in data.batches]
-    parts = [_source_batches(config, sources, *each) for each in enumerate(rows)]
+    parts = [_source_batches(config, sources, *each, fields) for each in enumerate(rows)]
     mixed = parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, weights=_shares(data.weights))
     reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     batches = mixed[done:].to_iter_dataset(reading)
@@ -119,13 +124,22 @@ def validation_records(config: TrainingExperiment, sources: RecordFolders, name:
 
 
 def validation_batches(
-    config: TrainingExperiment, sources: RecordFolders, name: str, count: int, rows: Sequence[int] | None = None
+    config: TrainingExperiment,
+    sources: RecordFolders,
+    name: str,
+    count: int,
+    rows: Sequence[int] | None = None,
+    fields: Collection[str] | None = None,
 ) -> list[Batch]:
-    """`count` batches of `validation_records`, each of the source's batch size; these rows of each, by default all."""
+    """`count` batches of `validation_records`, each of the source's batch size.
+
+    Args:
+      rows: of each batch, and `fields` of each record; by default all.
+    """
     size = config.data.batches[_index(config, name)]
     rows = range(size) if rows is None else rows
     numbers = ([batch * size + row for row in rows] for batch in range(count))
-    return [collate(_held_out(config, sources, name, size * count, chosen)) for chosen in numbers]
+    return [collate(_held_out(config, sources, name, size * count, chosen, fields)) for chosen in numbers]
 
 
 def collate(records: Sequence[Record]) -> Batch:
@@ -182,17 +196,17 @@ class _Batches:
         return f"{len(self._rows)} of {self._size} rows of {self._shuffled}"
 
 
-def _source_batches(config, sources, index, rows) -> "grain.MapDataset":
+def _source_batches(config, sources, index, rows, fields) -> "grain.MapDataset":
     import grain
 
-    records = grain.MapDataset.source(_Numbered(index, open_source(sources, index, "train")))
+    records = grain.MapDataset.source(_Numbered(index, open_source(sources, index, "train", fields)))
     shuffled = records.seed(config.seed * 1000 + index).shuffle().repeat(_EPOCHS)
     return grain.MapDataset.source(_Batches(shuffled, config.data.batches[index], rows))
 
 
-def _held_out(config, sources, name, count, numbers) -> list[Record]:
+def _held_out(config, sources, name, count, numbers, fields=None) -> list[Record]:
     """Those of `count` `validation_records` with the given numbers."""
-    records = open_source(sources, _index(config, name), "validation")
+    records = open_source(sources, _index(config, name), "validation", fields)
     spread = media.spread(count, len(records))
     return [records[spread[number % len(spread)]] for number in numbers]
 

@@ -7,7 +7,7 @@ encoders' fingerprints; a folder made for something else is refused before a ste
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -61,12 +61,16 @@ def encode_record(record: Record, fields: dict[str, Field], where: str) -> Recor
       DataError: a field is missing, unknown, of another shape or dtype, or holds NaN or numbers beyond `LARGEST`;
         `where` names the record.
     """
-    _check(record, fields, where)
+    _check(record, {*fields, *STRINGS}, fields, where)
     return {name: value.view(np.uint16) if _is_bfloat16(value) else value for name, value in record.items()}
 
 
-def decode_record(stored: Record, fields: dict[str, Field], where: str) -> Record:
-    """A record from its stored form, bit for bit. Raises `DataError` as `encode_record` does."""
+def decode_record(stored: Record, fields: dict[str, Field], where: str, strings: Collection[str] = STRINGS) -> Record:
+    """A record, or some of its fields, from the stored form, bit for bit. Raises `DataError` as `encode_record` does.
+
+    Args:
+      fields, strings: what is wanted, and has to be there; nothing else may.
+    """
     record: Record = {}
     for name, value in stored.items():
         field = fields.get(name)
@@ -76,7 +80,7 @@ def decode_record(stored: Record, fields: dict[str, Field], where: str) -> Recor
             record[name] = np.asarray(value).view(BFLOAT16)
         else:
             record[name] = np.asarray(value)
-    _check(record, fields, where)
+    _check(record, {*fields, *strings}, fields, where)
     return record
 
 
@@ -137,8 +141,7 @@ def _differences(found: dict, expected: dict, path: str = ""):
             yield f"{path}{key}: expected nothing, found {found[key]}"
 
 
-def _check(record: Record, fields: dict[str, Field], where: str) -> None:
-    known = {*fields, *STRINGS}
+def _check(record: Record, known: set[str], fields: dict[str, Field], where: str) -> None:
     if missing := sorted(known - record.keys()):
         raise DataError(f"{where}: expected the fields {', '.join(sorted(known))}, found no {', '.join(missing)}")
     if unknown := sorted(record.keys() - known):

@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex
 
@@ -23,6 +23,8 @@ from mmjax.records.empty_prompt import read_unconditional_text
 from mmjax.records.schema import (
     BFLOAT16,
     SCHEMA_VERSION,
+    STRINGS,
+    Field,
     Record,
     check_description,
     decode_record,
@@ -98,10 +100,15 @@ def find_pixel_records(data: RecordSources) -> RecordFolders:
 
 
 class RecordSource:
-    """Decoded records of one split, by number. Opens its files where it is used, so it travels to workers cheaply."""
+    """Records of one split, by number. Opens its files where it is used, so it travels to workers cheaply.
 
-    def __init__(self, folder: str, split: str, fields):
-        self.folder, self.split, self.fields = folder, split, fields
+    Args:
+      fields, strings: of a record that are decoded, and checked. All of it is read, and a record that is damaged
+        anywhere is refused; what else is wrong with the rest, such as NaN, is nobody's concern.
+    """
+
+    def __init__(self, folder: str, split: str, fields: dict[str, Field], strings: Collection[str] = STRINGS):
+        self.folder, self.split, self.fields, self.strings = folder, split, fields, strings
         self._opened = None
         self._length = self._examples()
 
@@ -113,14 +120,15 @@ class RecordSource:
         index = index.__index__()
         where = f"{self.folder}, {self.split} record {index}"
         try:
-            stored = self._open()[index]
+            records, features = self._open()
+            stored = features.deserialize_example_np(records[index])
         except DataError:
             raise
         except Exception as error:  # the readers below raise whatever comes to hand
             _check_packages(error, self.folder)
             reason = str(error).strip().partition("\n")[0] or repr(error)
             raise DataError(f"{where}: expected a readable record, found a damaged one ({reason}); {_AGAIN}") from error
-        return decode_record(stored, self.fields, where)
+        return decode_record(stored, self.fields, where, self.strings)
 
     def __repr__(self) -> str:
         return f"RecordSource({self.folder}, {self.split}, {len(self)} records)"
@@ -134,14 +142,24 @@ class RecordSource:
         self.__dict__.update(state)
 
     def _open(self):
+        """(the records as bytes, by number; TFDS's features of what is decoded of them)."""
         if self._opened is None:
             builder = open_folder(self.folder)
+            import tensorflow_datasets as tfds  # takes seconds
+
             try:
-                self._opened = builder.as_data_source(self.split)
+                wanted = {name: each for name, each in builder.info.features.items() if name in self._wanted}
+                as_bytes = tfds.decode.DeserializeMethod.RAW_BYTES
+                records = builder.as_data_source(self.split, deserialize_method=as_bytes)
+                self._opened = records, tfds.features.FeaturesDict(wanted)
             except Exception as error:
                 _check_packages(error, self.folder)
                 raise DataError(f"{self.folder}: expected ArrayRecord files, found: {error}; {_AGAIN}") from error
         return self._opened
+
+    @property
+    def _wanted(self) -> set[str]:
+        return {*self.fields, *self.strings}
 
     def _examples(self) -> int:
         splits = open_folder(self.folder).info.splits
@@ -152,17 +170,21 @@ class RecordSource:
         return splits[self.split].num_examples
 
 
-def open_source(sources: RecordFolders, index: int, split: str) -> RecordSource:
+def open_source(sources: RecordFolders, index: int, split: str, fields: Collection[str] | None = None) -> RecordSource:
     """Records of the source of this number.
 
     Args:
       split: "train" or "validation".
+      fields: the arrays that are read of each record; by default all, and its strings.
 
     Raises:
       DataError: there are none in this split.
     """
     folder = sources.folders[index]
-    return RecordSource(folder, split, described_fields(_metadata(folder)))
+    described = described_fields(_metadata(folder))
+    if fields is None:
+        return RecordSource(folder, split, described)
+    return RecordSource(folder, split, {name: described[name] for name in fields}, strings=())
 
 
 def source_identity(sources: RecordFolders, index: int) -> str:

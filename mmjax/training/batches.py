@@ -1,7 +1,7 @@
 """From Grain's batches on the host to arrays over the mesh."""
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import jax
@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def training_batches(
-    config: TrainingExperiment, sources: RecordFolders, mesh: jax.sharding.Mesh, done: int
+    task: Task, sources: RecordFolders, mesh: jax.sharding.Mesh, done: int
 ) -> "Iterator[grain.DatasetIterator]":
-    """This process's rows of endless training batches after the `done` steps; ends its workers when it is left."""
-    rows = [sharding.own_rows(mesh, size) for size in config.data.batches]
-    iterator = pipeline.make_train_iterator(config, sources, rows, done)
+    """This process's rows of endless training batches after the `done` steps, of each record what a step reads.
+
+    Ends its workers when it is left.
+    """
+    data = task.config.data
+    rows = [sharding.own_rows(mesh, size) for size in data.batches]
+    read = dict.fromkeys(name for frames in data.frames for name in task.fields(frames))
+    iterator = pipeline.make_train_iterator(task.config, sources, rows, done, tuple(read))
     try:
         yield iterator
     finally:
-        if config.data.workers:
+        if data.workers:
             iterator.close()
 
 
@@ -50,15 +55,13 @@ def batch_size(config: TrainingExperiment, batch: dict[str, np.ndarray]) -> int:
     return config.data.batches[int(batch[pipeline.NUMBERS[0]][0])]
 
 
-def put_batch(
-    batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh, fields: Collection[str], size: int
-) -> dict[str, jax.Array]:
-    """A batch of `size` samples as arrays over the whole mesh; all but the named fields stays behind.
+def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh, size: int) -> dict[str, jax.Array]:
+    """A batch of `size` samples as arrays over the whole mesh; the samples' `pipeline.NUMBERS` stay behind.
 
     Args:
       batch: this process's rows of it (`sharding.own_rows`).
     """
-    return {name: put_samples(value, mesh, size) for name, value in batch.items() if name in fields}
+    return {name: put_samples(value, mesh, size) for name, value in batch.items() if name not in pipeline.NUMBERS}
 
 
 def put_samples(local: np.ndarray, mesh: jax.sharding.Mesh, size: int) -> jax.Array:

@@ -168,9 +168,8 @@ class _HeldOut:
     name: str
     step: Callable[[Params, Params, Tree, Batch, Array], steps.Metrics]
     size: int  # of a batch
-    batches: list[dict[str, np.ndarray]]  # this process's rows
+    batches: list[dict[str, np.ndarray]]  # this process's rows, of what the loss reads
     numbers: list[np.ndarray]  # of their samples among all that are held out
-    fields: tuple[str, ...]  # that the loss reads
 
     @classmethod
     def of(
@@ -185,16 +184,17 @@ class _HeldOut:
         config, which = task.config, task.config.data.sources.index(name)
         count, size = config.train.validation_batches, config.data.batches[which]
         rows = sharding.own_rows(mesh, size)
-        batches = pipeline.validation_batches(config, sources, name, count, rows)
+        fields = tuple(task.fields(config.data.frames[which]))
+        batches = pipeline.validation_batches(config, sources, name, count, rows, fields)
         numbers = [np.asarray(rows, np.int32) + number * size for number in range(count)]
         step = jax.jit(steps.make_validation_step(objective, key, count * size))
-        return cls(Path(name).name, step, size, batches, numbers, tuple(task.fields(config.data.frames[which])))
+        return cls(Path(name).name, step, size, batches, numbers)
 
     def measure(self, trained: Params, frozen: Params, judges: Tree, mesh: jax.sharding.Mesh) -> tuple[float, Figures]:
         """The mean loss, and what the terms say; nothing is dropped here."""
         losses, figures = [], {"sums": {}, "counts": {}}
         for batch, numbers in zip(self.batches, self.numbers, strict=True):
-            inputs = put_batch(batch, mesh, self.fields, self.size), put_samples(numbers, mesh, self.size)
+            inputs = put_batch(batch, mesh, self.size), put_samples(numbers, mesh, self.size)
             metrics = jax.device_get(self.step(trained, frozen, judges, *inputs))
             losses.append(float(metrics["loss"]))
             figures = add_figures(figures, metrics)

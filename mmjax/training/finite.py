@@ -98,10 +98,7 @@ class FiniteCheck:
     def _outlier(self, batch: dict[str, np.ndarray]) -> str:
         """The record that is most unlike the others of the batch in some field, in words; "" where none is."""
         found = (0.0, "")
-        read = {name for frames in self._config.data.frames for name in self._task.fields(frames)}
         for name, value in batch.items():
-            if name not in read:
-                continue
             if value.dtype.kind in "biu" or len(value) < 2:
                 continue
             sizes = np.abs(value.astype(np.float32)).reshape(len(value), -1).max(1)

@@ -88,7 +88,7 @@ def train(
         agreement.check_records(peers, order, sources.encoders)
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, config, order, new_data_order)))
         first, last = checkpoints.latest_step() or 0, config.train.steps
-        batches = stack.enter_context(training_batches(config, sources, mesh, first))
+        batches = stack.enter_context(training_batches(task, sources, mesh, first))
         if first < last:
             checkpoints.check_room(abstract)
         telemetry = stack.enter_context(contextlib.closing(Telemetry(workdir, first, last)))
@@ -114,12 +114,10 @@ def train(
         stop = stack.enter_context(StopSignals(peers, checkpoints.preempted, first))
         progress = Progress(telemetry, FiniteCheck(task, telemetry, checkpoints), task.timesteps)
 
-        read = {name for frames in config.data.frames for name in task.fields(frames)}
-
         for step in range(first + 1, last + 1):
             peers.step = step
             on_host = progress.next_batch(batches)
-            batch = put_batch(on_host, mesh, read, batch_size(config, on_host))
+            batch = put_batch(on_host, mesh, batch_size(config, on_host))
             one_step = compiled.of(batch)
             state, metrics = one_step(state, judges, batch)
             progress.add(step, metrics, on_host, one_step)

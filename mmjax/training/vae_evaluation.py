@@ -32,8 +32,8 @@ def on_one_device(params: Tree) -> Iterator[Tree]:
 
 
 def spread_records(sources: RecordFolders, index: int, split: str, count: int) -> list[Record]:
-    """`count` records of a source, or all where there are fewer, spread evenly over the split."""
-    records = open_source(sources, index, split)
+    """The latents, which are pixels, of `count` records of a source, or all where there are fewer, spread evenly."""
+    records = open_source(sources, index, split, ("latents",))
     return [records[number] for number in media.spread(count, len(records))]
 
 

@@ -8,9 +8,8 @@ from mmjax import trees
 from mmjax.conversion import engine, transformer
 from mmjax.models.cogvideox.transformer import CogVideoXTransformer
 from mmjax.precision import Policy
-from mmjax.records import schema
 from mmjax.sharding import unbox
-from mmjax.training.tasks.diffusion import BATCH_FIELDS
+from mmjax.training.tasks.diffusion import DiffusionTask
 
 _SHARED = dict(
     num_attention_heads=3,
@@ -95,8 +94,8 @@ def example(config: c.Transformer, batch: int = 1):
 
 def records(config: c.Experiment, frames: int, size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of a batch of records with `frames` pixel frames, the fields that a training step reads."""
-    fields = schema.record_fields(config, frames)
-    return {name: jax.ShapeDtypeStruct((size, *fields[name].shape), fields[name].dtype) for name in BATCH_FIELDS}
+    fields = DiffusionTask(config).fields(frames)
+    return {name: jax.ShapeDtypeStruct((size, *field.shape), field.dtype) for name, field in fields.items()}
 
 
 def null_text(config: c.Experiment) -> np.ndarray:

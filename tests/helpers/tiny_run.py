@@ -109,6 +109,12 @@ def batch(config: c.Experiment, size: int = 8, seed: int = 0) -> dict[str, np.nd
     return made
 
 
+def read_batch(config: c.Experiment, size: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
+    """What a training step reads of `batch`."""
+    read = make_task(config).fields(config.data.frames[0])
+    return {name: value for name, value in batch(config, size, seed).items() if name in read}
+
+
 def mesh_of(config: c.Experiment, devices: int = 1) -> jax.sharding.Mesh:
     return sharding.make_mesh(config.mesh, jax.devices()[:devices])
 

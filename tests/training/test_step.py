@@ -15,7 +15,7 @@ from mmjax.models.cogvideox import patches
 from mmjax.training import optimizer, state, step
 from mmjax.training.batches import put_batch
 from mmjax.training.tasks import diffusion
-from mmjax.training.tasks.diffusion import BATCH_FIELDS, make_objective
+from mmjax.training.tasks.diffusion import make_objective
 from mmjax.training.tasks.registry import make_task
 from tests.helpers import tiny_run
 
@@ -40,7 +40,7 @@ def built(config, devices=1):
 
 def one_step(config, devices=1, steps=1):
     jitted, made, _, mesh = built(config, devices)
-    batch = put_batch(tiny_run.batch(config), mesh, BATCH_FIELDS, 8)
+    batch = put_batch(tiny_run.read_batch(config), mesh, 8)
     with sharding.use_mesh(mesh):
         for _ in range(steps):
             made, metrics = jitted(made, {}, batch)
@@ -81,7 +81,7 @@ def gradients(accumulate):
     keep = optax.GradientTransformation(lambda params: None, lambda grads, state, params: (grads, grads))
     train_step = step.make_train_step(config, objective, keep, state.random_keys(config.seed).train)
     made = made.replace(opt_state=jax.tree.map(jnp.zeros_like, made.trained))
-    after, metrics = jax.jit(train_step)(made, {}, put_batch(tiny_run.batch(config), mesh, BATCH_FIELDS, 8))
+    after, metrics = jax.jit(train_step)(made, {}, put_batch(tiny_run.read_batch(config), mesh, 8))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(after.opt_state)], float(metrics["grad_norm"])
 
 
@@ -114,7 +114,7 @@ def test_only_trained_leaves_move():
     with sharding.use_mesh(mesh):
         after = before
         for number in range(3):
-            after, metrics = jitted(after, {}, put_batch(tiny_run.batch(config, seed=number), mesh, BATCH_FIELDS, 8))
+            after, metrics = jitted(after, {}, put_batch(tiny_run.read_batch(config, seed=number), mesh, 8))
     tiny_run.assert_bit_equal(after.frozen, kept.frozen)
     assert int(after.step) == 3 and np.isfinite(metrics["loss"])
     old = trees.flatten(kept.trained)
@@ -188,7 +188,7 @@ def test_validation_is_the_same_each_time_and_covers_the_schedule():
     _, made, objective, mesh = built(config)
     key = state.random_keys(0).validation
     validate = jax.jit(step.make_validation_step(objective, key, 16))
-    batches = [put_batch(tiny_run.batch(config, seed=seed), mesh, BATCH_FIELDS, 8) for seed in (0, 1)]
+    batches = [put_batch(tiny_run.read_batch(config, seed=seed), mesh, 8) for seed in (0, 1)]
     found = [
         [validate(made.trained, made.frozen, {}, batch, np.arange(8) + 8 * i) for i, batch in enumerate(batches)]
         for _ in range(2)
@@ -224,8 +224,8 @@ def test_a_picture_trains_a_model_with_temporal_patches():
     tx, mesh = optimizer.make_optimizer(config.optim, 2), tiny_run.mesh_of(config)
     before = state.create_state(make_task(config), tx, mesh)
     objective = make_objective(config, build.make_model(config), np.zeros((20, 8), np.float32))
-    batch = {name: value for name, value in tiny_run.batch(config).items() if name in BATCH_FIELDS}
-    after, metrics = jax.jit(step.make_train_step(config, objective, tx, jax.random.key(0)))(before, {}, batch)
+    train_step = jax.jit(step.make_train_step(config, objective, tx, jax.random.key(0)))
+    after, metrics = train_step(before, {}, tiny_run.read_batch(config))
     assert np.isfinite(metrics["loss"])
     moved = trees.flatten(jax.tree.map(lambda a, b: bool(np.any(a != b)), before.trained, after.trained))
     assert moved["transformer/proj_out/kernel"]

@@ -25,9 +25,6 @@ from mmjax.training.tasks.task import Batch, Objective
 from mmjax.trees import Tree
 from mmjax.weights import start
 
-# of a record: what a training step reads
-BATCH_FIELDS = ("latents", "face_mask", "landmarks", "face_visible", *CONDITION_FIELDS)
-
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionTask:
@@ -48,7 +45,10 @@ class DiffusionTask:
 
     def fields(self, frames: int) -> dict[str, Field]:
         fields = schema.record_fields(self.config, frames)
-        return {name: fields[name] for name in BATCH_FIELDS}
+        conditions = CONDITION_FIELDS if self.config.model.adapter.enabled else ("text",)
+        judged = ("landmarks", "face_visible", "id_embedding") if self.config.loss.identity.weight else ()
+        read = {"latents", "face_mask", *conditions, *judged}
+        return {name: field for name, field in fields.items() if name in read}
 
     def abstract_params(self, mesh: jax.sharding.Mesh) -> Params:
         return build.abstract_params(self.config, mesh)
