@@ -162,46 +162,36 @@ def name_records(config: TrainingExperiment, batch: Batch, chosen: Sequence[int]
     return "; ".join(f"{source}: train records {', '.join(records)}" for source, records in named.items())
 
 
-class _Numbered:
-    """The records of a source, each with its `NUMBERS`."""
-
-    def __init__(self, number: int, records: RecordSource):
-        self._number, self._records = number, records
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: SupportsIndex) -> Record:
-        numbers = (self._number, index.__index__())
-        return self._records[index] | dict(zip(NUMBERS, map(np.int64, numbers), strict=True))
-
-    def __repr__(self) -> str:
-        return repr(self._records)
-
-
 class _Batches:
-    """Some rows of the batches into which a source's shuffled records are cut; the other rows are not read."""
+    """Some rows of the batches into which a source's records are cut, with their `NUMBERS`; no other rows are read.
 
-    def __init__(self, shuffled: "grain.MapDataset", size: int, rows: Sequence[int]):
-        self._shuffled, self._size, self._rows = shuffled, size, rows
+    Args:
+      number: of the source.
+      order: of its records, by number, for ever.
+    """
+
+    def __init__(self, number: int, records: RecordSource, order: "grain.MapDataset", size: int, rows: Sequence[int]):
+        self._number, self._records, self._order, self._size, self._rows = number, records, order, size, rows
 
     def __len__(self) -> int:
-        return len(self._shuffled) // self._size
+        return len(self._order) // self._size
 
     def __getitem__(self, index: SupportsIndex) -> Batch:
         first = index.__index__() * self._size
-        return collate([self._shuffled[first + row] for row in self._rows])
+        chosen = np.array([self._order[first + row] for row in self._rows], np.int64)
+        numbers = np.full_like(chosen, self._number), chosen
+        return collate([self._records[number] for number in chosen]) | dict(zip(NUMBERS, numbers, strict=True))
 
     def __repr__(self) -> str:
-        return f"{len(self._rows)} of {self._size} rows of {self._shuffled}"
+        return f"{len(self._rows)} of {self._size} rows of {self._records}"
 
 
 def _source_batches(config, sources, index, rows, fields) -> "grain.MapDataset":
     import grain
 
-    records = grain.MapDataset.source(_Numbered(index, open_source(sources, index, "train", fields)))
-    shuffled = records.seed(config.seed * 1000 + index).shuffle().repeat(_EPOCHS)
-    return grain.MapDataset.source(_Batches(shuffled, config.data.batches[index], rows))
+    records = open_source(sources, index, "train", fields)
+    order = grain.MapDataset.range(len(records)).seed(config.seed * 1000 + index).shuffle().repeat(_EPOCHS)
+    return grain.MapDataset.source(_Batches(index, records, order, config.data.batches[index], rows))
 
 
 def _held_out(config, sources, name, count, numbers, fields=None) -> list[Record]:

@@ -164,8 +164,8 @@ def _check(record: Record, known: set[str], fields: dict[str, Field], where: str
 def _largest(value: np.ndarray) -> float:
     """Of the absolute values; NaN where there is one."""
     if value.dtype == BFLOAT16:  # without the sign, bits are ordered as the numbers are, and NaN is beyond infinity
-        value = (value.view(np.uint16) & 0x7FFF).max(initial=0).view(BFLOAT16)
-    return float(np.abs(np.asarray(value, np.float32)).max(initial=0))
+        return float((value.view(np.uint16) & 0x7FFF).max(initial=0).view(BFLOAT16))
+    return float(np.abs(value).max(initial=0))
 
 
 def _is_bfloat16(value) -> bool:
