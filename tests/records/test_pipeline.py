@@ -53,8 +53,8 @@ def opened(config, index, split):
     return sources.open_source(find_sources(config, BUILDERS), index, split)
 
 
-def iterate(config, rows=None, done=0):
-    return pipeline.make_train_iterator(config, find_sources(config, BUILDERS), rows, done)
+def iterate(config, rows=None, done=0, fields=None):
+    return pipeline.make_train_iterator(config, find_sources(config, BUILDERS), rows, done, fields)
 
 
 def order_of(config):
@@ -82,6 +82,18 @@ def test_a_batch_has_one_shape_and_no_strings(folder):
         assert all(isinstance(value, np.ndarray) and value.dtype.kind != "U" for value in batch.values())
         assert len({len(value) for value in batch.values()}) == 1
         assert str(batch["latents"].dtype) == str(batch["clip_last"].dtype) == "bfloat16"
+
+
+def test_fields_that_are_not_asked_for_are_left_out_and_nothing_else_changes(folder):
+    config, fields = experiment(folder), ("latents", "id_embedding")
+    whole = take(iterate(config, done=3), 12)
+    assert whole[0].keys() > {*fields, "reference", "text"}
+    for batch, found in zip(whole, take(iterate(config, done=3, fields=fields), 12), strict=True):
+        assert same(found, {name: batch[name] for name in (*fields, *pipeline.NUMBERS)})
+    held_out = config, find_sources(config, BUILDERS), "drawn_images", 2
+    both = pipeline.validation_batches(*held_out), pipeline.validation_batches(*held_out, fields=fields)
+    for batch, found in zip(*both, strict=True):
+        assert same(found, {name: batch[name] for name in fields})
 
 
 def test_sources_are_mixed_by_weight(folder):

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from array_record.python import array_record_module
 
 from mmjax.errors import DataError
-from mmjax.records import pipeline, sources
+from mmjax.records import pipeline, schema, sources
+from mmjax.synthetic import builders
+from mmjax.synthetic.builders import BUILDERS
 from tests.records.test_pipeline import ROOT, images, iterate, opened, same, take
 
 
@@ -36,10 +39,44 @@ def test_damaged_records_are_named(tmp_path, damage):
             source[index]
 
 
-def test_damage_stops_the_iterator_with_its_name(tmp_path):
+@pytest.mark.parametrize("fields", [None, ("text",)])
+def test_damage_stops_the_iterator_with_its_name(tmp_path, fields):
+    """Also where little of a record is wanted: a damaged one is damaged, wherever the damage is."""
     config = damaged(tmp_path, flip)
     with pytest.raises(DataError, match="train record .*delete the folder"):
-        take(iterate(config), 20)
+        take(iterate(config, fields=fields), 20)
+
+
+def test_a_record_that_is_cut_off_is_refused_whatever_is_wanted_of_it(tmp_path):
+    """Whole for ArrayRecord, but half a message for protobuf."""
+    source = opened(images(tmp_path), 0, "train")
+    records, _ = source._open()
+    (path,) = Path(source.folder).glob("*-train.array_record*")
+    cut = [records[index][: len(records[index]) // 2] for index in range(len(source))]
+    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
+    for each in cut:
+        writer.write(each)
+    writer.close()
+    with pytest.raises(DataError, match="train record 5: expected a readable record, found a damaged one .*prepare it"):
+        sources.open_source(sources.find_sources(images(tmp_path), BUILDERS), 0, "train", ("text",))[5]
+
+
+def test_what_is_wrong_in_a_field_is_an_obstacle_to_those_who_read_it(tmp_path, monkeypatch):
+    """A landmark that is NaN is nothing to a training that reads none: its records need not be made again."""
+    make = builders.DrawnImages.records
+
+    def without_landmarks(self, encoders, split):
+        for record in make(self, encoders, split):
+            yield record | {"landmarks": np.full_like(record["landmarks"], np.nan)}
+
+    with monkeypatch.context() as writing:
+        writing.setattr(builders.DrawnImages, "records", without_landmarks)
+        writing.setattr(schema, "_check", lambda *_: None)
+        opened(images(tmp_path), 0, "train")
+    assert take(iterate(images(tmp_path), fields=("latents", "text")), 6)
+    for fields in (None, ("latents", "landmarks")):
+        with pytest.raises(DataError, match="train record .*: landmarks: expected finite numbers, .*found inf or NaN"):
+            next(iterate(images(tmp_path), fields=fields))
 
 
 def test_single_bits_that_flip_in_records_are_noticed(tmp_path):

@@ -1,5 +1,6 @@
 """The whole objective: against finite differences in float64, and the same on eight devices as on one."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -7,12 +8,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.extend.core import Var
 
 from mmjax import sharding
 from mmjax.faces.template import TEMPLATE
 from mmjax.models import build
 from mmjax.training import optimizer, state, step
-from mmjax.training.batches import put_batch
+from mmjax.training.batches import abstract_batches, put_batch
 from mmjax.training.objectives import judges
 from mmjax.training.tasks.diffusion import make_objective
 from mmjax.training.tasks.registry import make_task
@@ -62,6 +64,32 @@ def objective_of(config, mesh):
     null_text = np.zeros((config.model.transformer.text_length, config.model.transformer.text_dim), np.float32)
     terms = judges.make_terms(config, judging)
     return make_objective(config, build.make_model(config), null_text, terms), judging.params if judging else {}
+
+
+BASE = {"latents", "face_mask", "text"}
+ADAPTED = BASE | {"class_mask", "id_embedding", "clip_last", "clip_penultimate"}
+JUDGED = ADAPTED | {"landmarks", "face_visible"}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "is_judged", "read"), [(False, False, BASE), (True, False, ADAPTED), (True, True, JUDGED)]
+)
+def test_a_batch_has_the_fields_that_a_step_reads_and_no_others(judge, adapter, is_judged, read):
+    config = experiment(judge if is_judged else None)
+    adapter = dataclasses.replace(config.model.adapter, enabled=adapter)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, adapter=adapter))
+    task, mesh = make_task(config), tiny_run.mesh_of(config)
+    (batch,) = abstract_batches(task, mesh)
+    assert batch.keys() == read
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), task.abstract_params(mesh))
+    minimised, weights = objective_of(config, mesh)
+
+    def loss(batch):
+        return minimised.loss(params, {}, weights, *minimised.draw(jax.random.key(0), batch))
+
+    traced = jax.make_jaxpr(loss)(batch).jaxpr
+    looked_at = {variable for equation in traced.eqns for variable in equation.invars if isinstance(variable, Var)}
+    assert {name for name, variable in zip(sorted(batch), traced.invars, strict=True) if variable in looked_at} == read
 
 
 def finite_differences(judge) -> float:
