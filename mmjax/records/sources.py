@@ -148,18 +148,15 @@ class RecordSource:
             import tensorflow_datasets as tfds  # takes seconds
 
             try:
-                wanted = {name: each for name, each in builder.info.features.items() if name in self._wanted}
                 as_bytes = tfds.decode.DeserializeMethod.RAW_BYTES
                 records = builder.as_data_source(self.split, deserialize_method=as_bytes)
-                self._opened = records, tfds.features.FeaturesDict(wanted)
+                stored, wanted = builder.info.features, {*self.fields, *self.strings}
+                features = tfds.features.FeaturesDict({name: stored[name] for name in stored if name in wanted})
+                self._opened = records, features
             except Exception as error:
                 _check_packages(error, self.folder)
                 raise DataError(f"{self.folder}: expected ArrayRecord files, found: {error}; {_AGAIN}") from error
         return self._opened
-
-    @property
-    def _wanted(self) -> set[str]:
-        return {*self.fields, *self.strings}
 
     def _examples(self) -> int:
         splits = open_folder(self.folder).info.splits
