@@ -106,8 +106,8 @@ _TRAINING = (
     Fault(
         "identity is never dropped",
         CONDITIONING,
-        '        "keep_identity": keep_identity,\n',
-        "",
+        ', "keep_identity": keep_identity}',
+        "}",
         _DROPPED,
     ),
     Fault(
