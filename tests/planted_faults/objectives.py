@@ -11,6 +11,7 @@ MAKING = "mmjax/records/making.py"
 _LOSS = "tests/training/test_identity_loss.py"
 _COSINE = (f"{_LOSS}::test_the_cosine_is_that_of_the_recogniser_on_the_decoded_frame",)
 _PART = (f"{_LOSS}::test_who_has_no_part_in_it",)
+_STAND = (f"{_LOSS}::test_a_few_samples_stand_for_those_that_are_not_judged",)
 _CHOICE = (f"{_LOSS}::test_the_frame_is_one_that_shows_the_face",)
 _EQUAL = (f"{_LOSS}::test_each_visible_frame_is_chosen_as_often",)
 _CROP = (f"{_LOSS}::test_a_crop_round_the_face_sees_the_same_face",)
@@ -63,7 +64,7 @@ OBJECTIVES = (
     ),
     Fault("pixels keep -1 .. 1", IDENTITY, "pixels = 127.5 * (picture + 1)", "pixels = picture", _COSINE),
     Fault(
-        "the loss grows with likeness", IDENTITY, "Judged(1 - cosines, counts", "Judged(1 + cosines, counts", _COSINE
+        "the loss grows with likeness", IDENTITY, "Judged(1 - cosines, judged", "Judged(1 + cosines, judged", _COSINE
     ),
     Fault("latents are not scaled back", IDENTITY, "latents / self.vae.scaling_factor", "latents", _LATENTS),
     Fault(
@@ -123,7 +124,15 @@ OBJECTIVES = (
         "gradients",
         _GRADIENT,
     ),
-    Fault("terms are summed without their weights", TERMS, "total += term.weight * counted", "total += counted", _PART),
+    Fault("terms are summed without their weights", TERMS, "total += term.weight *", "total +=", _PART),
+    Fault("samples that are judged stand for themselves alone", TERMS, "judged.each_for * counted", "counted", _STAND),
+    Fault(
+        "of the samples that may be judged those are that must not be",
+        IDENTITY,
+        "jnp.argsort(~own.counts, stable=True)",
+        "jnp.argsort(own.counts, stable=True)",
+        _STAND,
+    ),
     Fault(
         "another recogniser judges by the records' embeddings",
         JUDGES,
