@@ -14,18 +14,16 @@ status 134: after 50 to 100 s without a sign of life of one process, at once whe
 import atexit
 import contextlib
 import ctypes
-import multiprocessing
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mmjax.errors import MMJaxError, error_text
+from mmjax.errors import MMJaxError, error_text, leave
 
 BEAT = 1.0  # seconds between two signs of life
 LOST = 45.0  # seconds of silence after which a process is lost; JAX's own watch ends all after 50 to 100 by default
@@ -253,16 +251,6 @@ def _give_way() -> None:
     """Waits for the end where another thread brings it; its line and its status stand."""
     if _ending.is_set():
         threading.Event().wait()
-
-
-def leave(status: int) -> None:
-    """Ends this process and its workers now."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    for child in multiprocessing.active_children():
-        child.kill()
-    os._exit(status)
 
 
 def tell(line: str) -> None:

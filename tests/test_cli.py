@@ -120,3 +120,29 @@ def test_ctrl_c_while_a_command_is_imported():
         time.sleep(0.01)
     started.send_signal(signal.SIGINT)
     assert started.communicate(timeout=60) == ("", "stopped\n") and started.returncode == 130
+
+
+# A command as `python -m mmjax.train` is one, in which XLA compiles for seconds
+COMPILING = """
+import importlib.machinery, os, signal, threading
+import jax, jax.numpy as jnp
+from mmjax.errors import exits_cleanly
+
+__spec__ = importlib.machinery.ModuleSpec("mmjax.train", None)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def long(x):
+    for _ in range(1000):
+        x = jnp.sin(x @ x)
+    return x
+
+lowered = jax.jit(long).lower(jnp.ones((3, 3)))
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+exits_cleanly(lowered.compile)()
+"""
+
+
+def test_ctrl_c_while_xla_compiles():
+    """What still compiles in a thread is not waited for, nor does the process end in a segmentation fault."""
+    done = subprocess.run([sys.executable, "-c", COMPILING], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")

@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mmjax import peers
+from mmjax.errors import leave
 from mmjax.peers import Peers
 
 _INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
@@ -59,7 +60,7 @@ class StopSignals:
         if self._caught and number == signal.SIGINT:
             _say("stopped at once; --workdir goes on from the last complete checkpoint")
             peers.tell("it was stopped at once by a second Ctrl-C")
-            peers.leave(_INTERRUPTED)
+            leave(_INTERRUPTED)
         if not self._caught:
             _say("stopping after this step; what is trained is saved first" + _AGAIN * (number == signal.SIGINT))
             if self._several:
