@@ -13,12 +13,14 @@ import pytest
 
 from tests.helpers import commands
 
+gc.set_threshold(100_000, 20, 10)  # collecting as often as Python does is a quarter of the time of tracing
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which what a shell runs in the background ignores
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".cache" / "jax-tests"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # programs need not say which line each operation is of
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(commands.SELDOM_GARBAGE))))
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads would wait for each other's cores
 if not os.environ.get("MMJAX_TEST_DATA", "unset"):
@@ -40,7 +42,6 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """What is imported stays; and collecting garbage as often as Python does is a quarter of the time of tracing."""
+    """What is imported stays."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 20, 10)

@@ -22,7 +22,10 @@ def run(function, processes, devices, folder, *arguments, seconds=600):
     """
     port, folder = free_port(), Path(folder)
     (folder / "arguments").write_bytes(pickle.dumps(arguments))
-    environment = os.environ | {"XLA_FLAGS": commands.xla_flags(devices), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {
+        "XLA_FLAGS": commands.xla_flags(devices),
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{commands.SELDOM_GARBAGE}",
+    }
     place = [*function.rsplit(".", 1), port, processes]
     started = []
     for number in range(processes):
