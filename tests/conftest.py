@@ -30,6 +30,12 @@ if "xla_force_host_platform_device_count" not in _flags:
     os.environ["XLA_FLAGS"] = f"{_flags} {commands.xla_flags(devices=8)}".strip()
 
 
+@pytest.hookimpl(optionalhook=True)  # xdist is not everywhere
+def pytest_xdist_auto_num_workers():
+    """One worker more than there are cores: a sixth of the time tests wait for processes that they have started."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items):
     """Tests marked `measures` wait to be asked for; files with slow tests go first, lest one be left for the end."""
     if not os.environ.get("MMJAX_MEASURE"):
